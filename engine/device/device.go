@@ -15,6 +15,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+
+	"zumastor.org/zumastor/engine/block"
 )
 
 // Errors that callers decide on. Each is wrapped with the device, the operation
@@ -22,6 +24,8 @@ import (
 var (
 	// ErrRange is wrapped when a range is not within the device.
 	ErrRange = errors.New("range is outside the device")
+	// ErrAlign is wrapped when an offset or length is not a multiple of 512.
+	ErrAlign = errors.New("range is not aligned to 512 bytes")
 	// ErrClosed is wrapped by every operation after Close.
 	ErrClosed = errors.New("device is closed")
 )
@@ -152,4 +156,13 @@ func CheckRange(off, n, size int64) error {
 		return fmt.Errorf("%w: %d bytes at %d of %d", ErrRange, n, off, size)
 	}
 	return nil
+}
+
+// CheckIO is [CheckRange], and returns an error wrapping [ErrAlign] unless the
+// range is aligned to sectors.
+func CheckIO(off, n, size int64) error {
+	if (off|n)%block.SectorSize != 0 {
+		return fmt.Errorf("%w: %d bytes at %d", ErrAlign, n, off)
+	}
+	return CheckRange(off, n, size)
 }
