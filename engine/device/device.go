@@ -138,6 +138,9 @@ func WriteZeroes(d Device, off, n int64) error {
 	if z, ok := d.(Zeroer); ok {
 		return z.WriteZeroes(off, n)
 	}
+	if err := CheckIO(off, n, d.Size()); err != nil {
+		return fmt.Errorf("write zeroes: %w", err)
+	}
 	for n > 0 {
 		part := zeroes[:min(n, int64(len(zeroes)))]
 		if _, err := d.WriteAt(part, off); err != nil {
