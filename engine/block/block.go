@@ -44,6 +44,10 @@ type Page uint64
 // none was.
 type Generation uint64
 
+// Branch numbers a line of writes with exceptions of its own. The origin is
+// branch zero.
+type Branch uint32
+
 // Tag is the number by which a user names a snapshot; unique within a store.
 type Tag uint32
 

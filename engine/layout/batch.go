@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package layout
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"zumastor.org/zumastor/engine/block"
+)
+
+// Copy is one chunk's copy-out.
+type Copy struct {
+	Chunk block.Chunk
+	Slot  block.Slot
+	CRC   uint32 // CRC32C of the whole slot, a partial last chunk padded with zeroes
+}
+
+// Batch is the body of a [RecordBatch]: chunks of one branch that were copied
+// out in one generation, in ascending order. Coded, it is
+//
+//	0   generation u64   8 branch u32   12 runs u32   16 chunks u32   20 zero u32
+//	24  runs: chunk u64, slot u64, length u32, zero u32
+//	    checksums: u32 a chunk, in order
+//
+// where a run is consecutive chunks in consecutive slots.
+type Batch struct {
+	Branch     block.Branch
+	Generation block.Generation
+	Copies     []Copy
+}
+
+const (
+	batchHeaderSize = 24
+	batchRunSize    = 24
+)
+
+// MaxBatchBody returns the size of the body of a batch of n chunks when no two of
+// them form a run.
+func MaxBatchBody(n int) int { return batchHeaderSize + n*(batchRunSize+4) }
+
+// AppendBatch codes b.
+func AppendBatch(dst []byte, b *Batch) []byte {
+	le := binary.LittleEndian
+	start := len(dst)
+	dst = append(dst, make([]byte, batchHeaderSize)...)
+	runs := uint32(0)
+	for i := 0; i < len(b.Copies); runs++ {
+		n := runLen(b.Copies[i:])
+		dst = le.AppendUint64(dst, uint64(b.Copies[i].Chunk))
+		dst = le.AppendUint64(dst, uint64(b.Copies[i].Slot))
+		dst = le.AppendUint32(dst, uint32(n))
+		dst = le.AppendUint32(dst, 0)
+		i += n
+	}
+	for _, c := range b.Copies {
+		dst = le.AppendUint32(dst, c.CRC)
+	}
+	h := dst[start:]
+	le.PutUint64(h, uint64(b.Generation))
+	le.PutUint32(h[8:], uint32(b.Branch))
+	le.PutUint32(h[12:], runs)
+	le.PutUint32(h[16:], uint32(len(b.Copies)))
+	return dst
+}
+
+// runLen returns how many copies from the first on form a run.
+func runLen(copies []Copy) int {
+	n := 1
+	for n < len(copies) && copies[n].Chunk == copies[n-1].Chunk+1 && copies[n].Slot == copies[n-1].Slot+1 {
+		n++
+	}
+	return n
+}
+
+// DecodeBatch is the reverse of [AppendBatch].
+func DecodeBatch(p []byte) (*Batch, error) {
+	if len(p) < batchHeaderSize {
+		return nil, fmt.Errorf("%w: batch of %d bytes", ErrCorrupt, len(p))
+	}
+	le := binary.LittleEndian
+	b := &Batch{Generation: block.Generation(le.Uint64(p)), Branch: block.Branch(le.Uint32(p[8:]))}
+	runs, chunks := uint64(le.Uint32(p[12:])), uint64(le.Uint32(p[16:]))
+	if uint64(len(p)) != batchHeaderSize+runs*batchRunSize+chunks*4 || le.Uint32(p[20:]) != 0 {
+		return nil, fmt.Errorf("%w: batch of %d bytes, %d runs and %d chunks", ErrCorrupt, len(p), runs, chunks)
+	}
+	b.Copies = make([]Copy, 0, chunks)
+	sums := p[batchHeaderSize+runs*batchRunSize:]
+	for i := range runs {
+		run := p[batchHeaderSize+i*batchRunSize:]
+		first := Copy{Chunk: block.Chunk(le.Uint64(run)), Slot: block.Slot(le.Uint64(run[8:]))}
+		n := uint64(le.Uint32(run[16:]))
+		if n == 0 || n > chunks-uint64(len(b.Copies)) || le.Uint32(run[20:]) != 0 {
+			return nil, fmt.Errorf("%w: batch run of %d chunks", ErrCorrupt, n)
+		}
+		if last := len(b.Copies) - 1; last >= 0 && first.Chunk <= b.Copies[last].Chunk {
+			return nil, fmt.Errorf("%w: batch chunks %d and %d are not ascending", ErrCorrupt, b.Copies[last].Chunk, first.Chunk)
+		}
+		for j := range n {
+			b.Copies = append(b.Copies, Copy{
+				Chunk: first.Chunk + block.Chunk(j), Slot: first.Slot + block.Slot(j),
+				CRC: le.Uint32(sums[4*len(b.Copies):]),
+			})
+		}
+	}
+	if uint64(len(b.Copies)) != chunks {
+		return nil, fmt.Errorf("%w: batch of %d chunks has runs of %d", ErrCorrupt, chunks, len(b.Copies))
+	}
+	return b, nil
+}

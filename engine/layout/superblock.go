@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package layout
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+
+	"zumastor.org/zumastor/engine/block"
+)
+
+// Magic and Version open every superblock. Part of the format, must not change.
+const (
+	Magic   = 0x00726f7473616d7a // "zmastor\0"
+	Version = 1
+)
+
+// Superblocks are kept in turn in pages 0 and 1 of the metadata area: that of
+// checkpoint n in page n%2.
+const Superblocks = 2
+
+// MaxLeases is how many runs of leased slots a superblock can list.
+const MaxLeases = 128
+
+// Placement says where a batch's record is made durable. Part of the format,
+// must not change.
+type Placement uint8
+
+// The placements.
+const (
+	PlacementInline Placement = 1 + iota // in the store, before the batch's chunks
+	PlacementDisk                        // in a journal region of the metadata area
+	PlacementNVRAM                       // in a journal on a battery-backed block device
+	PlacementPMem                        // in a journal in mapped persistent memory
+	maxPlacement    = PlacementPMem
+)
+
+var placementNames = [...]string{"", "inline", "disk", "nvram", "pmem"}
+
+// String returns the placement's name on the command line.
+func (p Placement) String() string {
+	if p == 0 || p > maxPlacement {
+		return fmt.Sprintf("placement(%d)", uint8(p))
+	}
+	return placementNames[p]
+}
+
+// ParsePlacement is the reverse of String.
+func ParsePlacement(name string) (Placement, error) {
+	for p := PlacementInline; p <= maxPlacement; p++ {
+		if placementNames[p] == name {
+			return p, nil
+		}
+	}
+	return 0, fmt.Errorf("unknown placement %q: use inline, disk, nvram or pmem", name)
+}
+
+// UUID identifies a store; every structure in it bears it.
+type UUID [16]byte
+
+// String returns the customary form.
+func (u UUID) String() string {
+	return fmt.Sprintf("%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:16])
+}
+
+// Root points at a tree: its root page, the height of that page (0 is a leaf)
+// and the number of entries. A tree without entries has no page.
+type Root struct {
+	Page    block.Page
+	Level   uint8
+	Entries uint64
+}
+
+// SlotRun is Len slots from First on.
+type SlotRun struct {
+	First block.Slot
+	Len   uint64
+}
+
+// Position is a place in a log: the offset of the next record in a journal, or
+// the slot of the next descriptor in the data area, and the sequence number that
+// the record there must have.
+type Position struct {
+	Place uint64
+	Seq   uint64
+}
+
+// Extent is Len pages of the metadata area from First on.
+type Extent struct {
+	First block.Page
+	Len   uint64
+}
+
+// End returns the page after the extent.
+func (e Extent) End() block.Page { return e.First + block.Page(e.Len) }
+
+// Superblock is a checkpoint's root: all that must be known to open a store. It
+// fills a page.
+type Superblock struct {
+	UUID       UUID
+	Checkpoint uint64 // number of this checkpoint; the higher valid one of the two is the store's
+	Epoch      uint64 // of the opening that wrote it
+	Created    int64  // nanoseconds since 1970 UTC
+
+	Placement  Placement
+	Separate   bool // the metadata area is on a device of its own
+	Clean      bool // closed in order: nothing to replay
+	ChunkShift uint
+	OriginSize int64
+
+	DataOffset int64  // of slot 0 on the store device, in bytes
+	Slots      uint64 // number of slots
+
+	Control     Extent // ring of snapshot records
+	Journal     Extent // ring of batch records, of placement disk
+	JournalSize int64  // bytes of the ring on a device of its own, of placements nvram and pmem
+	TreePages   Extent // pages of the trees
+
+	Generation block.Generation // the origin's current one
+	ControlPos Position         // of the first snapshot record that is not in this checkpoint
+	LogPos     Position         // of the first batch that is not in this checkpoint
+	Allocated  uint64           // slots that are allocated, leased ones included
+	Roots      [Kinds]Root      // by kind - 1
+	Leases     []SlotRun        // allocated, but used by no batch of this checkpoint
+}
+
+// superblockDisk is the page: the fields one after another, little endian,
+// without padding.
+type superblockDisk struct {
+	Magic       uint64
+	Version     uint32
+	CRC         uint32 // CRC32C of the page with this field zero
+	UUID        UUID
+	Checkpoint  uint64 // offset 32
+	Epoch       uint64
+	Created     int64
+	Placement   uint8 // offset 56
+	ChunkShift  uint8
+	Flags       uint16
+	LeaseCount  uint32
+	OriginSize  int64 // offset 64
+	DataOffset  int64
+	Slots       uint64
+	Control     Extent // offset 88
+	Journal     Extent
+	JournalSize int64
+	TreePages   Extent // offset 128
+	Generation  uint64
+	ControlPos  Position // offset 152
+	LogPos      Position
+	Allocated   uint64 // offset 184
+	Roots       [Kinds]rootDisk
+	Reserved    [1024 - 288]byte
+	Leases      [MaxLeases]SlotRun // offset 1024
+	Reserved2   [1024]byte
+}
+
+type rootDisk struct {
+	Page    uint64
+	Entries uint64
+	Level   uint8
+	Zero    [7]byte
+}
+
+const superblockCRC = 12 // offset of superblockDisk.CRC
+
+// Flags of superblockDisk.
+const (
+	flagSeparate = 1 << iota
+	flagClean
+	knownFlags = flagSeparate | flagClean
+)
+
+// Encode returns the superblock's page. It panics when there are more than
+// [MaxLeases] leases: the caller's fault.
+func (s *Superblock) Encode() []byte {
+	if len(s.Leases) > MaxLeases {
+		panic(fmt.Sprintf("layout: %d leases in a superblock", len(s.Leases)))
+	}
+	d := superblockDisk{
+		Magic: Magic, Version: Version, UUID: s.UUID, Checkpoint: s.Checkpoint, Epoch: s.Epoch, Created: s.Created,
+		Placement: uint8(s.Placement), ChunkShift: uint8(s.ChunkShift), LeaseCount: uint32(len(s.Leases)),
+		OriginSize: s.OriginSize, DataOffset: s.DataOffset, Slots: s.Slots,
+		Control: s.Control, Journal: s.Journal, JournalSize: s.JournalSize, TreePages: s.TreePages,
+		Generation: uint64(s.Generation), ControlPos: s.ControlPos, LogPos: s.LogPos, Allocated: s.Allocated,
+	}
+	if s.Separate {
+		d.Flags |= flagSeparate
+	}
+	if s.Clean {
+		d.Flags |= flagClean
+	}
+	for i, r := range s.Roots {
+		d.Roots[i] = rootDisk{Page: uint64(r.Page), Entries: r.Entries, Level: r.Level}
+	}
+	copy(d.Leases[:], s.Leases)
+	page := make([]byte, 0, block.PageSize)
+	page, err := binary.Append(page, binary.LittleEndian, &d)
+	if err != nil {
+		panic(err) // superblockDisk has a fixed size
+	}
+	binary.LittleEndian.PutUint32(page[superblockCRC:], ChecksumWithout(page, superblockCRC))
+	return page
+}
+
+// DecodeSuperblock reads a superblock's page. Its numbers are checked against
+// each other, not against the size of a device.
+func DecodeSuperblock(page []byte) (*Superblock, error) {
+	if len(page) != block.PageSize {
+		return nil, fmt.Errorf("%w: superblock of %d bytes", ErrCorrupt, len(page))
+	}
+	var d superblockDisk
+	if _, err := binary.Decode(page, binary.LittleEndian, &d); err != nil {
+		return nil, fmt.Errorf("%w: superblock: %v", ErrCorrupt, err)
+	}
+	switch {
+	case d.Magic != Magic:
+		return nil, fmt.Errorf("%w: no superblock: magic %#x, want %#x", ErrCorrupt, d.Magic, uint64(Magic))
+	case d.Version != Version:
+		return nil, fmt.Errorf("%w: store format %d, this program knows %d", ErrVersion, d.Version, Version)
+	case d.CRC != ChecksumWithout(page, superblockCRC):
+		return nil, fmt.Errorf("%w: superblock checksum", ErrCorrupt)
+	case d.Flags&^knownFlags != 0:
+		return nil, fmt.Errorf("%w: superblock flags %#x", ErrCorrupt, d.Flags)
+	case d.LeaseCount > MaxLeases:
+		return nil, fmt.Errorf("%w: %d leases in the superblock", ErrCorrupt, d.LeaseCount)
+	}
+	s := &Superblock{
+		UUID: d.UUID, Checkpoint: d.Checkpoint, Epoch: d.Epoch, Created: d.Created,
+		Placement: Placement(d.Placement), Separate: d.Flags&flagSeparate != 0, Clean: d.Flags&flagClean != 0,
+		ChunkShift: uint(d.ChunkShift), OriginSize: d.OriginSize, DataOffset: d.DataOffset, Slots: d.Slots,
+		Control: d.Control, Journal: d.Journal, JournalSize: d.JournalSize, TreePages: d.TreePages,
+		Generation: block.Generation(d.Generation), ControlPos: d.ControlPos, LogPos: d.LogPos, Allocated: d.Allocated,
+		Leases: append([]SlotRun(nil), d.Leases[:d.LeaseCount]...),
+	}
+	for i, r := range d.Roots {
+		s.Roots[i] = Root{Page: block.Page(r.Page), Level: r.Level, Entries: r.Entries}
+	}
+	return s, s.validate()
+}
+
+// validate checks what no checksum can: that the numbers make sense together.
+func (s *Superblock) validate() error {
+	if s.Placement == 0 || s.Placement > maxPlacement {
+		return fmt.Errorf("%w: superblock placement %d", ErrCorrupt, s.Placement)
+	}
+	if s.ChunkShift >= 32 {
+		return fmt.Errorf("%w: superblock chunk shift %d", ErrCorrupt, s.ChunkShift)
+	}
+	if _, err := block.NewGeometry(s.OriginSize, 1<<s.ChunkShift); err != nil {
+		return fmt.Errorf("%w: superblock: %v", ErrCorrupt, err)
+	}
+	if s.DataOffset < 0 || s.DataOffset > block.MaxStoreSize || s.Slots > block.MaxStoreSize>>s.ChunkShift || s.Allocated > s.Slots {
+		return fmt.Errorf("%w: superblock: %d of %d slots at %d", ErrCorrupt, s.Allocated, s.Slots, s.DataOffset)
+	}
+	end := block.Page(Superblocks)
+	for _, e := range []Extent{s.Control, s.Journal, s.TreePages} {
+		if e.Len == 0 {
+			continue
+		}
+		if e.First < end || e.Len > block.MaxStoreSize/block.PageSize || e.First > block.MaxStoreSize/block.PageSize {
+			return fmt.Errorf("%w: superblock: metadata extent %d+%d overlaps or exceeds", ErrCorrupt, e.First, e.Len)
+		}
+		end = e.End()
+	}
+	for i, r := range s.Roots {
+		if r.Page != 0 && (r.Page < s.TreePages.First || r.Page >= s.TreePages.End()) || (r.Page == 0) != (r.Entries == 0) || r.Level > maxLevel {
+			return fmt.Errorf("%w: superblock: root of tree %d at page %d", ErrCorrupt, i+1, r.Page)
+		}
+	}
+	for _, l := range s.Leases {
+		if l.Len == 0 || uint64(l.First) >= s.Slots || l.Len > s.Slots-uint64(l.First) {
+			return fmt.Errorf("%w: superblock: lease %d+%d of %d slots", ErrCorrupt, l.First, l.Len, s.Slots)
+		}
+	}
+	return nil
+}
+
+// maxLevel bounds a tree's height; 2^64 entries need far less.
+const maxLevel = 32
+
+// castagnoli is CRC32C's table, in hardware where there is such.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Checksum returns p's CRC32C.
+func Checksum(p []byte) uint32 { return crc32.Checksum(p, castagnoli) }
+
+// ChecksumWithout returns p's CRC32C with the four bytes at off taken as zero.
+func ChecksumWithout(p []byte, off int) uint32 {
+	sum := crc32.Update(0, castagnoli, p[:off])
+	sum = crc32.Update(sum, castagnoli, []byte{0, 0, 0, 0})
+	return crc32.Update(sum, castagnoli, p[off+4:])
+}
