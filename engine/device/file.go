@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package device
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"zumastor.org/zumastor/engine/block"
+)
+
+// ErrInUse is wrapped when a file or device is open, mounted or held elsewhere.
+var ErrInUse = errors.New("is in use by another process")
+
+// FileOptions says how [OpenFile] opens.
+type FileOptions struct {
+	// Create, if positive, makes a new sparse file of that many bytes; one that
+	// exists already is an error.
+	Create int64
+	// ReadOnly opens without the right to write, and beside other readers.
+	ReadOnly bool
+	// Direct asks for O_DIRECT; see [File.Direct] for whether it was had.
+	Direct bool
+}
+
+// File is a regular file or a block device as a [Device]. It holds an advisory
+// lock on the file, exclusive unless it is read-only, until Close.
+//
+// With O_DIRECT, requests whose range or memory is not aligned as the device
+// wants go through a buffer; a write of a part of a block reads the rest first,
+// and excludes other writes to that block meanwhile. Aligned requests allocate
+// nothing. Once a Flush has failed all later ones fail: the kernel forgets what
+// it could not write.
+type File struct {
+	path     string
+	file     *os.File
+	raw      syscall.RawConn
+	size     int64
+	blockDev bool
+	readOnly bool
+	direct   alignment
+	stripes  stripes
+	flushErr atomic.Pointer[error]
+}
+
+// OpenFile opens the regular file or block device at path. Its size, a positive
+// multiple of 512, is fixed from then on. Errors wrap [ErrInUse] when another
+// process holds the lock or, for a block device, mounts or claims it.
+func OpenFile(path string, o FileOptions) (*File, error) {
+	if o.Create > 0 {
+		if err := create(path, o.Create); err != nil {
+			return nil, fmt.Errorf("creating %s: %w", path, err)
+		}
+	}
+	f := &File{path: path, readOnly: o.ReadOnly}
+	if err := f.open(o.Direct); err != nil {
+		return nil, fmt.Errorf("opening %s: %w", path, err)
+	}
+	if err := f.prepare(o.Direct); err != nil {
+		f.file.Close()
+		return nil, fmt.Errorf("opening %s: %w", path, err)
+	}
+	return f, nil
+}
+
+// create makes a sparse file, durable as a name once it returns.
+func create(path string, size int64) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	err = f.Truncate(size)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// open opens the path, with O_DIRECT if that is wanted and the file system lets
+// it be opened so.
+func (f *File) open(direct bool) error {
+	info, err := os.Stat(f.path)
+	if err != nil {
+		return err
+	}
+	flags := os.O_RDWR
+	if f.readOnly {
+		flags = os.O_RDONLY
+	}
+	switch mode := info.Mode(); {
+	case mode.IsRegular():
+	case mode&os.ModeDevice != 0 && mode&os.ModeCharDevice == 0:
+		f.blockDev = true
+		if !f.readOnly {
+			flags |= unix.O_EXCL // the kernel's own claim: fails while mounted or held
+		}
+	default:
+		return errors.New("is neither a regular file nor a block device")
+	}
+	f.direct.reason = "not asked for"
+	if direct {
+		f.direct.reason = ""
+		f.file, err = os.OpenFile(f.path, flags|unix.O_DIRECT, 0)
+		if !errors.Is(err, unix.EINVAL) {
+			return claimed(err)
+		}
+		f.direct.reason = "the file system refuses O_DIRECT"
+	}
+	f.file, err = os.OpenFile(f.path, flags, 0)
+	return claimed(err)
+}
+
+func claimed(err error) error {
+	if errors.Is(err, unix.EBUSY) {
+		return fmt.Errorf("%w: unmount it or release what holds it: %w", ErrInUse, err)
+	}
+	return err
+}
+
+// prepare locks the open file and learns its shape.
+func (f *File) prepare(direct bool) (err error) {
+	if f.raw, err = f.file.SyscallConn(); err != nil {
+		return err
+	}
+	if err := f.lock(); err != nil {
+		return err
+	}
+	if f.size, err = f.file.Seek(0, io.SeekEnd); err != nil {
+		return err
+	}
+	if f.size <= 0 || f.size%block.SectorSize != 0 {
+		return fmt.Errorf("%w: its size %d is not a positive multiple of %d", ErrAlign, f.size, block.SectorSize)
+	}
+	if !direct || f.direct.reason != "" {
+		return nil
+	}
+	if err := f.control(func(fd int) error { return f.direct.learn(fd, f.blockDev, f.size) }); err != nil {
+		return err
+	}
+	if f.direct.reason != "" { // opened so, but can't do it: go on without
+		return f.control(func(fd int) error {
+			flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+			if err == nil {
+				_, err = unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags&^unix.O_DIRECT)
+			}
+			return err
+		})
+	}
+	return nil
+}
+
+func (f *File) lock() error {
+	how := unix.LOCK_EX
+	if f.readOnly {
+		how = unix.LOCK_SH
+	}
+	err := f.control(func(fd int) error { return unix.Flock(fd, how|unix.LOCK_NB) })
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return fmt.Errorf("%w: %s", ErrInUse, lockHolder(f.file))
+	}
+	return err
+}
+
+// control runs do with the descriptor, which stays open meanwhile, again when a
+// signal interrupts it.
+func (f *File) control(do func(fd int) error) error {
+	var err error
+	outer := f.raw.Control(func(fd uintptr) {
+		for {
+			if err = do(int(fd)); err != unix.EINTR {
+				return
+			}
+		}
+	})
+	if outer != nil { // there is no other cause
+		return os.ErrClosed
+	}
+	return err
+}
+
+// wrap names the file, the operation and the range.
+func (f *File) wrap(what string, off, n int64, err error) error {
+	if err == nil {
+		return nil
+	}
+	switch {
+	case errors.Is(err, os.ErrClosed):
+		err = ErrClosed
+	case errors.Is(err, io.EOF):
+		err = fmt.Errorf("the file is shorter than when it was opened: %w", io.ErrUnexpectedEOF)
+	}
+	var inner *os.PathError
+	if errors.As(err, &inner) {
+		err = inner.Err
+	}
+	return fmt.Errorf("%s: %s of %d bytes at %d: %w", f.path, what, n, off, err)
+}
+
+// Path returns the path that was opened.
+func (f *File) Path() string { return f.path }
+
+// Size implements [Device].
+func (f *File) Size() int64 { return f.size }
+
+// Direct reports whether I/O goes past the page cache; if it does not, the
+// reason says why.
+func (f *File) Direct() (ok bool, reason string) {
+	return f.direct.block != 0, f.direct.reason
+}
+
+// BlockSize returns the unit in which O_DIRECT addresses the device, in bytes,
+// or 512 without O_DIRECT. Requests aligned to it are fastest.
+func (f *File) BlockSize() int { return max(f.direct.block, block.SectorSize) }
+
+// Close releases the lock and closes the file. It flushes nothing.
+func (f *File) Close() error { return f.wrap("close", 0, 0, f.file.Close()) }
+
+// Flush implements [Device] by fdatasync, which on a block device empties its
+// cache too.
+func (f *File) Flush() error {
+	if err := f.flushErr.Load(); err != nil {
+		return f.wrap("flush after a failed flush", 0, 0, *err)
+	}
+	err := f.control(unix.Fdatasync)
+	if err != nil && !errors.Is(err, os.ErrClosed) {
+		f.flushErr.CompareAndSwap(nil, &err)
+	}
+	return f.wrap("flush", 0, 0, err)
+}
