@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package goals
+
+import (
+	"zumastor.org/zumastor/analysis/group"
+	"zumastor.org/zumastor/results"
+)
+
+// Units of samples that only goals ask for.
+const (
+	// BeyondFlush is the time of an operation less that of the flushes in it,
+	// in nanoseconds.
+	BeyondFlush = "beyond-flush-ns"
+	// CacheUse is the most bytes that the page cache ever held, divided by its
+	// configured limit.
+	CacheUse = "cache-use"
+)
+
+// ratio is a goal on throughput against a baseline.
+func ratio(name, what string, least float64, where, against group.Selector) Goal {
+	return Goal{
+		Name: name, What: what, Comparison: AtLeast, Threshold: least, Unit: "x", Kind: results.Measured,
+		Query: group.Query{Where: where, Unit: results.NsPerOp, As: group.Speed, Against: against},
+	}
+}
+
+// cost is a goal on time against a baseline.
+func cost(name, what string, most float64, where, against group.Selector) Goal {
+	g := ratio(name, what, most, where, against)
+	g.Comparison, g.Query.As = AtMost, group.Cost
+	return g
+}
+
+// amount is a goal on a value as it is.
+func amount(name, what string, most float64, unit, sampleUnit string, where group.Selector) Goal {
+	return Goal{
+		Name: name, What: what, Comparison: AtMost, Threshold: most, Unit: unit, Kind: results.Measured,
+		Query: group.Query{Where: where, Unit: sampleUnit},
+	}
+}
+
+func (g Goal) bound(text string) Goal {
+	g.Bound = text
+	return g
+}
+
+func (g Goal) modelled() Goal {
+	g.Kind = results.Modelled
+	return g
+}
+
+// All returns the goals in the order in which they are shown.
+func All() []Goal {
+	return append(append(dataPath(), placements()...), snapshotsAndPeers()...)
+}
+
+func dataPath() []Goal {
+	raw := group.Selector{"variant": "raw"}
+	rewrite := group.Selector{"experiment": "E6", "op": "rewrite", "variant": "inline"}
+	return []Goal{
+		ratio("origin-read-vs-raw", "origin read against raw through the same data plane", 0.98,
+			group.Selector{"experiment": "E4", "op": "read", "variant": "inline"}, raw).
+			bound("an origin read never asks the index; what is left is one call more"),
+		ratio("rewrite-vs-raw", "rewrite of settled chunks against raw", 0.95, rewrite, raw).
+			bound("the test of the settled bit and the tracking of writes in flight"),
+		amount("settled-allocs", "allocations on the path of settled writes", 0, "allocs/op", results.AllocsPerOp, rewrite),
+		ratio("firstwrite-vs-copybound", "first write, random 4 KiB, 64 KiB chunks, queue depth 32, inline, against copybound", 0.90,
+			group.Selector{"experiment": "E6", "op": "firstwrite", "variant": "inline", "chunk": "65536", "qd": "32"},
+			group.Selector{"variant": "copybound"}).
+			bound("copybound does the same reads, writes and flushes without index, leases or checksums"),
+	}
+}
+
+func placements() []Goal {
+	inline := group.Selector{"experiment": "E3", "op": "firstwrite", "variant": "inline"}
+	goals := []Goal{
+		ratio("inline-vs-nvram-measured", "inline on a plain disk against nvram, first write, measured", 0.95,
+			inline, group.Selector{"variant": "nvram"}).
+			bound("simulated NVRAM costs memory copies only: the strongest opponent"),
+	}
+	for _, m := range []struct{ model, name, bound string }{
+		{"hdd", "hard disk", "both move the old data once; inline adds a descriptor to a write that is made anyway"},
+		{"ssd", "SATA SSD", "the flush of a batch, which nvram needs as well for the copied data"},
+		{"nvme", "NVMe", "the descriptor's 4 KiB beside each batch"},
+	} {
+		where := group.Selector{"experiment": "E3", "op": "firstwrite", "variant": "inline", "model": m.model}
+		goals = append(goals, ratio("inline-vs-nvram-"+m.model, "inline against nvram, first write, "+m.name+" model", 0.95,
+			where, group.Selector{"variant": "nvram"}).modelled().bound(m.bound))
+	}
+	return goals
+}
+
+func snapshotsAndPeers() []Goal {
+	create := amount("create-10000th", "creating the 10,000th snapshot, beyond the flush", 5, "ms", BeyondFlush,
+		group.Selector{"experiment": "E5", "op": "create", "variant": "inline", "snapshots": "10000"})
+	create.Scale = 1e-6
+	qcow2 := group.Selector{"variant": "qcow2"}
+	return []Goal{
+		cost("write-1000-vs-1-snapshots", "write cost with 1,000 snapshots held against 1", 1.03,
+			group.Selector{"experiment": "E5", "op": "firstwrite", "variant": "inline", "snapshots": "1000"},
+			group.Selector{"snapshots": "1"}).
+			bound("a write looks at the newest generation only, however many there are"),
+		create.bound("a row in the snapshot table and a new generation"),
+		cost("nsnaps-hdd-16k", "untar with snapshots between rounds against raw, hard disk model, 16 KiB chunks", 3.2,
+			group.Selector{"experiment": "E1", "variant": "inline", "chunk": "16384", "model": "hdd"},
+			group.Selector{"variant": "raw"}).modelled().
+			bound("three transfers for one (read old, write copy, write new) and the seeks between them; 3x is the floor of synchronous copy-before-write"),
+		amount("metadata-per-exception", "metadata bytes an exception on the device", 24, "B", results.BytesPerException,
+			group.Selector{"experiment": "E5", "variant": "inline"}).
+			bound("an index entry has 24 bytes before runs are coalesced"),
+		amount("memory-bounded", "page cache at its fullest against its configured limit", 1, "x", CacheUse,
+			group.Selector{"experiment": "E5", "variant": "inline"}),
+		ratio("qemu-firstwrite", "random 4 KiB first write against qemu-nbd qcow2 over NBD", 1,
+			group.Selector{"experiment": "PEER", "op": "firstwrite", "variant": "inline"}, qcow2),
+		ratio("qemu-rewrite", "random 4 KiB rewrite against qemu-nbd qcow2 over NBD", 1,
+			group.Selector{"experiment": "PEER", "op": "rewrite", "variant": "inline"}, qcow2),
+	}
+}
