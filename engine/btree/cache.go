@@ -24,8 +24,9 @@ type Cache struct {
 	dirty int
 	epoch uint64
 	pages map[block.Page]*slot
-	clock []*slot // the same slots, in no order
-	hand  int
+	clock ring // the slots that may be dropped
+	held  ring // those whose pages may not be on the device yet
+	hand  int  // in the clock
 }
 
 // slot is a clean node in the cache. All fields are guarded by the cache's mu.
@@ -33,10 +34,27 @@ type slot struct {
 	page  block.Page
 	node  any // *node[E], immutable while here
 	bytes int64
-	at    int  // position in the clock
-	pins  int  // Resolves that wait for it
-	used  bool // since the hand's last passing
-	held  bool // its page may not be on the device yet
+	home  *ring // where the slot is: the clock or held
+	at    int   // position there
+	pins  int   // Resolves that wait for it
+	used  bool  // since the hand's last passing
+}
+
+// ring is a set of slots in no particular order. Its cache's mu guards it.
+type ring []*slot
+
+func (r *ring) add(s *slot) {
+	s.home, s.at = r, len(*r)
+	*r = append(*r, s)
+}
+
+// remove puts the last slot in the place of s.
+func (r *ring) remove(s *slot) {
+	last := len(*r) - 1
+	(*r)[s.at] = (*r)[last]
+	(*r)[s.at].at = s.at
+	(*r)[last] = nil
+	*r = (*r)[:last]
 }
 
 // NewCache returns an empty cache that keeps at most limit bytes of decoded
@@ -60,9 +78,10 @@ func (c *Cache) AdvanceEpoch() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.epoch++
-	for _, s := range c.clock {
-		s.held = false
+	for _, s := range c.held {
+		c.clock.add(s)
 	}
+	c.held = nil
 	c.evict(nil)
 }
 
@@ -104,7 +123,7 @@ func (c *Cache) loaded(page block.Page, node any, bytes int64, epoch uint64, p *
 	}
 	s := c.pages[page]
 	if s == nil {
-		s = c.add(page, node, bytes)
+		s = c.add(&c.clock, page, node, bytes)
 	}
 	if p != nil {
 		s.pins++
@@ -121,7 +140,7 @@ func (c *Cache) cleaned(page block.Page, node any, bytes, charge int64) {
 	c.remove(page)
 	c.dirty--
 	c.used -= charge
-	c.add(page, node, bytes).held = true
+	c.add(&c.held, page, node, bytes)
 }
 
 // taken removes the clean node of page, if it is there, because it becomes dirty.
@@ -156,11 +175,11 @@ func (c *Cache) discarded(page block.Page, dirty bool, charge int64) {
 	c.remove(page)
 }
 
-// add puts a clean node into the cache. The caller holds mu.
-func (c *Cache) add(page block.Page, node any, bytes int64) *slot {
-	s := &slot{page: page, node: node, bytes: bytes, at: len(c.clock), used: true}
+// add puts a clean node into the cache, at home in r. The caller holds mu.
+func (c *Cache) add(r *ring, page block.Page, node any, bytes int64) *slot {
+	s := &slot{page: page, node: node, bytes: bytes, used: true}
+	r.add(s)
 	c.pages[page] = s
-	c.clock = append(c.clock, s)
 	c.used += bytes
 	return s
 }
@@ -172,11 +191,7 @@ func (c *Cache) remove(page block.Page) {
 		return
 	}
 	delete(c.pages, page)
-	last := len(c.clock) - 1
-	c.clock[s.at] = c.clock[last]
-	c.clock[s.at].at = s.at
-	c.clock[last] = nil
-	c.clock = c.clock[:last]
+	s.home.remove(s)
 	c.used -= s.bytes
 }
 
@@ -184,14 +199,14 @@ func (c *Cache) remove(page block.Page) {
 // passed all twice. The caller holds mu.
 func (c *Cache) evict(keep *slot) {
 	for range 2 * len(c.clock) {
-		if c.used <= c.limit {
+		if c.used <= c.limit || len(c.clock) == 0 {
 			return
 		}
 		if c.hand >= len(c.clock) {
 			c.hand = 0
 		}
 		switch s := c.clock[c.hand]; {
-		case s == keep || s.pins > 0 || s.held:
+		case s == keep || s.pins > 0:
 			c.hand++
 		case s.used:
 			s.used = false

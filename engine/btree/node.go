@@ -22,6 +22,24 @@ type node[E any] struct {
 	charge  int64      // bytes that the cache counts for a dirty node
 	entries []E        // of an inner node: lower bounds of the children; the first bounds nothing
 	kids    []ref[E]   // of an inner node, one for each entry
+	last    int        // of a leaf: where the last insert was, as far as is known
+	streak  int        // and how many inserts before it each came right after one another
+}
+
+// ascendingStreak is how many inserts, each right after the one before, make a
+// leaf expect more of them. Shorter runs at random places would, if leaves were
+// split where they end, leave pages emptier than halving does.
+const ascendingStreak = 32
+
+// noteInsert keeps count of inserts that ascend without a gap. It is by leaf, so
+// that several ascending streams are told apart.
+func (n *node[E]) noteInsert(i int) {
+	if i == n.last+1 {
+		n.streak++
+	} else {
+		n.streak = 0
+	}
+	n.last = i
 }
 
 // ref points to a node: by address when it is clean, directly when it is dirty.

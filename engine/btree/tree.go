@@ -41,7 +41,6 @@ type Tree[E any] struct {
 	entries uint64
 	dirty   int          // dirty nodes
 	freed   []block.Page // pages of the last checkpoint that the tree has left since
-	last    E            // entry inserted last, to notice ascending inserts
 	scratch []byte       // for measuring entries; used by mutations only
 }
 
@@ -128,7 +127,7 @@ func (t *Tree[E]) descend(key E, p *path[E]) error {
 func (t *Tree[E]) Insert(e E) (replaced bool, err error) {
 	if t.root.empty() {
 		t.root.node = t.create(0, []E{e}, nil)
-		t.level, t.entries, t.last = 0, 1, e
+		t.level, t.entries = 0, 1
 		return false, nil
 	}
 	var p path[E]
@@ -142,23 +141,18 @@ func (t *Tree[E]) Insert(e E) (replaced bool, err error) {
 	} else {
 		t.insertAt(leaf.n, leaf.i, e, ref[E]{})
 		t.entries++
+		leaf.n.noteInsert(leaf.i)
 	}
 	if leaf.n.overfull() {
 		t.splitUp(&p, 0, t.ascending(&p))
 	}
-	t.last = e
 	return replaced, nil
 }
 
-// ascending reports whether the entry just inserted at p goes on where the last
-// insert, a run, or the whole tree ended. More will then come after it.
+// ascending reports whether more entries are likely to come right after the one
+// just inserted at p: it is the tree's last, or goes on a streak.
 func (t *Tree[E]) ascending(p *path[E]) bool {
-	leaf := p[0]
-	if leaf.i == 0 {
-		return false
-	}
-	prev := leaf.n.entries[leaf.i-1]
-	if t.codec.Compare(prev, t.last) == 0 || t.codec.Follows(prev, leaf.n.entries[leaf.i]) {
+	if p[0].n.streak >= ascendingStreak {
 		return true
 	}
 	for level := range int(t.level) + 1 {
@@ -227,6 +221,9 @@ func (t *Tree[E]) splitUp(p *path[E], level int, ascending bool) {
 		right := t.create(n.level, slices.Clone(n.entries[at:]), kids)
 		n.entries = n.entries[:at]
 		t.measure(n)
+		if n.last >= at {
+			right.last, right.streak = n.last-at, n.streak
+		}
 		level++
 		up := &p[level]
 		if up.i == 0 {
