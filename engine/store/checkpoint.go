@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"fmt"
+	"slices"
+
+	"zumastor.org/zumastor/engine/alloc"
+	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/device"
+	"zumastor.org/zumastor/engine/layout"
+)
+
+// tree is what a checkpoint and an opening need of a tree of any entries.
+type tree interface {
+	Dirty() int
+	Pages(fn func(p block.Page, leaf bool) error) error
+	Checkpoint(alloc func() (block.Page, error), free func(block.Page), write func(block.Page, []byte) error) (layout.Root, error)
+}
+
+// trees returns the trees by kind.
+func (s *Store) trees() [layout.Kinds]tree {
+	return [...]tree{s.index.Exceptions, s.index.Changes, s.slots.Tree(), s.snaps.tree}
+}
+
+// image is a checkpoint on its way to the device.
+type image struct {
+	pages    []pageImage
+	sb       layout.Superblock
+	deferred int // pages that are free once it is durable
+	copied   int64
+	heads    int
+}
+
+type pageImage struct {
+	page block.Page
+	data []byte
+}
+
+// Checkpoint makes the state of the store durable: all that was reported, every
+// snapshot made or deleted. Reports and lookups go on while it writes. It does
+// nothing if nothing has changed.
+func (s *Store) Checkpoint() error {
+	if err := s.mutable(); err != nil {
+		return err
+	}
+	s.checkpointing.Lock()
+	defer s.checkpointing.Unlock()
+	var img *image
+	err := s.resolve(func() (err error) {
+		img, err = s.freeze()
+		return err
+	})
+	if err != nil || img == nil {
+		return err
+	}
+	if err := s.write(img); err != nil {
+		return s.fail(err)
+	}
+	s.thaw(img)
+	return nil
+}
+
+// freeze takes the image of the store's state. The lock is held; a miss can occur
+// only before anything has changed that a second run would not find.
+func (s *Store) freeze() (*image, error) {
+	if !s.changed && s.sb.Clean == s.closed {
+		return nil, nil
+	}
+	for len(s.heads) > 0 {
+		s.slots.Free(s.heads[len(s.heads)-1])
+		s.heads = s.heads[:len(s.heads)-1]
+	}
+	if err := s.slots.Freeze(); err != nil {
+		return nil, err
+	}
+	dirty := 0
+	for _, t := range s.trees() {
+		dirty += t.Dirty()
+	}
+	if free := s.pages.Free(); free < uint64(dirty) {
+		return nil, fmt.Errorf("metadata area has %d free pages for a checkpoint of %d: %w", free, dirty, alloc.ErrNoSpace)
+	}
+	img := &image{copied: s.copied}
+	s.pages.Rewind()
+	sb := &s.sb
+	for i, t := range s.trees() {
+		root, err := t.Checkpoint(s.pages.Alloc, s.pages.Defer, img.add)
+		if err != nil {
+			return nil, s.fail(err) // the trees before this one are in no checkpoint
+		}
+		sb.Roots[i] = root
+	}
+	sb.Checkpoint++
+	sb.Clean = s.closed
+	sb.ControlPos, sb.LogPos = s.control.Position(), s.position
+	sb.Allocated, sb.Leases = s.slots.Allocated(), slices.Clone(s.slots.Leases())
+	img.sb, img.deferred = *sb, s.pages.Deferred()
+	s.copied, s.changed = 0, false
+	return img, nil
+}
+
+// add takes a page of the image over.
+func (img *image) add(p block.Page, data []byte) error {
+	img.pages = append(img.pages, pageImage{p, data})
+	return nil
+}
+
+// write makes the image durable: its pages, then the superblock that points at
+// them.
+func (s *Store) write(img *image) error {
+	if len(img.pages) > 0 {
+		if err := device.Do(s.meta, img.writes()); err != nil {
+			return fmt.Errorf("writing the pages of checkpoint %d: %w", img.sb.Checkpoint, err)
+		}
+		if err := s.meta.Flush(); err != nil {
+			return fmt.Errorf("flushing the pages of checkpoint %d: %w", img.sb.Checkpoint, err)
+		}
+	}
+	page := device.Buffer(block.PageSize)
+	copy(page, img.sb.Encode())
+	at := int64(img.sb.Checkpoint%layout.Superblocks) * block.PageSize
+	if _, err := s.meta.WriteAt(page, at); err != nil {
+		return fmt.Errorf("writing the superblock of checkpoint %d: %w", img.sb.Checkpoint, err)
+	}
+	if err := s.meta.Flush(); err != nil {
+		return fmt.Errorf("flushing the superblock of checkpoint %d: %w", img.sb.Checkpoint, err)
+	}
+	return nil
+}
+
+// maxRunPages bounds one write of neighbouring pages.
+const maxRunPages = 256
+
+// writes returns the pages as few writes of neighbours, in order of address.
+func (img *image) writes() []device.Op {
+	slices.SortFunc(img.pages, func(a, b pageImage) int { return int(int64(a.page) - int64(b.page)) })
+	var ops []device.Op
+	for i := 0; i < len(img.pages); {
+		n := 1
+		for i+n < len(img.pages) && n < maxRunPages && img.pages[i+n].page == img.pages[i].page+block.Page(n) {
+			n++
+		}
+		data := img.pages[i].data
+		if n > 1 {
+			data = device.Buffer(n * block.PageSize)
+			for j := range n {
+				copy(data[j*block.PageSize:], img.pages[i+j].data)
+			}
+		}
+		ops = append(ops, device.Op{Kind: device.Write, Off: int64(img.pages[i].page) * block.PageSize, Data: data})
+		i += n
+	}
+	return ops
+}
+
+// thaw lets go of what only the checkpoint before this one needed.
+func (s *Store) thaw(img *image) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cache.AdvanceEpoch()
+	s.pages.Thaw(img.deferred)
+	s.slots.Thaw()
+	s.control.Release(img.sb.ControlPos)
+	s.released = img.sb.LogPos
+	if s.checkpointDue() {
+		s.wake()
+	}
+}

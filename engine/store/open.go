@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"zumastor.org/zumastor/engine/alloc"
+	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/btree"
+	"zumastor.org/zumastor/engine/device"
+	"zumastor.org/zumastor/engine/exception"
+	"zumastor.org/zumastor/engine/journal"
+	"zumastor.org/zumastor/engine/layout"
+	"zumastor.org/zumastor/engine/placement"
+)
+
+// ErrNoStore is wrapped when a device holds no store.
+var ErrNoStore = errors.New("no store on this device")
+
+// Open opens the store on the devices. After a crash it recovers: it takes the
+// newest checkpoint and replays what the logs say happened since. It writes
+// nothing if the store is opened read-only.
+func Open(d placement.Devices, o Options) (*Store, error) {
+	o.CacheBytes = orDefault(o.CacheBytes, DefaultCacheBytes)
+	o.CheckpointBytes = orDefault(o.CheckpointBytes, DefaultCheckpointBytes)
+	o.LeaseBytes = orDefault(o.LeaseBytes, DefaultLeaseBytes)
+	if o.Now == nil {
+		o.Now = func() int64 { return time.Now().UnixNano() }
+	}
+	sb, err := readSuperblock(d.MetaDevice())
+	if err != nil {
+		return nil, err
+	}
+	if err := checkDevices(d, sb); err != nil {
+		return nil, err
+	}
+	geo, err := block.NewGeometry(sb.OriginSize, 1<<sb.ChunkShift)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{devs: d, meta: d.MetaDevice(), opts: o, geo: geo, sb: *sb, due: make(chan struct{}, 1)}
+	s.openTrees()
+	if err := s.claimPages(); err != nil {
+		return nil, err
+	}
+	if err := s.loadSnapshots(); err != nil {
+		return nil, err
+	}
+	if err := s.recover(); err != nil {
+		return nil, err
+	}
+	s.wake()
+	return s, nil
+}
+
+func orDefault(v, byDefault int64) int64 {
+	if v == 0 {
+		return byDefault
+	}
+	return v
+}
+
+// readSuperblock returns the newer of the valid superblocks.
+func readSuperblock(meta device.Device) (*layout.Superblock, error) {
+	if meta.Size() < layout.Superblocks*block.PageSize {
+		return nil, fmt.Errorf("%w: it has %d bytes", ErrNoStore, meta.Size())
+	}
+	var newest *layout.Superblock
+	var errs []error
+	page := device.Buffer(block.PageSize)
+	for i := range int64(layout.Superblocks) {
+		if _, err := meta.ReadAt(page, i*block.PageSize); err != nil {
+			return nil, fmt.Errorf("reading superblock %d: %w", i, err)
+		}
+		sb, err := layout.DecodeSuperblock(page)
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("superblock %d: %w", i, err))
+		case newest == nil || sb.Checkpoint > newest.Checkpoint:
+			newest = sb
+		}
+	}
+	if newest == nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoStore, errors.Join(errs...))
+	}
+	return newest, nil
+}
+
+// checkDevices reports devices that are not the store's, or too small for it.
+func checkDevices(d placement.Devices, sb *layout.Superblock) error {
+	if sb.Separate != (d.Meta != nil) {
+		return fmt.Errorf("%w: store %v has its metadata on a device of its own: %t", block.ErrGeometry, sb.UUID, sb.Separate)
+	}
+	if end := sb.DataOffset + int64(sb.Slots<<sb.ChunkShift); d.Store.Size() < end {
+		return fmt.Errorf("%w: store device has %d bytes, its superblock says at least %d", block.ErrGeometry, d.Store.Size(), end)
+	}
+	if end := int64(sb.TreePages.End()) * block.PageSize; d.MetaDevice().Size() < end {
+		return fmt.Errorf("%w: metadata device has %d bytes, its superblock says at least %d", block.ErrGeometry, d.MetaDevice().Size(), end)
+	}
+	label := device.Buffer(layout.LabelSize)
+	if sb.Separate {
+		if _, err := d.Store.ReadAt(label, 0); err != nil {
+			return fmt.Errorf("reading the store device's label: %w", err)
+		}
+		if err := layout.CheckLabel(label, sb.UUID, layout.RoleData); err != nil {
+			return fmt.Errorf("store device: %w", err)
+		}
+	}
+	if sb.JournalSize == 0 {
+		return nil
+	}
+	if d.Journal == nil {
+		return fmt.Errorf("placement %v: %w", sb.Placement, placement.ErrNoJournal)
+	}
+	if _, err := d.Journal.ReadAt(label, 0); err != nil {
+		return fmt.Errorf("reading the journal device's label: %w", err)
+	}
+	if err := layout.CheckLabel(label, sb.UUID, layout.RoleJournal); err != nil {
+		return fmt.Errorf("journal device: %w", err)
+	}
+	return nil
+}
+
+// pager reads pages of the metadata area.
+type pager struct{ device.Device }
+
+// ReadPage reads one page.
+func (p pager) ReadPage(page block.Page, buf []byte) error {
+	_, err := p.ReadAt(buf, int64(page)*block.PageSize)
+	return err
+}
+
+// openTrees makes the trees of the checkpoint, and what counts on them.
+func (s *Store) openTrees() {
+	p := pager{s.meta}
+	s.cache = btree.NewCache(s.opts.CacheBytes)
+	root := func(kind uint8) layout.Root { return s.sb.Roots[kind-1] }
+	s.index = exception.Index{
+		Exceptions: btree.Open(layout.ExceptionCodec{}, layout.KindExceptions, p, s.cache, s.sb.UUID, root(layout.KindExceptions)),
+		Changes:    btree.Open(layout.ChangeCodec{}, layout.KindChanges, p, s.cache, s.sb.UUID, root(layout.KindChanges)),
+	}
+	slots := btree.Open(layout.SlotWordCodec{}, layout.KindSlots, p, s.cache, s.sb.UUID, root(layout.KindSlots))
+	s.slots = alloc.NewSlots(slots, s.sb.Slots, s.sb.Allocated)
+	s.snaps = table{tree: btree.Open(layout.SnapshotCodec{}, layout.KindSnapshots, p, s.cache, s.sb.UUID, root(layout.KindSnapshots))}
+	s.pages = alloc.NewPages(s.sb.TreePages)
+	s.control = journal.New(journal.OnDevice{Device: s.meta}, int64(s.sb.Control.First)*block.PageSize,
+		int64(s.sb.Control.Len)*block.PageSize, block.PageSize, s.sb.UUID)
+}
+
+// claimPages learns from the trees which pages are in use.
+func (s *Store) claimPages() error {
+	claim := func(p block.Page, _ bool) error { return s.pages.Claim(p) }
+	for _, t := range s.trees() {
+		if err := t.Pages(claim); err != nil {
+			return fmt.Errorf("reading the trees: %w", err)
+		}
+	}
+	return nil
+}
+
+// loadSnapshots reads the snapshot tree into memory.
+func (s *Store) loadSnapshots() error {
+	next := layout.Snapshot{}
+	for {
+		var got []layout.Snapshot
+		err := s.resolve(func() (err error) {
+			got, err = s.snaps.tree.Scan(next, 256, got[:0])
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("reading the snapshot table: %w", err)
+		}
+		for _, e := range got {
+			s.snaps.put(e)
+			next.Generation = e.Generation + 1
+		}
+		if len(got) == 0 {
+			return nil
+		}
+	}
+}
+
+// recover replays what happened after the checkpoint and makes the result the
+// next checkpoint, of a new epoch.
+func (s *Store) recover() error {
+	s.position, s.released = s.sb.LogPos, s.sb.LogPos
+	clean := s.sb.Clean
+	if !clean {
+		if err := s.replay(); err != nil {
+			return fmt.Errorf("recovering store %v: %w", s.sb.UUID, err)
+		}
+	}
+	s.sb.Epoch++
+	s.control.Reset(s.sb.Epoch, s.control.Position().Seq+1)
+	s.position.Place = 0
+	if clean || s.opts.ReadOnly {
+		return nil // the next checkpoint, at the latest Attach's, is soon enough
+	}
+	s.changed = true
+	return s.Checkpoint()
+}
+
+func (s *Store) replay() error {
+	for _, r := range s.sb.Leases {
+		if err := s.resolve(func() error { return s.slots.Release(r) }); err != nil {
+			return err
+		}
+	}
+	if err := s.control.Replay(s.sb.Epoch, s.sb.ControlPos, s.replaySnapshot); err != nil {
+		return err
+	}
+	session := s.session(nil)
+	session.Position = s.sb.LogPos
+	log, err := placement.OpenLog(s.devs, session)
+	if err != nil {
+		return err
+	}
+	if err := log.Replay(s.sb.Epoch, s.sb.LogPos, s.replayBatch); err != nil {
+		return err
+	}
+	// A torn batch may have had the next number: it is never used again.
+	s.position.Seq++
+	return nil
+}
+
+// replaySnapshot takes in a record of a snapshot that was made or deleted.
+func (s *Store) replaySnapshot(h layout.RecordHeader, body []byte) error {
+	if h.Kind != layout.RecordSnapshot {
+		return fmt.Errorf("%w: record of kind %d among snapshots", layout.ErrCorrupt, h.Kind)
+	}
+	e, err := layout.DecodeSnapshotRecord(body)
+	if err != nil {
+		return err
+	}
+	s.sb.Generation = max(s.sb.Generation, e.Generation)
+	return s.resolve(func() error { return s.snaps.store(e) })
+}
+
+// replayBatch takes in a batch that was durable but may not have been reported.
+func (s *Store) replayBatch(r placement.Replayed) error {
+	if err := s.checkBatch(r.Batch); err != nil {
+		return err
+	}
+	var heads []layout.SlotRun
+	if s.sb.Placement == layout.PlacementInline {
+		heads = []layout.SlotRun{{First: r.Head, Len: 1}}
+	}
+	for _, run := range append(slotRuns(r.Batch.Copies), heads...) {
+		if err := s.resolve(func() error { return s.slots.Claim(run) }); err != nil {
+			return err
+		}
+	}
+	s.heads = append(s.heads, heads...)
+	s.position.Seq = r.Seq + 1
+	return s.insert(r.Batch)
+}
+
+// checkBatch reports a batch that cannot be this store's.
+func (s *Store) checkBatch(b *layout.Batch) error {
+	for _, c := range b.Copies {
+		if uint64(c.Chunk) >= s.geo.Chunks() || uint64(c.Slot) >= s.sb.Slots {
+			return fmt.Errorf("%w: batch copies chunk %d to slot %d", layout.ErrCorrupt, c.Chunk, c.Slot)
+		}
+	}
+	if b.Generation > s.sb.Generation || b.Branch != 0 {
+		return fmt.Errorf("%w: batch of branch %d, generation %d of %d", layout.ErrCorrupt, b.Branch, b.Generation, s.sb.Generation)
+	}
+	return nil
+}
+
+// slotRuns returns the slots of copies as runs.
+func slotRuns(copies []layout.Copy) []layout.SlotRun {
+	var runs []layout.SlotRun
+	for _, c := range copies {
+		if n := len(runs); n > 0 && runs[n-1].First+block.Slot(runs[n-1].Len) == c.Slot {
+			runs[n-1].Len++
+			continue
+		}
+		runs = append(runs, layout.SlotRun{First: c.Slot, Len: 1})
+	}
+	return slices.Clip(runs)
+}

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"errors"
+
+	"zumastor.org/zumastor/engine/alloc"
+	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/layout"
+	"zumastor.org/zumastor/engine/wire"
+)
+
+// insertStep bounds how many copies are inserted under one holding of the lock.
+const insertStep = 64
+
+// Lease gives the client up to want more slots. When none is free but some wait
+// for a checkpoint, it takes that checkpoint first.
+func (s *Store) Lease(want uint64) ([]layout.SlotRun, error) {
+	if err := s.mutable(); err != nil {
+		return nil, err
+	}
+	runs, head, err := s.lease(want)
+	if errors.Is(err, alloc.ErrNoSpace) {
+		if err := s.Checkpoint(); err != nil {
+			return nil, err
+		}
+		runs, head, err = s.lease(want)
+	}
+	if err == nil && head {
+		err = s.Checkpoint() // the first batch's place must be durable before the batch is
+	}
+	return runs, err
+}
+
+func (s *Store) lease(want uint64) (runs []layout.SlotRun, head bool, err error) {
+	err = s.resolve(func() error {
+		if runs, err = s.slots.Lease(want); err != nil {
+			return err
+		}
+		s.changed = true
+		head = s.giveHead(runs)
+		return nil
+	})
+	return runs, head, err
+}
+
+// Report takes in a durable batch; see [wire.Server].
+func (s *Store) Report(b wire.Batch) (released layout.Position, err error) {
+	if err := s.mutable(); err != nil {
+		return released, err
+	}
+	if err := s.checkBatch(b.Batch); err != nil {
+		return released, err
+	}
+	if err := s.insert(b.Batch); err != nil {
+		return released, err
+	}
+	s.mu.Lock()
+	for _, r := range slotRuns(b.Copies) {
+		s.slots.Use(r)
+	}
+	if b.HasHead {
+		head := layout.SlotRun{First: b.Head, Len: 1}
+		s.slots.Use(head)
+		s.heads = append(s.heads, head)
+	}
+	s.position = b.Position
+	s.copied += int64(len(b.Copies)) << s.geo.ChunkShift()
+	s.changed = true
+	due, overdue, released := s.checkpointDue(), s.dirtyShare() > 2, s.released
+	s.mu.Unlock()
+	switch {
+	case overdue: // memory is bounded: whoever dirties pages waits
+		return released, s.Checkpoint()
+	case due:
+		s.wake()
+	}
+	return released, nil
+}
+
+// insert adds the exceptions of a batch to the index, in steps. Those that no
+// snapshot needs any more are not added, and their slots freed.
+func (s *Store) insert(b *layout.Batch) error {
+	for i := 0; i < len(b.Copies); {
+		err := s.resolve(func() error {
+			for end := min(i+insertStep, len(b.Copies)); i < end; i++ {
+				if err := s.insertOne(b, b.Copies[i]); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) insertOne(b *layout.Batch, c layout.Copy) error {
+	before, err := s.index.Before(b.Branch, c.Chunk, b.Generation)
+	if err != nil {
+		return err
+	}
+	if !s.snaps.needs(before, b.Generation) {
+		s.slots.Free(layout.SlotRun{First: c.Slot, Len: 1})
+		return nil
+	}
+	return s.index.Insert(layout.Exception{
+		Branch: b.Branch, Chunk: c.Chunk, Generation: b.Generation, Slot: c.Slot, CRC: c.CRC,
+	})
+}
+
+// Unsettled appends the chunks of [first, end) that need a copy-out before they
+// may be overwritten: those whose newest exception is older than the newest live
+// snapshot.
+func (s *Store) Unsettled(first, end block.Chunk, dst []block.Chunk) ([]block.Chunk, error) {
+	err := s.resolve(func() error {
+		newest := s.snaps.newest()
+		for ; first < end && newest != 0; first++ {
+			e, ok, err := s.index.Newest(0, first)
+			if err != nil {
+				return err
+			}
+			if !ok || e.Generation < newest {
+				dst = append(dst, first)
+			}
+		}
+		return nil
+	})
+	return dst, err
+}
+
+// Map appends where the chunks [first, end) of the snapshot of generation g are.
+func (s *Store) Map(g block.Generation, first, end block.Chunk, dst []wire.Mapping) ([]wire.Mapping, error) {
+	err := s.resolve(func() error {
+		for first < end {
+			m, err := s.mapOne(g, first, end)
+			if err != nil {
+				return err
+			}
+			dst = appendMapping(dst, m)
+			first += block.Chunk(m.Len)
+		}
+		return nil
+	})
+	return dst, err
+}
+
+// mapOne returns where chunk c is, together with the chunks after it that are
+// known to be shared as well.
+func (s *Store) mapOne(g block.Generation, c, end block.Chunk) (wire.Mapping, error) {
+	e, ok, err := s.index.Exceptions.Ceiling(layout.Exception{Chunk: c, Generation: g})
+	switch {
+	case err != nil:
+		return wire.Mapping{}, err
+	case !ok || e.Branch != 0 || e.Chunk >= end:
+		return wire.Mapping{Chunk: c, Len: uint64(end - c), Shared: true}, nil
+	case e.Chunk > c:
+		return wire.Mapping{Chunk: c, Len: uint64(e.Chunk - c), Shared: true}, nil
+	}
+	return wire.Mapping{Chunk: c, Len: 1, Slot: e.Slot}, nil
+}
+
+// appendMapping joins m to the last mapping where it goes on.
+func appendMapping(dst []wire.Mapping, m wire.Mapping) []wire.Mapping {
+	if n := len(dst); n > 0 {
+		last := &dst[n-1]
+		if last.Chunk+block.Chunk(last.Len) == m.Chunk && last.Shared == m.Shared && (m.Shared || last.Slot+block.Slot(last.Len) == m.Slot) {
+			last.Len += m.Len
+			return dst
+		}
+	}
+	return append(dst, m)
+}
+
+// Released returns the position in the log before which all is in a durable
+// checkpoint.
+func (s *Store) Released() layout.Position {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.released
+}

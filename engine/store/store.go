@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package store is the state of a volume's snapshots on its devices: it formats,
+// opens and recovers a store, takes in reports of copied chunks, makes and
+// deletes snapshots, and writes checkpoints.
+//
+// It is the only mutator of a store. It does not own the data path: clients copy
+// chunks and write batches by themselves (package volume), into slots leased
+// here, and report them. Package server is its caller. A Store is safe for
+// concurrent use. Reading a metadata page never happens under its lock. When a
+// write of metadata fails, the store goes from read-write to failed, and never
+// back: what is durable stays as it was, reads go on, changes return ErrFailed.
+package store
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"zumastor.org/zumastor/engine/alloc"
+	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/btree"
+	"zumastor.org/zumastor/engine/device"
+	"zumastor.org/zumastor/engine/exception"
+	"zumastor.org/zumastor/engine/journal"
+	"zumastor.org/zumastor/engine/layout"
+	"zumastor.org/zumastor/engine/placement"
+	"zumastor.org/zumastor/engine/wire"
+)
+
+// Errors that callers decide on.
+var (
+	// ErrNoSnapshot is wrapped when no live snapshot has the tag.
+	ErrNoSnapshot = errors.New("no such snapshot")
+	// ErrExists is wrapped when a snapshot with the tag exists already.
+	ErrExists = errors.New("snapshot exists already")
+	// ErrInUse is wrapped when a snapshot to be deleted is open.
+	ErrInUse = errors.New("snapshot is in use")
+	// ErrReadOnly is wrapped by changes of a store that was opened read-only.
+	ErrReadOnly = errors.New("store is read-only")
+	// ErrFailed is wrapped by changes of a store after an error in writing
+	// metadata.
+	ErrFailed = errors.New("store has failed")
+	// ErrAttached is returned when a store has an origin client already.
+	ErrAttached = errors.New("store has an origin client already")
+)
+
+// Options tune an open store; the zero value of each field means its default.
+type Options struct {
+	ReadOnly        bool  // write nothing, not even what recovery finds
+	CacheBytes      int64 // bound of the metadata cache in memory; default 64 MiB
+	CheckpointBytes int64 // copied data after which a checkpoint is due; default 256 MiB
+	LeaseBytes      int64 // slots that a client holds in advance; default 64 MiB
+	Now             func() int64
+	Logger          *slog.Logger
+}
+
+// Defaults of Options.
+const (
+	DefaultCacheBytes      = 64 << 20
+	DefaultCheckpointBytes = 256 << 20
+	DefaultLeaseBytes      = 64 << 20
+)
+
+// Store is an open store.
+type Store struct {
+	devs placement.Devices
+	meta device.Device
+	opts Options
+	geo  block.Geometry
+	due  chan struct{} // has a token when Maintain has something to do
+
+	checkpointing sync.Mutex // held through a checkpoint; taken before mu
+	failed        atomic.Pointer[error]
+
+	mu       sync.Mutex // guards all below
+	sb       layout.Superblock
+	cache    *btree.Cache
+	index    exception.Index
+	slots    *alloc.Slots
+	pages    *alloc.Pages
+	snaps    table
+	control  *journal.Ring
+	position layout.Position // of the first batch that was not reported
+	released layout.Position // of the first batch that is not in a durable checkpoint
+	heads    []layout.SlotRun
+	copied   int64 // bytes reported since the last checkpoint
+	client   wire.Client
+	headless bool // the client has no slot for its next descriptor
+	closed   bool
+	changed  bool // since the last checkpoint
+}
+
+// resolve runs fn with the lock held, and again after each page that it misses
+// was read without the lock. What fn does before a miss must bear repetition.
+func (s *Store) resolve(fn func() error) error { return btree.Resolve(&s.mu, fn) }
+
+// mutable returns the reason why the store cannot be changed, or nil.
+func (s *Store) mutable() error {
+	if s.opts.ReadOnly {
+		return ErrReadOnly
+	}
+	if err := s.failed.Load(); err != nil {
+		return fmt.Errorf("%w: %w", ErrFailed, *err)
+	}
+	return nil
+}
+
+// fail puts the store into failed mode, for good.
+func (s *Store) fail(err error) error {
+	if s.failed.CompareAndSwap(nil, &err) && s.opts.Logger != nil {
+		s.opts.Logger.Error("store has failed; no more changes", "store", s.sb.UUID, "error", err)
+	}
+	return fmt.Errorf("%w: %w", ErrFailed, err)
+}
+
+// Geometry returns the origin's.
+func (s *Store) Geometry() block.Geometry { return s.geo }
+
+// UUID returns the store's identity.
+func (s *Store) UUID() layout.UUID { return s.sb.UUID }
+
+// Due has a token when [Store.Maintain] has something to do.
+func (s *Store) Due() <-chan struct{} { return s.due }
+
+// wake lets Maintain know that there is something to do.
+func (s *Store) wake() {
+	select {
+	case s.due <- struct{}{}:
+	default:
+	}
+}
+
+// Maintain does the background work that is due: a checkpoint, a step of a
+// deletion. It reports whether more is due right away.
+func (s *Store) Maintain() (more bool, err error) {
+	if err := s.mutable(); err != nil {
+		return false, err
+	}
+	more, err = s.reclaim()
+	if err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	due := s.checkpointDue()
+	s.mu.Unlock()
+	if due {
+		err = s.Checkpoint()
+	}
+	return more, err
+}
+
+// Thresholds of a checkpoint.
+const (
+	maxDirtyShare = 4       // dirty pages may take this part of the cache
+	maxFill       = 0.4     // of the log's or the snapshot records' room
+	maxFreedSlots = 1 << 16 // that wait for a checkpoint
+	dirtyPageCost = 16 << 10
+)
+
+// checkpointDue reports whether a checkpoint should be taken. The lock is held.
+func (s *Store) checkpointDue() bool {
+	return s.copied >= s.opts.CheckpointBytes || s.dirtyShare() >= 1 ||
+		float64(s.control.Used()) > maxFill*float64(s.control.Size()) ||
+		s.journalFill() > maxFill ||
+		s.slots.Waiting() > maxFreedSlots || s.slots.Waiting() > 0 && s.starving()
+}
+
+// journalFill returns how full the journal of batches is. The lock is held.
+func (s *Store) journalFill() float64 {
+	size := s.journalRegion().Size
+	if size == 0 {
+		return 0
+	}
+	used := (int64(s.position.Place) - int64(s.released.Place) + size) % size
+	return float64(used) / float64(size)
+}
+
+// starving reports whether less than a lease is free while slots wait to be
+// freed. The lock is held.
+func (s *Store) starving() bool {
+	free := s.slots.Total() - s.slots.Allocated()
+	return int64(free<<s.geo.ChunkShift()) < s.opts.LeaseBytes
+}
+
+// dirtyShare returns the memory of dirty pages as a part of what they may take.
+// The lock is held.
+func (s *Store) dirtyShare() float64 {
+	return float64(s.cache.DirtyPages()) * dirtyPageCost * maxDirtyShare / float64(s.opts.CacheBytes)
+}
+
+// journalRegion returns where the journal of batches lies.
+func (s *Store) journalRegion() wire.JournalRegion {
+	switch s.sb.Placement {
+	case layout.PlacementDisk:
+		return wire.JournalRegion{Start: int64(s.sb.Journal.First) * block.PageSize, Size: int64(s.sb.Journal.Len) * block.PageSize}
+	case layout.PlacementNVRAM, layout.PlacementPMem:
+		return wire.JournalRegion{Start: layout.LabelSize, Size: s.sb.JournalSize}
+	}
+	return wire.JournalRegion{}
+}
+
+// Attach makes c the origin client and begins an epoch of batches.
+func (s *Store) Attach(c wire.Client) (*wire.Session, error) {
+	if err := s.mutable(); err != nil {
+		return nil, err
+	}
+	leases, err := s.attach(c)
+	if err != nil {
+		return nil, err
+	}
+	// The first batch's place must be durable before the batch is.
+	if err := s.Checkpoint(); err != nil {
+		s.mu.Lock()
+		s.client = nil
+		s.mu.Unlock()
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.session(leases), nil
+}
+
+func (s *Store) attach(c wire.Client) (leases []layout.SlotRun, err error) {
+	err = s.resolve(func() error {
+		if s.client != nil {
+			return ErrAttached
+		}
+		leases, err = s.slots.Lease(s.leaseSlots())
+		if errors.Is(err, alloc.ErrNoSpace) {
+			leases, err = nil, nil
+		}
+		if err != nil {
+			return err
+		}
+		s.client = c
+		s.sb.Epoch++
+		s.position.Place = 0
+		s.headless = s.sb.Placement == layout.PlacementInline
+		s.giveHead(leases)
+		s.changed = true
+		return nil
+	})
+	return leases, err
+}
+
+// giveHead makes the first slot leased the place of the next descriptor, if the
+// client has none, and reports whether it did. The lock is held.
+func (s *Store) giveHead(leases []layout.SlotRun) bool {
+	if !s.headless || len(leases) == 0 {
+		return false
+	}
+	s.headless = false
+	s.position.Place = uint64(leases[0].First)
+	return true
+}
+
+func (s *Store) leaseSlots() uint64 {
+	return uint64(max(4, s.opts.LeaseBytes>>s.geo.ChunkShift()))
+}
+
+// session describes the store to its client. The lock is held.
+func (s *Store) session(leases []layout.SlotRun) *wire.Session {
+	return &wire.Session{
+		UUID: s.sb.UUID, Placement: s.sb.Placement, Geometry: s.geo,
+		DataOffset: s.sb.DataOffset, Slots: s.sb.Slots, Journal: s.journalRegion(),
+		Epoch: s.sb.Epoch, Position: s.position, Leases: slices.Clone(leases),
+		State: s.state(),
+	}
+}
+
+// state is what clients know of the snapshots. The lock is held.
+func (s *Store) state() wire.State {
+	return wire.State{Generation: s.sb.Generation, Newest: s.snaps.newest()}
+}
+
+// Detach ends the client's session: its leases are taken back.
+func (s *Store) Detach() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.client = nil
+	for _, r := range slices.Clone(s.slots.Leases()) {
+		s.slots.Return(r)
+	}
+	s.changed = true
+	return nil
+}
+
+// Close takes a last checkpoint, that says that there is nothing to replay. The
+// client must have been detached. The devices stay open.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed || s.client != nil {
+		s.mu.Unlock()
+		return errors.New("store is closed already, or has a client")
+	}
+	s.closed = true
+	s.mu.Unlock()
+	if s.mutable() != nil {
+		return nil
+	}
+	return s.Checkpoint()
+}
