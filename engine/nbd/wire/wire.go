@@ -348,3 +348,27 @@ func (e Errno) Error() string {
 	}
 	return fmt.Sprintf("error number %d", uint32(e))
 }
+
+// Parse reads c from the first [ChunkSize] bytes of b.
+func (c *Chunk) Parse(b []byte) error {
+	if len(b) < ChunkSize {
+		return fmt.Errorf("%w: chunk header of %d bytes", ErrProtocol, len(b))
+	}
+	if m := binary.BigEndian.Uint32(b); m != MagicChunk {
+		return fmt.Errorf("%w: chunk magic %#x", ErrProtocol, m)
+	}
+	c.Flags = binary.BigEndian.Uint16(b[4:])
+	c.Type = ChunkType(binary.BigEndian.Uint16(b[6:]))
+	c.Cookie = binary.BigEndian.Uint64(b[8:])
+	c.Length = binary.BigEndian.Uint32(b[16:])
+	return nil
+}
+
+// String names t as the protocol document does, in lower case.
+func (t Command) String() string {
+	names := [...]string{"read", "write", "disconnect", "flush", "trim", "cache", "write zeroes", "block status"}
+	if int(t) < len(names) {
+		return names[t]
+	}
+	return fmt.Sprintf("command %d", uint16(t))
+}
