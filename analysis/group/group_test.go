@@ -133,3 +133,24 @@ func TestModelledValuesAreExact(t *testing.T) {
 	require.InDelta(t, 3.1, cells[0].Estimate.Lo, 1e-12)
 	require.Equal(t, 1.0, cells[0].Estimate.Confidence)
 }
+
+func TestLatenciesMergeRounds(t *testing.T) {
+	var all []results.Sample
+	for round := range 3 {
+		for _, variant := range []string{"raw", "inline"} {
+			s := sample(round, 1, "variant", variant)
+			s.Latency = results.NewLatency()
+			require.NoError(t, s.Latency.RecordValue(1000))
+			all = append(all, s)
+		}
+	}
+	all = append(all, sample(0, 1, "variant", "none"))
+	d, err := Latencies(set(t, all...), nil, "variant")
+	require.NoError(t, err)
+	require.Len(t, d.List, 2)
+	require.Equal(t, "raw", d.List[0].Name)
+	require.Equal(t, int64(3), d.List[0].Latency.TotalCount())
+	require.Equal(t, int64(1), all[0].Latency.TotalCount(), "samples stay as they were")
+	_, err = Latencies(set(t, all...), nil, "op")
+	require.ErrorIs(t, err, ErrMixed)
+}
