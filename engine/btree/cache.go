@@ -112,6 +112,13 @@ func (c *Cache) get(page block.Page) (node any, epoch uint64) {
 	return node, epoch
 }
 
+// now returns the epoch.
+func (c *Cache) now() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.epoch
+}
+
 // loaded adds a node that was read from its page in the given epoch, unless that
 // has passed, and pins it for p, which may be nil. A node that is there already
 // stays.

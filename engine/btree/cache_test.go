@@ -115,8 +115,10 @@ func TestLateReadsOfReusedPagesAreDropped(t *testing.T) {
 	require.Equal(t, old, tree.Root().Page)
 
 	fresh := a.pages[old]
-	a.pages[old] = image // what the late read saw
-	require.NoError(t, tree.Load(miss))
+	for _, seen := range [][]byte{image, make([]byte, block.PageSize)} {
+		a.pages[old] = seen // what the late read saw: the old content, or another use's
+		require.NoError(t, tree.Load(miss))
+	}
 	a.pages[old] = fresh
 	require.NoError(t, btree.Resolve(&mu, func() error {
 		e, _, err := tree.Ceiling(entry{})

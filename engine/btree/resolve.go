@@ -42,6 +42,9 @@ func (t *Tree[E]) Load(m *Miss) error { return t.load(m, nil) }
 func (t *Tree[E]) load(m *Miss, p *pins) error {
 	n, err := t.read(m.Page, m.level)
 	if err != nil {
+		if t.cache.now() != m.epoch {
+			return nil // the page may have been given to another use before it was read
+		}
 		return err
 	}
 	t.cache.loaded(m.Page, n, n.memory(), m.epoch, p)

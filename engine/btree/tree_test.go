@@ -189,8 +189,11 @@ func TestRandomOperationsAgainstModel(t *testing.T) {
 					cache: btree.NewCache(cacheSize), space: []uint64{300, 20000, 1 << 20, 1 << 40}[seed],
 				}
 				f.tree = f.area.create(f.cache)
-				for range 600 {
+				for i := range 250 {
 					f.step()
+					if i%5 == 0 {
+						require.NoError(t, f.tree.CheckDirty())
+					}
 				}
 				f.checkpoint(true)
 				require.Equal(t, []entry(f.model), all(t, f.tree))
@@ -207,6 +210,7 @@ func (f *fuzzer) drain() {
 	for i, e := range rest {
 		f.delete(e)
 		if i%1000 == 0 {
+			require.NoError(f.t, f.tree.CheckDirty())
 			f.checkpoint(false)
 		}
 	}
