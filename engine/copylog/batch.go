@@ -82,6 +82,15 @@ type Run struct {
 	Slot       block.Slot
 }
 
+// Cost returns how many bytes the next copy adds to the batch's coded body.
+func (b *Batch) Cost(next layout.Copy) int {
+	one := layout.MaxBatchBody(1) - layout.MaxBatchBody(0)
+	if n := len(b.Copies); n > 0 && b.Copies[n-1].Chunk+1 == next.Chunk && b.Copies[n-1].Slot+1 == next.Slot {
+		return layout.CopySize
+	}
+	return one
+}
+
 // Runs returns the copies as runs of neighbouring slots.
 func (b *Batch) Runs() []Run {
 	var runs []Run

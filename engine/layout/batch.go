@@ -30,6 +30,9 @@ type Batch struct {
 	Copies     []Copy
 }
 
+// CopySize is what a copy that goes on a run adds to a coded batch, in bytes.
+const CopySize = 4
+
 const (
 	batchHeaderSize = 24
 	batchRunSize    = 24
@@ -37,7 +40,7 @@ const (
 
 // MaxBatchBody returns the size of the body of a batch of n chunks when no two of
 // them form a run.
-func MaxBatchBody(n int) int { return batchHeaderSize + n*(batchRunSize+4) }
+func MaxBatchBody(n int) int { return batchHeaderSize + n*(batchRunSize+CopySize) }
 
 // AppendBatch codes b.
 func AppendBatch(dst []byte, b *Batch) []byte {
@@ -81,7 +84,7 @@ func DecodeBatch(p []byte) (*Batch, error) {
 	le := binary.LittleEndian
 	b := &Batch{Generation: block.Generation(le.Uint64(p)), Branch: block.Branch(le.Uint32(p[8:]))}
 	runs, chunks := uint64(le.Uint32(p[12:])), uint64(le.Uint32(p[16:]))
-	if uint64(len(p)) != batchHeaderSize+runs*batchRunSize+chunks*4 || le.Uint32(p[20:]) != 0 {
+	if uint64(len(p)) != batchHeaderSize+runs*batchRunSize+chunks*CopySize || le.Uint32(p[20:]) != 0 {
 		return nil, fmt.Errorf("%w: batch of %d bytes, %d runs and %d chunks", ErrCorrupt, len(p), runs, chunks)
 	}
 	b.Copies = make([]Copy, 0, chunks)
@@ -99,7 +102,7 @@ func DecodeBatch(p []byte) (*Batch, error) {
 		for j := range n {
 			b.Copies = append(b.Copies, Copy{
 				Chunk: first.Chunk + block.Chunk(j), Slot: first.Slot + block.Slot(j),
-				CRC: le.Uint32(sums[4*len(b.Copies):]),
+				CRC: le.Uint32(sums[CopySize*len(b.Copies):]),
 			})
 		}
 	}

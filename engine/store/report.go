@@ -14,23 +14,43 @@ import (
 // insertStep bounds how many copies are inserted under one holding of the lock.
 const insertStep = 64
 
-// Lease gives the client up to want more slots. When none is free but some wait
+// Lease gives the client up to want more slots. When less is free but some wait
 // for a checkpoint, it takes that checkpoint first.
 func (s *Store) Lease(want uint64) ([]layout.SlotRun, error) {
 	if err := s.mutable(); err != nil {
 		return nil, err
 	}
 	runs, head, err := s.lease(want)
-	if errors.Is(err, alloc.ErrNoSpace) {
+	if errors.Is(err, alloc.ErrNoSpace) || err == nil && length(runs) < want && s.waiting() {
 		if err := s.Checkpoint(); err != nil {
 			return nil, err
 		}
-		runs, head, err = s.lease(want)
+		more, headNow, again := s.lease(want - length(runs))
+		runs, head = append(runs, more...), head || headNow
+		if len(runs) > 0 || !errors.Is(again, alloc.ErrNoSpace) {
+			err = nil
+		}
 	}
 	if err == nil && head {
 		err = s.Checkpoint() // the first batch's place must be durable before the batch is
 	}
 	return runs, err
+}
+
+// waiting reports whether a checkpoint would free slots.
+func (s *Store) waiting() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.heads) > 0 || s.slots.Waiting() > 0
+}
+
+// length returns how many slots the runs have.
+func length(runs []layout.SlotRun) uint64 {
+	n := uint64(0)
+	for _, r := range runs {
+		n += r.Len
+	}
+	return n
 }
 
 func (s *Store) lease(want uint64) (runs []layout.SlotRun, head bool, err error) {

@@ -182,8 +182,7 @@ func (s *Store) journalFill() float64 {
 // starving reports whether less than a lease is free while slots wait to be
 // freed. The lock is held.
 func (s *Store) starving() bool {
-	free := s.slots.Total() - s.slots.Allocated()
-	return int64(free<<s.geo.ChunkShift()) < s.opts.LeaseBytes
+	return s.slots.Total()-s.slots.Allocated() < s.leaseSlots()
 }
 
 // dirtyShare returns the memory of dirty pages as a part of what they may take.
@@ -203,7 +202,8 @@ func (s *Store) journalRegion() wire.JournalRegion {
 	return wire.JournalRegion{}
 }
 
-// Attach makes c the origin client and begins an epoch of batches.
+// Attach makes c the origin client. Its batches go on with the numbers of the last
+// client's, at a new place.
 func (s *Store) Attach(c wire.Client) (*wire.Session, error) {
 	if err := s.mutable(); err != nil {
 		return nil, err
@@ -237,8 +237,9 @@ func (s *Store) attach(c wire.Client) (leases []layout.SlotRun, err error) {
 			return err
 		}
 		s.client = c
-		s.sb.Epoch++
-		s.position.Place = 0
+		// The last client's last batch may have had this number, and not have
+		// been reported.
+		s.position = layout.Position{Seq: s.position.Seq + 1}
 		s.headless = s.sb.Placement == layout.PlacementInline
 		s.giveHead(leases)
 		s.changed = true
@@ -259,7 +260,7 @@ func (s *Store) giveHead(leases []layout.SlotRun) bool {
 }
 
 func (s *Store) leaseSlots() uint64 {
-	return uint64(max(4, s.opts.LeaseBytes>>s.geo.ChunkShift()))
+	return max(4, min(uint64(s.opts.LeaseBytes)>>s.geo.ChunkShift(), s.sb.Slots/16))
 }
 
 // session describes the store to its client. The lock is held.
@@ -304,3 +305,6 @@ func (s *Store) Close() error {
 	}
 	return s.Checkpoint()
 }
+
+// DataOffset returns the byte offset of slot 0 on the store device.
+func (s *Store) DataOffset() int64 { return s.sb.DataOffset }

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package volume is the user-space data plane: an origin and its snapshots as
+// block devices.
+//
+// It owns the path of a request: what may go straight to the origin, what must
+// be copied out before, how copy-outs become batches, and where a snapshot's
+// bytes are read. It does not own any state that must survive: the metadata
+// server does (package wire says what they say to each other), and the kernel
+// target follows the same steps. Origins and snapshots are device.Devices, and
+// safe for concurrent use. When the store fails or is full, writes that would
+// need a copy-out fail and change nothing; reads and all other writes go on.
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/device"
+	"zumastor.org/zumastor/engine/placement"
+	"zumastor.org/zumastor/engine/wire"
+)
+
+// Options tune an origin; the zero value of each field means its default.
+type Options struct {
+	BatchBytes   int64 // largest batch of copy-outs; default 32 MiB
+	AheadBytes   int64 // most that is copied ahead of a sequential writer; default 8 MiB; negative: nothing
+	LeaseBytes   int64 // slots to ask for at a time; default 64 MiB
+	SettledBytes int64 // bound of the settled map in memory; default 64 MiB
+}
+
+// Defaults of Options.
+const (
+	DefaultBatchBytes   = 32 << 20
+	DefaultAheadBytes   = 8 << 20
+	DefaultLeaseBytes   = 64 << 20
+	DefaultSettledBytes = 64 << 20
+)
+
+// Origin is the live volume.
+type Origin struct {
+	dev     device.Device
+	server  wire.Server
+	geo     block.Geometry
+	settled *settledMap
+	copier  *copier
+
+	// gate is held for reading by every write from the decision whether it needs
+	// a copy-out until it has returned, and for writing by the change of
+	// generation: each write belongs wholly to one side.
+	gate  sync.RWMutex
+	state atomic.Pointer[wire.State]
+}
+
+var (
+	_ device.Device = (*Origin)(nil)
+	_ device.Zeroer = (*Origin)(nil)
+	_ device.Doer   = (*Origin)(nil)
+	_ wire.Client   = (*Origin)(nil)
+)
+
+// OpenOrigin makes the origin device a volume of the server's store. The device
+// must be as large as the store says, and must be written to only through the
+// volume for as long as the store has snapshots. Close detaches it again.
+func OpenOrigin(server wire.Server, dev device.Device, store placement.Devices, o Options) (*Origin, error) {
+	v := &Origin{dev: dev, server: server}
+	v.state.Store(&wire.State{})
+	session, err := server.Attach(v)
+	if err != nil {
+		return nil, err
+	}
+	if err := v.open(session, store, o); err != nil {
+		return nil, fmt.Errorf("opening the origin: %w", errors.Join(err, server.Detach()))
+	}
+	return v, nil
+}
+
+func (v *Origin) open(session *wire.Session, store placement.Devices, o Options) error {
+	v.geo = session.Geometry
+	if v.dev.Size() < v.geo.Size() {
+		return fmt.Errorf("%w: origin device has %d bytes, the store is for %d", block.ErrGeometry, v.dev.Size(), v.geo.Size())
+	}
+	log, err := placement.OpenLog(store, session)
+	if err != nil {
+		return err
+	}
+	v.settled = newSettledMap(v.geo.Chunks(), orDefault(o.SettledBytes, DefaultSettledBytes))
+	v.copier = newCopier(v, log, session, o)
+	v.Update(session.State)
+	return nil
+}
+
+func orDefault(v, byDefault int64) int64 {
+	if v == 0 {
+		return byDefault
+	}
+	return v
+}
+
+// Close detaches the origin from its server. The device stays open. No request
+// may be under way.
+func (v *Origin) Close() error { return v.server.Detach() }
+
+// Size returns the origin's size in bytes.
+func (v *Origin) Size() int64 { return v.geo.Size() }
+
+// ReadAt reads straight from the origin device.
+func (v *Origin) ReadAt(p []byte, off int64) (int, error) {
+	if err := v.geo.CheckRange(off, int64(len(p))); err != nil {
+		return 0, err
+	}
+	return v.dev.ReadAt(p, off)
+}
+
+// WriteAt writes to the origin device, once the chunks that it touches are
+// settled.
+func (v *Origin) WriteAt(p []byte, off int64) (int, error) {
+	v.gate.RLock()
+	defer v.gate.RUnlock()
+	if err := v.settle(off, int64(len(p))); err != nil {
+		return 0, err
+	}
+	return v.dev.WriteAt(p, off)
+}
+
+// WriteZeroes zeroes a range, once the chunks that it touches are settled.
+func (v *Origin) WriteZeroes(off, n int64) error {
+	v.gate.RLock()
+	defer v.gate.RUnlock()
+	if err := v.settle(off, n); err != nil {
+		return err
+	}
+	return device.WriteZeroes(v.dev, off, n)
+}
+
+// Discard discards a range, once the chunks that it touches are settled.
+func (v *Origin) Discard(off, n int64) error {
+	v.gate.RLock()
+	defer v.gate.RUnlock()
+	if err := v.settle(off, n); err != nil {
+		return err
+	}
+	return v.dev.Discard(off, n)
+}
+
+// Flush makes all writes that have returned durable. What they displaced became
+// durable before they were let through.
+func (v *Origin) Flush() error { return v.dev.Flush() }
+
+// Do copies out what all ops together displace in as few batches as possible, then
+// gives the ops to the origin device in one submission. With one caller and a
+// server that works by hand, the sequence of I/O is the same in every run.
+func (v *Origin) Do(ops []device.Op) error {
+	v.gate.RLock()
+	defer v.gate.RUnlock()
+	var need []*request
+	for _, op := range ops {
+		if err := v.geo.CheckRange(op.Off, int64(len(op.Data))); err != nil {
+			return err
+		}
+		first, end := v.geo.Span(op.Off, int64(len(op.Data)))
+		if op.Kind == device.Write && !v.isSettled(first, end) {
+			need = append(need, newRequest(first, end))
+		}
+	}
+	if len(need) > 0 {
+		if err := v.copier.copyOut(need...); err != nil {
+			return err
+		}
+	}
+	return device.Do(v.dev, ops)
+}
+
+// settle returns when every chunk of the range is settled. The gate is held.
+func (v *Origin) settle(off, n int64) error {
+	if err := v.geo.CheckRange(off, n); err != nil {
+		return err
+	}
+	first, end := v.geo.Span(off, n)
+	if v.isSettled(first, end) {
+		return nil
+	}
+	return v.copier.settle(first, end)
+}
+
+// isSettled reports whether the chunks [first, end) are known to be settled. The
+// gate is held.
+func (v *Origin) isSettled(first, end block.Chunk) bool {
+	state := v.state.Load()
+	return state.Newest == 0 || v.settled.all(state.Generation, first, end)
+}
+
+// Quiesce runs change while no write is under way; see [wire.Client].
+func (v *Origin) Quiesce(change func() (wire.State, error)) error {
+	v.gate.Lock()
+	defer v.gate.Unlock()
+	state, err := change()
+	if err != nil {
+		return err
+	}
+	v.Update(state)
+	return nil
+}
+
+// Update takes a new state; see [wire.Client].
+func (v *Origin) Update(s wire.State) { v.state.Store(&s) }
