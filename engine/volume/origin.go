@@ -197,6 +197,10 @@ func (v *Origin) isSettled(first, end block.Chunk) bool {
 func (v *Origin) Quiesce(change func() (wire.State, error)) error {
 	v.gate.Lock()
 	defer v.gate.Unlock()
+	// A snapshot is durable once it is made, and so must be what it shares.
+	if err := v.dev.Flush(); err != nil {
+		return fmt.Errorf("flushing the origin: %w", err)
+	}
 	state, err := change()
 	if err != nil {
 		return err
