@@ -90,6 +90,9 @@ func Run(ctx context.Context, dev device.Device, s workloads.Stream, o Options) 
 	if err != nil {
 		return Result{}, err
 	}
+	if ctx.Err() != nil {
+		return Result{}, context.Cause(ctx)
+	}
 	d := newDispenser(ctx, s, dev.Size(), o)
 	defer context.AfterFunc(ctx, d.cancel)()
 	stopProgress := d.startProgress(o.OnProgress)

@@ -238,8 +238,8 @@ func TestLoopAllocatesNothing(t *testing.T) {
 			require.NoError(t, err)
 		})
 	}
-	require.InDelta(t, allocs(100, apply.Run), allocs(10000, apply.Run), 20)
-	require.InDelta(t, allocs(100, apply.Replay), allocs(10000, apply.Replay), 20)
+	require.InDelta(t, allocs(100, apply.Run), allocs(2000, apply.Run), 20)
+	require.InDelta(t, allocs(100, apply.Replay), allocs(2000, apply.Replay), 20)
 }
 
 func BenchmarkRun(b *testing.B) {

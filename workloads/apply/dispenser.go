@@ -109,6 +109,9 @@ func (d *dispenser) pace(gap time.Duration) {
 			t.Stop()
 		}
 		d.mu.Lock()
+		if d.ctx.Err() != nil {
+			d.end(context.Cause(d.ctx))
+		}
 	}
 	d.lastOp = time.Now()
 }
