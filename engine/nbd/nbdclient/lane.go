@@ -11,6 +11,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"zumastor.org/zumastor/engine/nbd/wire"
@@ -280,5 +281,9 @@ func (l *lane) close() error {
 		_, _ = l.nc.Write(b[:]) // a courtesy
 	}
 	l.mu.Unlock()
-	return l.nc.Close()
+	err := l.nc.Close()
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+		return nil // the server was quicker, and TLS could not say goodbye
+	}
+	return err
 }
