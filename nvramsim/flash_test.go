@@ -68,7 +68,7 @@ func TestFlashTypical(t *testing.T) {
 	require.Greater(t, synced(ssd, ssdDev), 2*time.Millisecond)
 	require.Less(t, synced(nvme, nvmeDev), 60*time.Microsecond)
 
-	const n = 512 << 20
+	const n = 256 << 20
 	got := took(ssd, func() { write(t, ssdDev, 0, n) })
 	require.InEpsilon(t, n/550e6, got.Seconds(), 0.02, "bound by SATA")
 	got = took(nvme, func() { write(t, nvmeDev, 0, n) })

@@ -50,7 +50,7 @@ func TypicalHDD() HDDParams {
 // another command, so a sequential reader loses no revolution. A transfer
 // that has begun is not interrupted. Sequential writes that find the cache empty
 // miss their sector and wait for it to come around, as on a real drive. Zeroing
-// costs what writing costs, less the bus; discards cost a command.
+// costs what writing costs; discards cost a command.
 func NewHDD(clock *Clock, p HDDParams) *Model {
 	checkSize("disk", p.Size)
 	st := new(Stats)
@@ -134,7 +134,7 @@ func (h *hdd) move(kind device.OpKind, off, n int64) {
 	}
 	h.free += seek + rotation + ns
 	h.head, h.track = off+n, track
-	h.ahead = 0
+	h.ahead, h.wait.to = 0, -1
 }
 
 // resume lets an arm that has read as far ahead as it may, and has not moved
@@ -195,11 +195,7 @@ func (h *hdd) zero(now int64, off, n int64) int64 {
 	if n == 0 {
 		return now
 	}
-	h.background(now)
-	h.ready(now + int64(h.p.Overhead))
-	h.forget(extent{off, off + n})
-	h.move(device.Write, off, n)
-	return h.free
+	return h.do(now, []request{{device.Write, off, n}})
 }
 
 // do serves the reads, and writes without a cache, by the arm, and meanwhile
@@ -257,6 +253,7 @@ func (h *hdd) rest(t int64) {
 func (h *hdd) forget(w extent) {
 	reading := h.ahead > h.head
 	if n := len(h.segs); reading && h.segs[n-1].off < w.end && w.off < h.ahead {
+		h.ready(0)
 		h.ahead = 0
 	}
 	h.segs = slices.DeleteFunc(h.segs, func(s extent) bool { return s.off < w.end && w.off < s.end })

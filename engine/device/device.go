@@ -3,12 +3,14 @@
 // Package device defines the block device that the engine reads and writes, and
 // its form on files and real block devices.
 //
-// It owns the [Device] contract, vectored submission ([Do]), aligned buffers and
-// the O_DIRECT file device. It does not own any meaning of the bytes. Everything
-// that does I/O calls it; tests put memdev, errdev or the models of nvramsim in
-// a file's place and must pass devtest, the conformance suite. A Device is safe
-// for concurrent use; overlapping concurrent writes leave either's bytes, sector
-// by sector. An error means that the range's content is unknown.
+// It owns the [Device] contract, vectored submission ([Do]), aligned buffers, the
+// O_DIRECT file device ([OpenFile]), persistent memory ([Region], [OpenRegion])
+// and the check that a device is not in use ([CheckUnused]). It does not own any
+// meaning of the bytes. Everything that does I/O calls it; tests put memdev,
+// errdev or the models of nvramsim in a file's place and must pass devtest, the
+// conformance suite. A Device is safe for concurrent use; overlapping concurrent
+// writes leave either's bytes, sector by sector. An error means that the range's
+// content is unknown.
 package device
 
 import (

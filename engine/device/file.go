@@ -200,6 +200,8 @@ func (f *File) wrap(what string, off, n int64, err error) error {
 	switch {
 	case errors.Is(err, os.ErrClosed):
 		err = ErrClosed
+	case f.readOnly && errors.Is(err, unix.EBADF):
+		err = fmt.Errorf("it was opened read-only: %w", unix.EBADF)
 	case errors.Is(err, io.EOF):
 		err = fmt.Errorf("the file is shorter than when it was opened: %w", io.ErrUnexpectedEOF)
 	}

@@ -137,7 +137,7 @@ func TestReadOnly(t *testing.T) {
 	require.Equal(t, byte(7), p[4095])
 	for _, err := range []error{write512(r), r.Discard(0, 4096), r.WriteZeroes(0, 4096), r.WriteZeroes(0, 512)} {
 		require.ErrorContains(t, err, r.Path())
-		require.ErrorIs(t, err, unix.EBADF)
+		require.ErrorContains(t, err, "opened read-only")
 	}
 }
 

@@ -3,6 +3,7 @@
 package device
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -93,4 +94,22 @@ func TestFailedFlushStaysFailed(t *testing.T) {
 	f.flushErr.Store(&lost)
 	require.ErrorIs(t, f.Flush(), lost)
 	require.ErrorIs(t, f.Flush(), lost)
+}
+
+// FuzzProbe looks for signatures on any content and size.
+func FuzzProbe(f *testing.F) {
+	f.Add([]byte{1}, 1)
+	f.Add(append(make([]byte, 510), 0x55, 0xaa), 512)
+	f.Fuzz(func(t *testing.T, head []byte, size int) {
+		size = min(max(size, 1), 1<<20)
+		data := make([]byte, size)
+		copy(data, head)
+		err := probe(bytes.NewReader(data), "disk", int64(size))
+		var found *SignatureError
+		if err != nil {
+			require.ErrorAs(t, err, &found)
+			require.GreaterOrEqual(t, found.Off, int64(0))
+			require.Less(t, found.Off, int64(size))
+		}
+	})
 }
