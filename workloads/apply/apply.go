@@ -43,7 +43,7 @@ type Options struct {
 	// nothing but zeroes and what runs of this Seed wrote.
 	Verify bool
 	// OnProgress is called about ten times a second and once at the end, always
-	// from the same goroutine, which Run waits for.
+	// from the same goroutine, which Run waits for. Replay does not call it.
 	OnProgress func(Progress)
 	// Submit takes Replay's groups of reads and writes; nil means device.Do on
 	// the device. It must have ended all ops when it returns. Run ignores it.

@@ -23,9 +23,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"time"
 
 	"zumastor.org/zumastor/workloads/trace"
 )
@@ -47,8 +45,8 @@ type Options struct {
 
 // Report says what a recording holds and how it was proven.
 type Report struct {
-	Trace *trace.Trace
-	Info  trace.Info
+	Trace *trace.Trace // as written to Output
+	Info  trace.Info   // of the whole trace
 	// ChangedBlocks is how many 4 KiB blocks of the device differ between start
 	// and end; every one was covered by a recorded write, zero or discard.
 	ChangedBlocks int64
@@ -212,17 +210,4 @@ func writeTrace(path string, t *trace.Trace) error {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
 	return os.Rename(f.Name(), path)
-}
-
-// settleTime bounds the wait for a loop device to come to rest.
-const settleTime = 30 * time.Second
-
-// lockedThread runs f on a thread that ends with it.
-func lockedThread(f func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		done <- f()
-	}()
-	return <-done
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -22,7 +23,7 @@ import (
 // inMountNamespace runs f on a thread whose mounts nobody else sees and which
 // vanish with it. Programs that f starts see them.
 func inMountNamespace(f func() error) error {
-	return lockedThread(func() error {
+	isolated := func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
 			return fmt.Errorf("%w: making a mount namespace: %w", ErrNotSupported, err)
 		}
@@ -30,7 +31,13 @@ func inMountNamespace(f func() error) error {
 			return fmt.Errorf("%w: making mounts private: %w", ErrNotSupported, err)
 		}
 		return f()
-	})
+	}
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		done <- isolated()
+	}()
+	return <-done
 }
 
 // volume is a loop device over a sparse image with an ext4 file system. It is
@@ -116,6 +123,9 @@ func (v *volume) identify() error {
 }
 
 func (v *volume) close() error { return v.file.Close() }
+
+// settleTime bounds the wait for a loop device to come to rest.
+const settleTime = 30 * time.Second
 
 // settle waits until nothing is under way on the device and returns its counts.
 func (v *volume) settle(ctx context.Context) (DeviceStat, error) {

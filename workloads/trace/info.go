@@ -16,6 +16,7 @@ type Info struct {
 	Ops   [workloads.Kinds]int64 // by kind
 	Bytes [workloads.Kinds]int64 // by kind
 	FUA   int64                  // ops with FUA
+	End   int64                  // the first byte behind all that was touched
 	Span  time.Duration          // all gaps together
 
 	Sequential float64 // share of writes that begin where the write before ended
@@ -39,6 +40,7 @@ func Stat(s workloads.Stream) (Info, error) {
 		in.Ops[op.Kind]++
 		in.Bytes[op.Kind] += op.Len
 		in.Span += op.Gap
+		in.End = max(in.End, op.End())
 		if op.FUA {
 			in.FUA++
 		}
@@ -89,8 +91,8 @@ func (in Info) WriteText(w io.Writer) error {
 			}
 		}
 	}
-	_, err := fmt.Fprintf(w, "fua          %d ops\nspan         %v\nsequential   %.1f %% of writes\nfootprint    %.1f MiB\nrewritten    %.1f %% of bytes\n",
-		in.FUA, in.Span.Round(time.Millisecond), 100*in.Sequential, mib(in.Footprint), 100*in.Rewritten)
+	_, err := fmt.Fprintf(w, "fua          %d ops\nend          %.1f MiB\nspan         %v\nsequential   %.1f %% of writes\nfootprint    %.1f MiB\nrewritten    %.1f %% of bytes\n",
+		in.FUA, mib(in.End), in.Span.Round(time.Millisecond), 100*in.Sequential, mib(in.Footprint), 100*in.Rewritten)
 	for i, n := range in.WriteSizes {
 		if n > 0 && err == nil {
 			_, err = fmt.Fprintf(w, "write size   %8d B and up: %d\n", int64(1)<<i, n)

@@ -126,6 +126,7 @@ func TestStat(t *testing.T) {
 	require.Equal(t, [workloads.Kinds]int64{512, 16896, 0, 1 << 30, 4096}, in.Bytes)
 	require.Equal(t, int64(2), in.FUA)
 	require.Equal(t, int64(16896), in.Footprint)
+	require.Equal(t, int64(1<<30), in.End)
 	require.InDelta(t, 1.0/3, in.Sequential, 1e-9)
 	require.Equal(t, int64(2), in.WriteSizes[13])
 	require.Equal(t, int64(1), in.WriteSizes[9])

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"zumastor.org/zumastor/workloads"
+	"zumastor.org/zumastor/workloads/apply"
 	"zumastor.org/zumastor/workloads/trace"
 	"zumastor.org/zumastor/workloads/traces"
 )
@@ -33,6 +34,30 @@ func TestEveryTraceIsWhole(t *testing.T) {
 				require.NotEmpty(t, p.Ops, p.Name)
 			}
 		})
+	}
+}
+
+// null is a device of any size that keeps nothing.
+type null int64
+
+func (null) ReadAt(p []byte, _ int64) (int, error)  { return len(p), nil }
+func (null) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
+func (null) Flush() error                           { return nil }
+func (null) Discard(int64, int64) error             { return nil }
+func (n null) Size() int64                          { return int64(n) }
+
+func TestReplayIssuesEveryOp(t *testing.T) {
+	tr, err := traces.Load("sqlite")
+	require.NoError(t, err)
+	want, err := trace.Stat(tr.Stream())
+	require.NoError(t, err)
+	for _, depth := range []int{1, 32} {
+		r, err := apply.Replay(t.Context(), null(tr.Size), tr.Stream(), apply.Options{Depth: depth})
+		require.NoError(t, err)
+		for k, c := range r.ByKind {
+			require.Equal(t, want.Ops[k], c.Ops)
+			require.Equal(t, want.Bytes[k], c.Bytes)
+		}
 	}
 }
 
