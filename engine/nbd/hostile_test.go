@@ -187,7 +187,7 @@ func TestMemoryBoundsAreShared(t *testing.T) {
 	ts := start(t, cfg, one())
 	greedy := ts.attached(t)
 	greedy.request(wire.Request{Type: wire.CmdRead, Length: wire.MaxPayload})
-	require.Eventually(t, func() bool { return !ts.budget.try(1) || ts.giveBack() }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return !ts.budget.try(1) || ts.giveBack() }, testPatience, testTick)
 	ts.usable(t)
 	greedy.closed()
 }

@@ -120,7 +120,7 @@ func (ts *testServer) usable(t testing.TB) {
 		}
 		_, err = c.ReadAt(make([]byte, 4096), 0)
 		return c.Close() == nil && err == nil
-	}, 20*time.Second, 10*time.Millisecond)
+	}, testPatience, 10*testTick)
 }
 
 // raw is a client that speaks byte by byte.
@@ -227,3 +227,9 @@ func (d *testDevice) Flush() error {
 	}
 	return d.Device.Flush()
 }
+
+// How long, and how often, tests look for what must happen soon.
+const (
+	testPatience = 20 * time.Second
+	testTick     = time.Millisecond
+)

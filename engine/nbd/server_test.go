@@ -264,7 +264,7 @@ func TestShutdownDrains(t *testing.T) {
 	<-d.entered
 	stopped := make(chan struct{})
 	go func() { ts.stop(); close(stopped) }()
-	require.Eventually(t, func() bool { return ts.allDraining() }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return ts.allDraining() }, testPatience, testTick)
 	half.option(wire.OptList, nil)
 	rep, _ := half.answer(wire.OptList)
 	require.Equal(t, wire.RepErrShutdown, rep)
@@ -302,7 +302,7 @@ func TestMaxConns(t *testing.T) {
 	require.Eventually(t, func() bool {
 		c, err := nbdclient.Dial("unix", ts.addr, "", nbdclient.Options{})
 		return err == nil && c.Close() == nil
-	}, 5*time.Second, 5*time.Millisecond)
+	}, testPatience, testTick)
 }
 
 func TestBadConfigs(t *testing.T) {
