@@ -7,7 +7,8 @@
 // ([Fill], [Verify], [Identify]). It does not issue operations. Experiments and
 // tests call it. Everything is a pure function of its arguments: the same spec
 // yields the same stream on every machine and in every version, and golden tests
-// hold that. A Stream belongs to one goroutine, the functions are safe for
+// hold that; of Zipfian, rare ops may differ between architectures, whose
+// floating-point functions differ in the last bit. A Stream belongs to one goroutine, the functions are safe for
 // concurrent use. A spec that cannot be met is refused by [New]; a stream, once
 // made, cannot fail.
 package gen

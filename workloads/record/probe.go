@@ -8,11 +8,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
@@ -51,6 +49,7 @@ type event struct {
 
 const (
 	eventSize = 40
+	atRWBS    = 28
 	maxRWBS   = 10
 	ringSize  = 64 << 20
 )
@@ -59,7 +58,7 @@ func decodeEvent(b []byte) (event, error) {
 	if len(b) != eventSize {
 		return event{}, fmt.Errorf("event of %d bytes instead of %d", len(b), eventSize)
 	}
-	rwbs, _, _ := strings.Cut(string(b[28:28+maxRWBS]), "\x00")
+	rwbs, _, _ := strings.Cut(string(b[atRWBS:atRWBS+maxRWBS]), "\x00")
 	return event{
 		time:    int64(binary.NativeEndian.Uint64(b)),
 		sector:  binary.NativeEndian.Uint64(b[8:]),
@@ -220,116 +219,4 @@ func tracefs() (string, error) {
 		return "", fmt.Errorf("the kernel has no block tracepoints: %w", err)
 	}
 	return dir, nil
-}
-
-// field is where a tracepoint's record holds something.
-type field struct {
-	offset int16
-	size   int
-}
-
-// parseFormat reads a tracepoint's format file.
-func parseFormat(text string) (map[string]field, error) {
-	fields := make(map[string]field)
-	for line := range strings.Lines(text) {
-		decl, rest, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "field:"), ";")
-		if !ok || !strings.Contains(rest, "offset:") {
-			continue
-		}
-		words := strings.Fields(decl)
-		name, _, _ := strings.Cut(words[len(words)-1], "[")
-		var f field
-		for _, part := range strings.Split(rest, ";") {
-			key, value, _ := strings.Cut(strings.TrimSpace(part), ":")
-			n, err := strconv.Atoi(value)
-			switch {
-			case key == "offset" && err == nil && n >= 0 && n < 1<<15:
-				f.offset = int16(n)
-			case key == "size" && err == nil:
-				f.size = n
-			case key == "offset" || key == "size":
-				return nil, fmt.Errorf("tracepoint format: cannot read %q", strings.TrimSpace(line))
-			}
-		}
-		fields[name] = f
-	}
-	return fields, nil
-}
-
-// program copies the fields of a tracepoint's record into an event, if they are
-// of the device dev, or counts the event as lost. Of submitted bios it takes the
-// empty ones.
-func program(kind eventKind, dev uint32, fields map[string]field, ring, lost int) (asm.Instructions, error) {
-	want := map[string]int{"dev": 4, "sector": 8, "nr_sector": 4}
-	if kind == failed {
-		want["error"] = 4
-	}
-	for name, size := range want {
-		if fields[name].size != size {
-			return nil, fmt.Errorf("tracepoint field %s has %d bytes instead of %d", name, fields[name].size, size)
-		}
-	}
-	rwbs := fields["rwbs"]
-	if rwbs.size == 0 || rwbs.size > maxRWBS {
-		return nil, fmt.Errorf("tracepoint field rwbs has %d bytes instead of 1 to %d", rwbs.size, maxRWBS)
-	}
-	const record, sample = asm.R6, asm.R7
-	ins := asm.Instructions{
-		asm.Mov.Reg(record, asm.R1),
-		asm.LoadMem(asm.R1, record, fields["dev"].offset, asm.Word),
-		asm.LoadImm(asm.R2, int64(dev), asm.DWord),
-		asm.JNE.Reg(asm.R1, asm.R2, "exit"),
-	}
-	if kind == queued {
-		ins = append(ins, asm.LoadMem(asm.R1, record, fields["nr_sector"].offset, asm.Word),
-			asm.JNE.Imm(asm.R1, 0, "exit"))
-	}
-	ins = append(ins,
-		asm.LoadMapPtr(asm.R1, ring),
-		asm.Mov.Imm(asm.R2, eventSize),
-		asm.Mov.Imm(asm.R3, 0),
-		asm.FnRingbufReserve.Call(),
-		asm.JEq.Imm(asm.R0, 0, "lost"),
-		asm.Mov.Reg(sample, asm.R0),
-
-		asm.FnKtimeGetNs.Call(),
-		asm.StoreMem(sample, 0, asm.R0, asm.DWord),
-		asm.LoadMem(asm.R1, record, fields["sector"].offset, asm.DWord),
-		asm.StoreMem(sample, 8, asm.R1, asm.DWord),
-		asm.LoadMem(asm.R1, record, fields["nr_sector"].offset, asm.Word),
-		asm.StoreMem(sample, 16, asm.R1, asm.Word),
-		asm.StoreImm(sample, 20, int64(kind), asm.Word),
-	)
-	if kind == failed {
-		ins = append(ins, asm.LoadMem(asm.R1, record, fields["error"].offset, asm.Word),
-			asm.StoreMem(sample, 24, asm.R1, asm.Word))
-	} else {
-		ins = append(ins, asm.StoreImm(sample, 24, 0, asm.Word))
-	}
-	for i := range int16(eventSize - 28) {
-		if int(i) < rwbs.size {
-			ins = append(ins, asm.LoadMem(asm.R1, record, rwbs.offset+i, asm.Byte),
-				asm.StoreMem(sample, 28+i, asm.R1, asm.Byte))
-		} else {
-			ins = append(ins, asm.StoreImm(sample, 28+i, 0, asm.Byte))
-		}
-	}
-	return append(ins,
-		asm.Mov.Reg(asm.R1, sample),
-		asm.Mov.Imm(asm.R2, 0),
-		asm.FnRingbufSubmit.Call(),
-		asm.Ja.Label("exit"),
-
-		asm.StoreImm(asm.RFP, -4, 0, asm.Word).WithSymbol("lost"),
-		asm.LoadMapPtr(asm.R1, lost),
-		asm.Mov.Reg(asm.R2, asm.RFP),
-		asm.Add.Imm(asm.R2, -4),
-		asm.FnMapLookupElem.Call(),
-		asm.JEq.Imm(asm.R0, 0, "exit"),
-		asm.Mov.Imm(asm.R1, 1),
-		asm.StoreXAdd(asm.R0, asm.R1, asm.DWord),
-
-		asm.Mov.Imm(asm.R0, 0).WithSymbol("exit"),
-		asm.Return(),
-	), nil
 }
