@@ -30,7 +30,6 @@ type image struct {
 	sb       layout.Superblock
 	deferred int // pages that are free once it is durable
 	copied   int64
-	heads    int
 }
 
 type pageImage struct {

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+# Zumastor: `make bench` runs the main job, `make test` the tests, `make` this help.
+
+GO       ?= go
+SUITE    ?= quick
+FUZZTIME ?= 10s
+SOAK     ?= 5m
+export GOFLAGS := $(filter-out -mod=%,$(GOFLAGS)) -mod=readonly
+
+# What `make bench` hands to zbench; each is empty unless given.
+BENCH_FLAGS = $(if $(DEVICE),--device $(DEVICE)) $(if $(filter yes,$(FORCE)),--force) $(if $(CHUNKS),--chunks $(CHUNKS)) \
+	$(if $(PLACEMENTS),--placements $(PLACEMENTS)) $(if $(SNAPSHOTS),--snapshots $(SNAPSHOTS)) $(if $(DIR),--dir $(DIR)) \
+	$(if $(EXPERIMENTS),--experiments $(EXPERIMENTS)) $(if $(RESUME),--resume $(RESUME))
+
+# Peers and clients that make the figures and tests complete. Nothing fails without them.
+TOOLS    = fio qemu-nbd qemu-img nbdinfo nbdcopy
+PACKAGES = fio qemu-utils libnbd-bin
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build test race crash fuzz-smoke lint generate bench goals report compare record ci clean
+
+help: ## show this help
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make bench takes SUITE=smoke|quick|full DEVICE= FORCE=yes CHUNKS= PLACEMENTS= SNAPSHOTS= EXPERIMENTS= DIR= RESUME="
+
+deps: ## install what is missing: as root the optional tools too, else say which
+	@.ci/deps "$(PACKAGES)" $(TOOLS)
+
+build: deps ## build bin/ddsnap and bin/zbench
+	@$(GO) build -o bin/ ./cmd/...
+
+test: deps ## all tests that need no root and no network
+	$(GO) test -timeout 10m ./...
+
+race: deps ## the tests under the race detector
+	$(GO) test -race -timeout 60m ./...
+
+crash: deps ## crash and metamorphic tests for SOAK (default 5m)
+	ZUMASTOR_SOAK=$(SOAK) $(GO) test -timeout 24h -run 'Soak|Crash|Metamorphic' -v ./engine/metamorphic ./engine/store ./engine/volume
+
+fuzz-smoke: deps ## every fuzz target for FUZZTIME (default 10s)
+	@.ci/fuzz $(FUZZTIME)
+
+lint: deps ## gofmt, vet, staticcheck, the rules of harness/lint
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo "run gofmt -w on these"; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) test -count=1 ./harness/lint
+
+bench: build ## run the benchmark suite: SUITE=smoke (45 s), quick (8 min), full
+	bin/zbench run --suite $(SUITE) $(BENCH_FLAGS)
+
+goals: build ## the goals' table of the newest run
+	@bin/zbench goals
+
+report: build ## make the newest run's report again
+	@bin/zbench report
+
+compare: build ## compare two runs: A= B=
+	@bin/zbench compare $(A) $(B)
+
+record: build ## record a trace again (root): NAME=untar-go
+	bin/zbench record $(NAME)
+
+ci: ## what continuous integration runs
+	.ci/run
+
+clean: ## remove what was built; runs stay
+	rm -rf bin
