@@ -153,6 +153,33 @@ func TestCloseFailsRequestsUnderWay(t *testing.T) {
 	require.Error(t, <-failed)
 }
 
+// TestReplyReadByAnother has two callers, and replies that come together: the
+// one who did not read must not wait for more.
+func TestReplyReadByAnother(t *testing.T) {
+	const rounds = 500
+	c := fakeServer(t, false, func(nc net.Conn) {
+		b := make([]byte, 2*wire.RequestSize)
+		for range rounds {
+			if _, err := io.ReadFull(nc, b); err != nil {
+				return
+			}
+			first, second := binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint64(b[wire.RequestSize+8:])
+			_, _ = nc.Write(join(simple(wire.OK, second), simple(wire.OK, first)))
+		}
+	})
+	for range rounds {
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() {
+				if err := c.Flush(); err != nil {
+					t.Errorf("flush: %v", err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+}
+
 func TestWhatTheServerLacks(t *testing.T) {
 	c := fakeServer(t, false, func(net.Conn) {})
 	c.info.Flags = wire.FlagHasFlags

@@ -174,16 +174,19 @@ func (l *lane) wait(s *slot) error {
 	case l.turn <- struct{}{}:
 	}
 	finished := false
-	for l.err == nil && (!finished || l.br.Buffered() >= wire.ChunkSize) {
-		if l.err = l.receive(); l.err != nil {
-			_ = l.nc.Close()
-		}
+	for {
 		if !finished {
 			select {
-			case <-s.done:
+			case <-s.done: // perhaps by the reader before, just now
 				finished = true
 			default:
 			}
+		}
+		if l.err != nil || finished && l.br.Buffered() < wire.ChunkSize {
+			break
+		}
+		if l.err = l.receive(); l.err != nil {
+			_ = l.nc.Close()
 		}
 	}
 	err := l.err
