@@ -68,6 +68,9 @@ func Format(d placement.Devices, o FormatOptions) (layout.UUID, error) {
 	return sb.UUID, nil
 }
 
+// Plan returns the superblock that [Format] would write. It writes nothing.
+func Plan(d placement.Devices, o FormatOptions) (*layout.Superblock, error) { return plan(d, &o) }
+
 // plan divides the devices up.
 func plan(d placement.Devices, o *FormatOptions) (*layout.Superblock, error) {
 	if o.ChunkSize == 0 {
