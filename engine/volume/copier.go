@@ -203,7 +203,7 @@ func (c *copier) gather(reqs []*request) (waiting []*request, err error) {
 
 // gatherAhead adds the chunks ahead of sequential requests.
 func (c *copier) gatherAhead() (err error) {
-	for _, s := range c.ahead.take() {
+	for _, s := range c.ahead.take(len(c.needed)) {
 		if c.needed, err = c.v.server.Unsettled(s.first, s.end, c.needed); err != nil {
 			return err
 		}

@@ -9,10 +9,11 @@ import (
 )
 
 // readahead finds sequential first writes among all, and says what to copy out
-// ahead of them: as much again as such a run has already covered, up to a limit.
-// So at most half of what is copied for a run is copied in vain.
+// ahead of them: as much again as such a run has already covered, so that at most
+// half of what is copied for a run is copied in vain, and no more than makes the
+// batch as large as the limit: a batch that is large without it gains nothing.
 type readahead struct {
-	limit   uint64 // chunks; zero: nothing is copied ahead
+	limit   uint64 // chunks of a batch; zero: nothing is copied ahead
 	chunks  uint64 // of the origin
 	streams []stream
 }
@@ -51,20 +52,22 @@ func (r *readahead) note(first, end block.Chunk) {
 	r.streams = append(r.streams, s)
 }
 
-// take returns what to copy ahead now.
-func (r *readahead) take() []span {
+// take returns what to copy ahead now, when have chunks are to be copied anyway.
+func (r *readahead) take(have int) []span {
 	var spans []span
+	room := r.limit - min(r.limit, uint64(have))
 	for i := range r.streams {
 		s := &r.streams[i]
 		if !s.due {
 			continue
 		}
 		s.due = false
-		n := min(s.run, r.limit, r.chunks-min(r.chunks, uint64(s.next)))
+		n := min(s.run, room, r.chunks-min(r.chunks, uint64(s.next)))
 		if n == 0 {
 			continue
 		}
 		spans = append(spans, span{s.next, s.next + block.Chunk(n)})
+		room -= n
 		s.next += block.Chunk(n)
 		s.run += n
 	}

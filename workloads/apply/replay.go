@@ -12,8 +12,9 @@ import (
 )
 
 // maxGroupBytes bounds the buffers of one group of Replay, unless a single op is
-// longer.
-const maxGroupBytes = 32 << 20
+// longer. It is what a sync of a file system may have under way at once: the
+// kernel submits all that is dirty before it waits.
+const maxGroupBytes = 128 << 20
 
 // Replay issues s from the calling goroutine in groups: up to o.Depth reads and
 // writes in stream order are given to o.Submit at once, and the next group
