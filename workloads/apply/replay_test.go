@@ -74,6 +74,6 @@ func TestReplayBoundsItsBuffers(t *testing.T) {
 		return nil
 	}})
 	require.NoError(t, err)
-	require.Equal(t, int64(32<<20), most)
+	require.Equal(t, int64(128<<20), most)
 	require.Equal(t, int64(20), r.ByKind[workloads.Write].Ops)
 }
