@@ -20,13 +20,17 @@ import (
 
 // Which requests the reader serves itself instead of handing them to a worker:
 // those of at most inlineSize bytes, while the device takes less time over such
-// than a hand-over costs: inlineAlone where no other request waits, inlineBurst
-// where others do. A device slower than that is worth its workers, for only they
-// give it several requests at a time.
+// than inlineAlone where the request is alone, and than inlineBurst, about what a
+// hand-over costs, where it is not. A device slower than that is worth its
+// workers, for only they give it several requests at a time. A request is alone
+// when none follows in the buffer, none is with a worker, and the reader had to
+// wait for it, longer than it takes to fetch what is there already: a client
+// that keeps two in flight would else be served one by one for ever.
 const (
 	inlineSize  = 64 << 10
-	inlineAlone = 50 * time.Microsecond
+	inlineAlone = 150 * time.Microsecond
 	inlineBurst = 12 * time.Microsecond
+	idleWait    = 3 * time.Microsecond
 	maxCorked   = 16 // replies that the reader holds back while more requests wait
 )
 
@@ -72,6 +76,7 @@ type conn struct {
 	out     outbox
 	free    chan *request
 	work    chan *request
+	waited  bool         // the reader had to wait for the request in hand
 	pending atomic.Int64 // requests dispatched and not finished
 	workers int          // of the reader
 	wg      sync.WaitGroup
@@ -186,6 +191,7 @@ func (c *conn) read() error {
 // back leave before it waits for either.
 func (c *conn) next() (*request, error) {
 	var r *request
+	c.waited = false
 	select {
 	case r = <-c.free:
 	default:
@@ -198,9 +204,11 @@ func (c *conn) next() (*request, error) {
 	}
 	if c.br.Buffered() < wire.RequestSize {
 		c.out.flush()
+		start := time.Now()
 		if _, err := c.br.Peek(wire.RequestSize); err != nil {
 			return nil, err
 		}
+		c.waited = time.Since(start) > idleWait
 	}
 	return r, nil
 }
@@ -315,9 +323,9 @@ func (c *conn) inline(r *request) bool {
 	if r.Type != wire.CmdRead && r.Type != wire.CmdWrite || r.Length > inlineSize || r.Flags&wire.CmdFlagFUA != 0 {
 		return false
 	}
-	limit := inlineAlone
-	if c.br.Buffered() > 0 || c.pending.Load() > 0 {
-		limit = inlineBurst
+	limit := inlineBurst
+	if c.waited && c.br.Buffered() == 0 && c.pending.Load() == 0 {
+		limit = inlineAlone
 	}
 	return c.pace.Load() < int64(limit)
 }
