@@ -46,7 +46,8 @@ func newXScale(a Axis, xs []string) scale {
 	} else if pad := margin * (hi - lo); pad > 0 {
 		lo, hi = lo-pad, hi+pad
 	} else {
-		lo, hi = lo-1, hi+1
+		pad := 1 + math.Abs(lo)/10
+		lo, hi = lo-pad, hi+pad
 	}
 	s := scale{places: map[string]float64{}, lo: lo, hi: hi}
 	last := math.Inf(-1)
@@ -89,7 +90,7 @@ func positions(s Scale, xs []string) map[string]float64 {
 		switch {
 		case s == Category:
 			out[x] = float64(i)
-		case err != nil || math.IsNaN(v) || math.IsInf(v, 0):
+		case err != nil || !drawable(v):
 		case s == Linear:
 			out[x] = v
 		case v > 0:
@@ -126,7 +127,7 @@ func newYScale(a Axis, refs []Reference, values []float64) scale {
 		values = append(values, r.Value)
 	}
 	values = slices.DeleteFunc(slices.Clone(values), func(v float64) bool {
-		return math.IsNaN(v) || math.IsInf(v, 0) || a.Scale == Log && v <= 0
+		return !drawable(v) || a.Scale == Log && v <= 0
 	})
 	lo, hi := 1.0, 1.0
 	if len(values) > 0 {
@@ -149,8 +150,8 @@ func (s *scale) setLinear(lo, hi float64) {
 	}
 	raw := (hi - lo) / 5
 	power := math.Pow(10, math.Floor(math.Log10(raw)))
-	if power == 0 || math.IsInf(hi-lo, 0) {
-		s.lo, s.hi = 0, 1 // beyond what can be divided
+	if power == 0 {
+		s.lo, s.hi = 0, 1 // too small to be divided
 		return
 	}
 	step := 10 * power
@@ -214,10 +215,10 @@ func (s *scale) setLog(lo, hi float64, unit string) {
 
 // y returns where the value v stands, NaN if nowhere.
 func (s scale) y(v float64) float64 {
+	if !drawable(v) || s.log && v <= 0 {
+		return math.NaN()
+	}
 	if s.log {
-		if v <= 0 || math.IsNaN(v) || math.IsInf(v, 0) {
-			return math.NaN()
-		}
 		return (math.Log10(v) - s.lo) / (s.hi - s.lo)
 	}
 	return (v*s.factor - s.lo) / (s.hi - s.lo)
@@ -293,6 +294,8 @@ func estimates(s group.Series) []float64 {
 }
 
 func finite(e stats.Estimate) bool {
-	v := e.Center + e.Lo + e.Hi
-	return e.N > 0 && !math.IsNaN(v) && !math.IsInf(v, 0)
+	return e.N > 0 && drawable(e.Center) && drawable(e.Lo) && drawable(e.Hi)
 }
+
+// drawable says whether v is a number that leaves room to compute with.
+func drawable(v float64) bool { return math.Abs(v) < 1e300 }

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package report makes what a run leaves for its readers: report.html, the
+// figures, the tables and summary.json.
+//
+// It owns which figures and tables there are and the sentences beside them
+// (sections.go) and the page (page.html). It measures nothing and computes only
+// through goals and group. zbench calls [Write] at the end of a run and at any
+// time later; the same record gives the same files. The page needs no network:
+// figures and styles are in it. Measured and modelled figures have sections of
+// their own. A figure that cannot be made of the samples becomes a warning, not
+// a failure; errors are those of writing.
+package report
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/base64"
+	"fmt"
+	"html/template"
+	"strings"
+
+	"zumastor.org/zumastor/analysis/goals"
+	"zumastor.org/zumastor/analysis/group"
+	"zumastor.org/zumastor/analysis/plot"
+	"zumastor.org/zumastor/analysis/quantity"
+	"zumastor.org/zumastor/analysis/table"
+	"zumastor.org/zumastor/results"
+)
+
+//go:embed page.html
+var pageText string
+
+// File is the name of the report in a run's directory.
+const File = "report.html"
+
+// page is what page.html shows.
+type page struct {
+	Manifest    results.Manifest
+	Environment results.Environment
+	Rows        []property
+	Verdict     verdict
+	Goals       []goalTable
+	Parts       []part
+}
+
+// property is a line of the environment.
+type property struct{ Name, Value string }
+
+// verdict counts the goals by status.
+type verdict struct{ Met, NotMet, Unclear, NotMeasured int }
+
+// goalTable is the goals of one kind.
+type goalTable struct {
+	Kind results.Kind
+	Rows []goalRow
+}
+
+// goalRow is a goal with its numbers written out.
+type goalRow struct {
+	goals.Row
+	Value, Wanted, Class string
+}
+
+// part is the sections of one kind.
+type part struct {
+	Title, Intro string
+	Sections     []filled
+}
+
+// filled is a section with what its samples made of it.
+type filled struct {
+	section
+	Items    []item
+	Warnings []string
+}
+
+// item is a figure, with the table of its numbers if it has one.
+type item struct {
+	Name   string
+	Alt    string
+	Image  template.URL
+	Header []string
+	Rows   [][]string
+
+	svg, png []byte
+	table    *table.Table
+}
+
+// Write makes the report of a run and all that belongs to it, in the run's
+// directory.
+func Write(run *results.Run) error {
+	summary := goals.Evaluate(run)
+	if err := run.WriteJSON(results.SummaryFile, summary); err != nil {
+		return err
+	}
+	p, err := build(run, summary)
+	if err != nil {
+		return fmt.Errorf("making the report of run %s: %w", run.Manifest().ID, err)
+	}
+	for _, part := range p.Parts {
+		for _, s := range part.Sections {
+			if err := writeItems(run, s.Items); err != nil {
+				return err
+			}
+		}
+	}
+	html, err := render(p)
+	if err != nil {
+		return fmt.Errorf("making the report of run %s: %w", run.Manifest().ID, err)
+	}
+	return run.WriteFile(File, html)
+}
+
+func writeItems(run *results.Run, items []item) error {
+	for _, it := range items {
+		files := map[string][]byte{"figures/" + it.Name + ".svg": it.svg, "figures/" + it.Name + ".png": it.png}
+		if it.table != nil {
+			for ext, format := range map[string]table.Format{".txt": table.Text, ".md": table.Markdown} {
+				var b bytes.Buffer
+				if err := it.table.Write(&b, format); err != nil {
+					return err
+				}
+				files["tables/"+it.Name+ext] = b.Bytes()
+			}
+		}
+		for name, data := range files {
+			if err := run.WriteFile(name, data); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func render(p page) ([]byte, error) {
+	t, err := template.New("page").Parse(pageText)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	if err := t.Execute(&b, p); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+func build(run *results.Run, summary goals.Summary) (page, error) {
+	env, err := run.Environment()
+	if err != nil {
+		return page{}, err
+	}
+	p := page{Manifest: run.Manifest(), Environment: env, Rows: properties(env)}
+	p.Goals, p.Verdict = goalTables(summary.Goals)
+	for _, kind := range []results.Kind{results.Measured, results.Modelled} {
+		part, err := buildPart(run, kind)
+		if err != nil {
+			return page{}, err
+		}
+		if len(part.Sections) > 0 {
+			p.Parts = append(p.Parts, part)
+		}
+	}
+	return p, nil
+}
+
+func buildPart(run *results.Run, kind results.Kind) (part, error) {
+	p := part{Title: "Measured", Intro: "Wall-clock times of this machine. Ratios are of samples taken in turns: the median over rounds, with the interval in which the true median lies with 95 % confidence."}
+	set := run.Measured()
+	if kind == results.Modelled {
+		p = part{Title: "Modelled", Intro: "Exact I/O sequences put through stated device models. The same on every machine and in every run; not comparable with measured times."}
+		set = run.Modelled()
+	}
+	for _, s := range sections() {
+		f, err := fill(s, set)
+		if err != nil {
+			return part{}, err
+		}
+		if len(f.Items)+len(f.Warnings) > 0 {
+			p.Sections = append(p.Sections, f)
+		}
+	}
+	return p, nil
+}
+
+// fill makes the section's figures from samples of one kind. Figures without
+// samples are left out.
+func fill(s section, set results.Set) (filled, error) {
+	out := filled{section: s}
+	if set.Kind() == results.Modelled && s.Modelled != "" {
+		out.Says = s.Modelled
+	}
+	for _, f := range s.figures {
+		for _, part := range f.split(set) {
+			it, warnings, err := part.make(set)
+			if err != nil {
+				return filled{}, err
+			}
+			out.Warnings = append(out.Warnings, warnings...)
+			if it == nil {
+				continue
+			}
+			out.Items = append(out.Items, *it)
+		}
+	}
+	return out, nil
+}
+
+// make draws the figure; nil when there are no samples for it.
+func (f figure) make(set results.Set) (it *item, warnings []string, err error) {
+	var chart *plot.Chart
+	it = &item{Name: fmt.Sprintf("%s-%s", f.Name, set.Kind()), Alt: f.Title}
+	if f.shape == percentiles {
+		d, err := group.Latencies(set, f.query.Where, f.query.Line)
+		if err != nil {
+			return nil, []string{fmt.Sprintf("figure %q: %v", f.Title, err)}, nil
+		}
+		if len(d.List) == 0 {
+			return nil, nil, nil
+		}
+		chart = plot.Percentiles(f.Figure, d)
+	} else {
+		s, err := group.Select(set, f.query)
+		if err != nil {
+			return nil, []string{fmt.Sprintf("figure %q: %v", f.Title, err)}, nil
+		}
+		warnings = s.AllWarnings()
+		if len(s.Lines) == 0 {
+			return nil, warnings, nil
+		}
+		t := table.OfSeries(s, f.X.Label, f.X.Unit)
+		it.table, it.Header, it.Rows = &t, t.Header, t.Rows
+		chart = plot.Lines(f.Figure, s)
+		if f.shape == bars {
+			chart = plot.Bars(f.Figure, s)
+		}
+	}
+	if it.svg, err = chart.SVG(); err != nil {
+		return nil, nil, err
+	}
+	if it.png, err = chart.PNG(); err != nil {
+		return nil, nil, err
+	}
+	it.Image = template.URL("data:image/svg+xml;base64," + base64.StdEncoding.EncodeToString(it.svg))
+	return it, warnings, nil
+}
+
+func goalTables(rows []goals.Row) (tables []goalTable, v verdict) {
+	for _, kind := range []results.Kind{results.Measured, results.Modelled} {
+		t := goalTable{Kind: kind}
+		for _, r := range rows {
+			if r.Kind == kind {
+				t.Rows = append(t.Rows, writtenOut(r))
+			}
+		}
+		tables = append(tables, t)
+	}
+	for _, r := range rows {
+		switch r.Status {
+		case goals.Met:
+			v.Met++
+		case goals.NotMet:
+			v.NotMet++
+		case goals.Unclear:
+			v.Unclear++
+		default:
+			v.NotMeasured++
+		}
+	}
+	return tables, v
+}
+
+func writtenOut(r goals.Row) goalRow {
+	sign := "≥"
+	if r.Comparison == goals.AtMost {
+		sign = "≤"
+	}
+	return goalRow{
+		Row: r, Value: quantity.Quantity(r.Estimate, r.Unit),
+		Wanted: sign + " " + quantity.Value(r.Threshold, r.Unit),
+		Class:  strings.ReplaceAll(string(r.Status), " ", "-"),
+	}
+}
+
+func properties(e results.Environment) []property {
+	direct := "no: the page cache is in the numbers"
+	if e.Storage.Direct {
+		direct = "yes"
+	}
+	all := []property{
+		{"Processor", fmt.Sprintf("%s, %d CPUs", e.CPU, e.CPUs)}, {"Memory", quantity.Value(float64(e.MemoryBytes), "B")},
+		{"CPU quota", e.CPUQuota}, {"Governor", e.Governor}, {"Virtualisation", e.Virtualisation},
+		{"Kernel", e.Kernel}, {"Distribution", e.Distribution}, {"Go", e.Go}, {"Commit", e.Commit},
+		{"File system", strings.TrimSpace(e.Storage.FileSystem + " " + e.Storage.MountOptions)}, {"O_DIRECT", direct},
+		{"Device", strings.TrimSpace(e.Storage.Device + " " + e.Storage.Model)}, {"Scheduler", e.Storage.Scheduler},
+		{"Rotational", e.Storage.Rotational}, {"Write cache", e.Storage.WriteCache},
+		{"Load at start", e.LoadStart}, {"Load at end", e.LoadEnd},
+	}
+	var out []property
+	for _, p := range all {
+		if p.Value != "" {
+			out = append(out, p)
+		}
+	}
+	return out
+}

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package report
+
+import (
+	"fmt"
+	"maps"
+
+	"zumastor.org/zumastor/analysis/group"
+	"zumastor.org/zumastor/analysis/plot"
+	"zumastor.org/zumastor/analysis/quantity"
+	"zumastor.org/zumastor/results"
+)
+
+// section is one experiment in the report.
+type section struct {
+	Experiment string
+	Title      string
+	// Says is what the experiment shows; Modelled replaces it for modelled
+	// samples.
+	Says, Modelled string
+	figures        []figure
+}
+
+type shape uint8
+
+const (
+	lines shape = iota
+	bars
+	percentiles
+)
+
+// figure is a chart and the samples that it is made of.
+type figure struct {
+	// Name is the file's name without kind and extension.
+	Name string
+	plot.Figure
+	shape shape
+	query group.Query
+	// each lists keys, of whose every combination of values found there is a
+	// figure of its own.
+	each []string
+}
+
+// split returns a figure for each combination of values of the keys in each.
+func (f figure) split(set results.Set) []figure {
+	var out []figure
+	seen := map[string]bool{}
+	for s := range set.Filter(f.query.Where.Match).All() {
+		g := f
+		g.query.Where = maps.Clone(f.query.Where)
+		for _, key := range f.each {
+			v := s.Config.Get(key)
+			if v == "" && key != "model" {
+				g.Name = "" // a baseline without this key: in every figure
+				break
+			}
+			g.query.Where[key] = v
+			if v != "" {
+				g.Name += "-" + key + v
+				g.Subtitle = joined(g.Subtitle, settingText(key, v))
+			}
+		}
+		if g.Name != "" && !seen[g.Name] {
+			seen[g.Name] = true
+			out = append(out, g)
+		}
+	}
+	return out
+}
+
+func joined(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a + ", " + b
+}
+
+// settingText says a setting in words.
+func settingText(key, value string) string {
+	switch key {
+	case "chunk":
+		return quantity.Bytes(value) + " chunks"
+	case "qd":
+		return "queue depth " + value
+	case "model":
+		return value + " model"
+	}
+	return fmt.Sprintf("%s %s", key, value)
+}
+
+func goal(v float64, text string) []plot.Reference { return []plot.Reference{{Value: v, Label: text}} }
+
+// sections returns the experiments in the order of the report. The same ones
+// serve both kinds; a figure appears where there are samples for it.
+func sections() []section {
+	return []section{nsnaps(), chunkSize(), placement(), originRead(), manySnapshots(), depth(), peer()}
+}
+
+func nsnaps() section {
+	return section{
+		Experiment: "E1", Title: "Untar with snapshots held",
+		Says:     "A recorded untar and sync is replayed with a snapshot between rounds, against the same replay on the raw device. The first snapshot costs the copying; further ones should cost nothing.",
+		Modelled: "The same I/O on the models. Synchronous copying moves each chunk three times (read old, write copy, write new), so 3x is its floor on a disk.",
+		figures: []figure{{
+			Name: "e1-nsnaps",
+			Figure: plot.Figure{
+				Title: "Slowdown of untar by number of snapshots held", X: plot.Axis{Label: "snapshots held", Scale: plot.Log},
+				Y: plot.Axis{Label: "time against raw", Unit: "x"}, References: goal(3.2, "goal on the hard disk model: at most 3.2x"),
+			},
+			query: group.Query{Where: group.Selector{"experiment": "E1"}, Unit: results.NsPerOp, As: group.Cost,
+				Against: group.Selector{"variant": "raw"}, X: "snapshots", Line: "variant"},
+			each: []string{"chunk", "model"},
+		}},
+	}
+}
+
+func chunkSize() section {
+	return section{
+		Experiment: "E2", Title: "Chunk size",
+		Says: "Small chunks copy little for a small random write; large ones need fewer exceptions and seeks.",
+		figures: []figure{{
+			Name: "e2-chunk",
+			Figure: plot.Figure{
+				Title: "Cost of a random 4 KiB first write by chunk size", X: plot.Axis{Label: "chunk size", Scale: plot.Log, Unit: "B"},
+				Y: plot.Axis{Label: "time against raw", Unit: "x"},
+			},
+			query: group.Query{Where: group.Selector{"experiment": "E2", "op": "firstwrite"}, Unit: results.NsPerOp, As: group.Cost,
+				Against: group.Selector{"variant": "raw"}, X: "chunk", Line: "variant"},
+			each: []string{"qd", "model"},
+		}},
+	}
+}
+
+func placement() section {
+	against := group.Selector{"variant": "nvram"}
+	return section{
+		Experiment: "E3", Title: "Where metadata becomes durable",
+		Says:     "Is NVRAM needed? Inline puts the commit record into the write that carries the copied chunks, so it should come near to a store with NVRAM.",
+		Modelled: "The same question on each device model, where the difference is exact.",
+		figures: []figure{{
+			Name: "e3-placement", shape: bars,
+			Figure: plot.Figure{
+				Title: "Speed of first writes by placement, against NVRAM", X: plot.Axis{Label: "device"},
+				Y: plot.Axis{Label: "speed against nvram", Unit: "x"}, References: goal(0.95, "goal for inline: at least 0.95x"),
+			},
+			query: group.Query{Where: group.Selector{"experiment": "E3", "op": "firstwrite"}, Unit: results.NsPerOp, As: group.Speed,
+				Against: against, X: "model", Line: "variant"},
+			each: []string{"chunk"},
+		}},
+	}
+}
+
+func originRead() section {
+	return section{
+		Experiment: "E4", Title: "Reading the origin",
+		Says: "Reads of the origin never ask the index, so their speed is that of the raw device however many snapshots there are.",
+		figures: []figure{
+			{
+				Name: "e4-read",
+				Figure: plot.Figure{
+					Title: "Origin read by number of snapshots held", X: plot.Axis{Label: "snapshots held", Scale: plot.Log},
+					Y: plot.Axis{Label: "speed against raw", Unit: "x"}, References: goal(0.98, "goal: at least 0.98x"),
+				},
+				query: group.Query{Where: group.Selector{"experiment": "E4", "op": "read"}, Unit: results.NsPerOp, As: group.Speed,
+					Against: group.Selector{"variant": "raw"}, X: "snapshots", Line: "variant"},
+				each: []string{"qd", "model"},
+			},
+		},
+	}
+}
+
+func manySnapshots() section {
+	var figures []figure
+	for _, op := range []struct{ op, title string }{
+		{"create", "Creating a snapshot"}, {"firstwrite", "First write"}, {"read", "Reading a snapshot"}, {"delete", "Deleting a snapshot"},
+	} {
+		figures = append(figures, figure{
+			Name: "e5-" + op.op,
+			Figure: plot.Figure{
+				Title: op.title + " by number of snapshots", X: plot.Axis{Label: "snapshots held", Scale: plot.Log},
+				Y: plot.Axis{Label: "time an operation", Unit: results.NsPerOp},
+			},
+			query: group.Query{Where: group.Selector{"experiment": "E5", "op": op.op}, Unit: results.NsPerOp, X: "snapshots", Line: "variant"},
+			each:  []string{"model"},
+		})
+	}
+	return section{
+		Experiment: "E5", Title: "Up to 10,000 snapshots",
+		Says:    "What one more snapshot costs: to create, to write under, to read and to delete.",
+		figures: figures,
+	}
+}
+
+func depth() section {
+	var figures []figure
+	for _, op := range []struct{ op, title string }{{"firstwrite", "First write"}, {"rewrite", "Rewrite"}} {
+		where := group.Selector{"experiment": "E6", "op": op.op}
+		figures = append(figures,
+			figure{
+				Name: "e6-" + op.op,
+				Figure: plot.Figure{
+					Title: op.title + ", random 4 KiB, by queue depth", X: plot.Axis{Label: "queue depth", Scale: plot.Log},
+					Y: plot.Axis{Label: "operations a second", Unit: results.IOPS},
+				},
+				query: group.Query{Where: where, Unit: results.IOPS, X: "qd", Line: "variant"},
+				each:  []string{"model"},
+			},
+			figure{
+				Name: "e6-latency-" + op.op, shape: percentiles,
+				Figure: plot.Figure{Title: op.title + ", random 4 KiB: latency", Y: plot.Axis{Label: "latency"}},
+				query:  group.Query{Where: where, Line: "variant"},
+				each:   []string{"qd", "model"},
+			})
+	}
+	return section{
+		Experiment: "E6", Title: "First write and rewrite by queue depth",
+		Says:    "A first write copies the old chunk before it goes on; copybound is the least that this costs. A rewrite of a settled chunk goes straight through and should match raw. Under depth, copies share one flush.",
+		figures: figures,
+	}
+}
+
+func peer() section {
+	return section{
+		Experiment: "PEER", Title: "Against qemu-nbd with qcow2",
+		Says: "The same NBD client on the same device and cache mode, with internal snapshots of qcow2 in place of ours.",
+		figures: []figure{{
+			Name: "peer", shape: bars,
+			Figure: plot.Figure{
+				Title: "Random 4 KiB writes over NBD, against qcow2", X: plot.Axis{Label: "operation"},
+				Y: plot.Axis{Label: "speed against qcow2", Unit: "x"}, References: goal(1, "goal: at least 1x"),
+			},
+			query: group.Query{Where: group.Selector{"experiment": "PEER"}, Unit: results.NsPerOp, As: group.Speed,
+				Against: group.Selector{"variant": "qcow2"}, X: "op", Line: "variant"},
+			each: []string{"qd"},
+		}},
+	}
+}
