@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package admin
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Limits of a server.
+const (
+	maxConns     = 64
+	idleTimeout  = time.Minute      // between requests of a connection
+	writeTimeout = 30 * time.Second // for a response to be taken
+)
+
+// Server answers requests on a Unix socket.
+type Server struct {
+	Manager Manager
+	Logger  *slog.Logger // not nil
+}
+
+// Serve accepts connections until ctx is done, closes ln, lets the requests under
+// way finish, and returns nil; or it returns the listener's error after the same.
+// Only processes of the same user, or of root, are answered.
+func (s *Server) Serve(ctx context.Context, ln *net.UnixListener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var conns sync.WaitGroup
+	defer func() {
+		cancel()
+		_ = ln.Close()
+		conns.Wait()
+	}()
+	defer context.AfterFunc(ctx, func() { _ = ln.Close() })()
+	free := make(chan struct{}, maxConns)
+	for {
+		conn, err := ln.AcceptUnix()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				_ = conn.Close()
+			}
+			return nil
+		case errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE):
+			s.Logger.Warn("control socket: short of file descriptors", "error", err)
+			time.Sleep(100 * time.Millisecond)
+			continue
+		case err != nil:
+			return fmt.Errorf("control socket: %w", err)
+		}
+		select {
+		case free <- struct{}{}:
+			conns.Go(func() {
+				defer func() { <-free }()
+				s.serve(ctx, conn)
+			})
+		default:
+			s.Logger.Warn("control socket: connection refused: too many", "max", maxConns)
+			_ = send(conn, failure(errors.New("too many connections to the control socket: try again")))
+			_ = conn.Close()
+		}
+	}
+}
+
+// serve answers the requests of a connection, in order, and closes it.
+func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
+	defer conn.Close()
+	if err := checkPeer(conn); err != nil {
+		s.Logger.Warn("control socket: connection refused", "error", err)
+		_ = send(conn, response{Error: &Error{Kind: KindRequest, Text: err.Error()}})
+		return
+	}
+	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })()
+	r := bufio.NewReader(conn)
+	for {
+		_ = conn.SetReadDeadline(time.Now().Add(idleTimeout))
+		if ctx.Err() != nil {
+			return
+		}
+		line, err := readLine(r, maxRequest)
+		switch {
+		case errors.Is(err, errTooLong):
+			_ = send(conn, failure(fmt.Errorf("%w: %w", ErrRequest, err)))
+			return
+		case err != nil:
+			if !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded) {
+				s.Logger.Debug("control socket: connection ended", "error", err)
+			}
+			return
+		}
+		if err := send(conn, s.answer(ctx, line)); err != nil {
+			s.Logger.Debug("control socket: connection ended", "error", err)
+			return
+		}
+	}
+}
+
+// answer does what the line asks for.
+func (s *Server) answer(ctx context.Context, line []byte) response {
+	req, err := decodeRequest(line)
+	if err != nil {
+		return failure(err)
+	}
+	r, err := s.do(ctx, req)
+	if err != nil {
+		s.Logger.Info("request refused", "verb", req.Verb, "error", err)
+		return failure(err)
+	}
+	if req.Tag != nil {
+		s.Logger.Info("request done", "verb", req.Verb, "tag", *req.Tag)
+	}
+	return r
+}
+
+func (s *Server) do(ctx context.Context, req request) (r response, err error) {
+	switch req.Verb {
+	case verbCreate:
+		var snap Snapshot
+		snap, err = s.Manager.Create(ctx, *req.Tag)
+		r.Snapshot = &snap
+	case verbDelete:
+		err = s.Manager.Delete(ctx, *req.Tag)
+	case verbList:
+		r.List, err = s.Manager.List(ctx)
+	case verbStatus:
+		var status Status
+		status, err = s.Manager.Status(ctx)
+		r.Status = &status
+	case verbSharing:
+		r.Sharing, err = s.Manager.Sharing(ctx)
+	}
+	return r, err
+}
+
+func failure(err error) response {
+	return response{Error: &Error{Kind: KindOf(err), Text: err.Error()}}
+}
+
+func send(conn *net.UnixConn, r response) error {
+	line, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+	_, err = conn.Write(append(line, '\n'))
+	return err
+}
+
+// checkPeer returns an error unless the other end is of this process's user or of
+// root.
+func checkPeer(conn *net.UnixConn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var cred *unix.Ucred
+	outer := raw.Control(func(fd uintptr) {
+		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if err = errors.Join(outer, err); err != nil {
+		return fmt.Errorf("asking who the peer is: %w", err)
+	}
+	return allow(cred.Uid, uint32(os.Geteuid()))
+}
+
+func allow(peer, own uint32) error {
+	if peer != own && peer != 0 {
+		return fmt.Errorf("user %d may not control a server of user %d", peer, own)
+	}
+	return nil
+}
