@@ -12,6 +12,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -80,9 +81,11 @@ func (s *Server) work(ctx context.Context) {
 		case <-s.Due():
 			err = s.maintain(ctx)
 		}
-		if err != nil {
-			s.opts.Logger.Error("background work has stopped", "store", s.UUID(), "error", err)
-			return
+		switch {
+		case errors.Is(err, store.ErrFailed):
+			return // the store has said so
+		case err != nil:
+			s.opts.Logger.Warn("background work is put off", "store", s.UUID(), "error", err)
 		}
 	}
 }

@@ -18,6 +18,8 @@ import (
 // durable when CreateSnapshot returns. The cost is one record, however many
 // snapshots there are. The error wraps [ErrExists] if the tag is taken.
 func (s *Store) CreateSnapshot(tag block.Tag) (snap layout.Snapshot, err error) {
+	s.admin.Lock()
+	defer s.admin.Unlock()
 	if err := s.begin(); err != nil {
 		return snap, err
 	}
@@ -99,6 +101,8 @@ func (s *Store) record(snap layout.Snapshot) error {
 // returns; what only it needed is freed in the background. The error wraps
 // [ErrNoSnapshot] or [ErrInUse].
 func (s *Store) DeleteSnapshot(tag block.Tag) error {
+	s.admin.Lock()
+	defer s.admin.Unlock()
 	if err := s.begin(); err != nil {
 		return err
 	}

@@ -73,6 +73,9 @@ type Store struct {
 	geo  block.Geometry
 	due  chan struct{} // has a token when Maintain has something to do
 
+	// admin is held through every change that a client is told of, so that it hears
+	// of them in their order. Taken before a client's own locks, checkpointing, mu.
+	admin         sync.Mutex
 	checkpointing sync.Mutex // held through a checkpoint; taken before mu
 	failed        atomic.Pointer[error]
 
@@ -208,6 +211,8 @@ func (s *Store) Attach(c wire.Client) (*wire.Session, error) {
 	if err := s.mutable(); err != nil {
 		return nil, err
 	}
+	s.admin.Lock()
+	defer s.admin.Unlock()
 	leases, err := s.attach(c)
 	if err != nil {
 		return nil, err

@@ -68,6 +68,10 @@ var (
 func OpenOrigin(server wire.Server, dev device.Device, store placement.Devices, o Options) (*Origin, error) {
 	v := &Origin{dev: dev, server: server}
 	v.state.Store(&wire.State{})
+	// A snapshot that is made as soon as the server knows the volume waits until
+	// the volume knows the session.
+	v.gate.Lock()
+	defer v.gate.Unlock()
 	session, err := server.Attach(v)
 	if err != nil {
 		return nil, err
