@@ -294,11 +294,14 @@ func (r *Run) Environment() (Environment, error) {
 
 // WriteJSON replaces a file of the run by v, durably.
 func (r *Run) WriteJSON(name string, v any) error {
-	data, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(v); err != nil {
 		return fmt.Errorf("encoding %s: %w", name, err)
 	}
-	return r.WriteFile(name, append(data, '\n'))
+	return r.WriteFile(name, b.Bytes())
 }
 
 // ReadJSON reads a file of the run into v. An error about its content wraps

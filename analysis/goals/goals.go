@@ -12,6 +12,7 @@ package goals
 
 import (
 	"fmt"
+	"strings"
 
 	"zumastor.org/zumastor/analysis/group"
 	"zumastor.org/zumastor/analysis/stats"
@@ -47,6 +48,9 @@ type Goal struct {
 	// Bound says what limits the value.
 	Bound string
 }
+
+// Wanted writes a row's threshold: ">= 0.95 x".
+func (r Row) Wanted() string { return fmt.Sprintf("%s %v %s", r.Comparison, r.Threshold, r.Unit) }
 
 // Status says whether a goal is met.
 type Status string
@@ -125,7 +129,7 @@ func evaluate(g Goal, set results.Set) Row {
 		row.Estimate = row.Estimate.Scale(g.Scale)
 	}
 	if len(cells) > 1 {
-		warnings = append(warnings, fmt.Sprintf("the worst of %d settings", len(cells)))
+		row.Note = strings.TrimSuffix(fmt.Sprintf("the worst of %d settings; %s", len(cells), g.Bound), "; ")
 	}
 	row.Warnings = append(row.Warnings[:len(row.Warnings):len(row.Warnings)], warnings...)
 	row.Status = g.judge(row.Estimate)

@@ -97,7 +97,8 @@ func TestTheWorstSettingCounts(t *testing.T) {
 	r := row(t, "rewrite-vs-raw", more...)
 	require.Equal(t, NotMet, r.Status)
 	require.Contains(t, r.Setting, "qd=32")
-	require.Contains(t, r.Warnings, "the worst of 2 settings")
+	require.Contains(t, r.Note, "the worst of 2 settings; ")
+	require.Empty(t, r.Warnings)
 }
 
 func TestAmountsAndScale(t *testing.T) {

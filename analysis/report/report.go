@@ -59,7 +59,7 @@ type goalTable struct {
 // goalRow is a goal with its numbers written out.
 type goalRow struct {
 	goals.Row
-	Value, Wanted, Class string
+	Value, Samples, Wanted, Class string
 }
 
 // part is the sections of one kind.
@@ -271,13 +271,16 @@ func goalTables(rows []goals.Row) (tables []goalTable, v verdict) {
 }
 
 func writtenOut(r goals.Row) goalRow {
-	sign := "≥"
-	if r.Comparison == goals.AtMost {
-		sign = "≤"
+	samples := fmt.Sprintf("n = %d", r.N)
+	switch {
+	case r.N == 0:
+		samples = ""
+	case r.Kind == results.Modelled:
+		samples = "exact"
 	}
 	return goalRow{
-		Row: r, Value: quantity.Quantity(r.Estimate, r.Unit),
-		Wanted: sign + " " + quantity.Value(r.Threshold, r.Unit),
+		Row: r, Value: quantity.Quantity(r.Estimate, r.Unit), Samples: samples,
+		Wanted: strings.NewReplacer(">=", "≥", "<=", "≤").Replace(r.Wanted()),
 		Class:  strings.ReplaceAll(string(r.Status), " ", "-"),
 	}
 }

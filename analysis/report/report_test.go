@@ -157,6 +157,8 @@ func TestReport(t *testing.T) {
 	require.Contains(t, html, "&lt;CPU&gt;")
 	require.Contains(t, html, "prefers-color-scheme: dark")
 	wellFormed(t, html)
+	require.NotContains(t, read(t, run, "figures/e1-nsnaps-chunk16384-measured.svg"), "3.2x", "no modelled goal in a measured figure")
+	require.Contains(t, read(t, run, "figures/e1-nsnaps-chunk16384-modelhdd-modelled.svg"), "3.2x")
 	measured, modelled, found := strings.Cut(html, "<h2>Modelled</h2>")
 	require.True(t, found)
 	for _, e := range []string{"E1", "E2", "E3", "E4", "E5", "E6", "PEER"} {

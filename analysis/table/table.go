@@ -173,7 +173,7 @@ func OfGoals(rows []goals.Row) (measured, modelled Table) {
 	for _, r := range rows {
 		row := []string{
 			r.Name, quantity.Quantity(r.Estimate, r.Unit),
-			fmt.Sprintf("%s %s", r.Comparison, quantity.Value(r.Threshold, r.Unit)),
+			r.Wanted(),
 			fmt.Sprint(r.N), string(r.Status), r.What,
 		}
 		if r.Kind == results.Modelled {
