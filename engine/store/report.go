@@ -15,13 +15,20 @@ import (
 const insertStep = 64
 
 // Lease gives the client up to want more slots. When less is free but some wait
-// for a checkpoint, it takes that checkpoint first.
+// for a checkpoint, it takes that checkpoint first; when none is free, it also
+// ends the deletions under way.
 func (s *Store) Lease(want uint64) ([]layout.SlotRun, error) {
 	if err := s.mutable(); err != nil {
 		return nil, err
 	}
 	runs, head, err := s.lease(want)
-	if errors.Is(err, alloc.ErrNoSpace) || err == nil && length(runs) < want && s.waiting() {
+	full := errors.Is(err, alloc.ErrNoSpace)
+	if full || err == nil && length(runs) < want && s.waiting() {
+		for more := full; more; {
+			if more, err = s.reclaim(); err != nil {
+				return nil, err
+			}
+		}
 		if err := s.Checkpoint(); err != nil {
 			return nil, err
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"zumastor.org/zumastor/engine/alloc"
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/device"
 	"zumastor.org/zumastor/engine/device/memdev"
@@ -161,5 +162,33 @@ func TestCrashKeepsSnapshots(t *testing.T) {
 	r.open()
 	require.True(t, bytes.Equal(want, r.readSnapshot(1)))
 	require.Equal(t, layout.PlacementInline, r.server.Status().Placement)
+	r.close()
+}
+
+// TestFullStoreWaitsForDeletions is for writes that failed in a full store while
+// the snapshot that filled it was being deleted.
+func TestFullStoreWaitsForDeletions(t *testing.T) {
+	r := &rig{t: t, origin: memdev.New(originSize), store: placement.Devices{Store: memdev.New(8 << 20)}}
+	_, err := store.Format(r.store, store.FormatOptions{OriginSize: originSize, ChunkSize: 4 << 10})
+	require.NoError(t, err)
+	r.server, err = server.Open(r.store, server.Options{Manual: true})
+	require.NoError(t, err)
+	r.volume, err = volume.OpenOrigin(r.server, r.origin, r.store, volume.Options{})
+	require.NoError(t, err)
+	p := device.Buffer(1 << 20)
+	for tag := block.Tag(1); ; tag++ {
+		r.snapshot(tag)
+		for off := int64(0); off < 4<<20 && err == nil; off += 1 << 20 {
+			_, err = r.volume.WriteAt(p, off)
+		}
+		if err != nil {
+			require.ErrorIs(t, err, alloc.ErrNoSpace)
+			break
+		}
+		require.Less(t, tag, block.Tag(10), "the store never fills up")
+	}
+	require.NoError(t, r.server.DeleteSnapshot(1))
+	_, err = r.volume.WriteAt(p, 0)
+	require.NoError(t, err, "what the deleted snapshot needed is free")
 	r.close()
 }
