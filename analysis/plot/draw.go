@@ -183,14 +183,14 @@ func (c *Chart) plot(f fonts) *plot.Plot {
 	p.X.Label.Padding, p.Y.Label.Padding = 4, 6
 	p.X.Padding, p.Y.Padding = 0, 0
 	p.Add(gridLines{x: c.x.ticks, y: c.y.yTicks(), vertical: c.figure.X.Scale != Category})
-	for _, r := range c.figure.References {
-		if at := c.y.y(r.Value); !math.IsNaN(at) {
-			p.Add(reference(at))
-		}
-	}
 	for _, m := range c.marks {
 		m.label = f.style(tickSize-1, ink())
 		p.Add(m)
+	}
+	for _, r := range c.figure.References {
+		if at := c.y.y(r.Value); !math.IsNaN(at) {
+			p.Add(reference(at)) // last, for bars would hide it
+		}
 	}
 	return p
 }

@@ -41,7 +41,11 @@ func (m marks) drawBar(c draw.Canvas, q point, x, y func(float64) vg.Length) {
 	if m.values {
 		text := m.label
 		text.XAlign, text.YAlign = draw.XCenter, draw.YBottom
-		c.FillText(text, vg.Point{X: x(q.x), Y: y(max(q.y, q.hi)) + 2}, q.value)
+		at := vg.Point{X: x(q.x), Y: y(max(q.y, q.hi)) + 2}
+		box := text.Rectangle(q.value).Add(at)
+		c.SetColor(paper())
+		c.Fill(box.Path()) // keeps grid lines out of the digits
+		c.FillText(text, at, q.value)
 	}
 }
 

@@ -112,7 +112,7 @@ func Bars(f Figure, s group.Series) *Chart {
 	c.x = newXScale(f.X, xs)
 	c.y = newYScale(f.Y, f.References, estimates(s))
 	c.y.hi = c.y.hi + 0.06*(c.y.hi-c.y.lo) // room for the values above the bars
-	share := barShare * c.x.step() / float64(max(1, len(s.Lines)))
+	share := min(maxBar, barShare*c.x.step()/float64(max(1, len(s.Lines))))
 	for i, l := range s.Lines {
 		m := marks{style: styleOf(l.Name, i), bar: share, base: c.y.y(0), values: len(xs)*len(s.Lines) <= maxBarValues}
 		for _, p := range l.Points {
@@ -127,6 +127,7 @@ func Bars(f Figure, s group.Series) *Chart {
 
 const (
 	barShare     = 0.78 // of the room between groups that bars fill
+	maxBar       = 0.12 // of the axis; wider bars look like areas
 	maxBarValues = 20   // beyond this many bars, values above them collide
 )
 

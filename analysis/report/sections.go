@@ -210,7 +210,7 @@ func depth() section {
 				Name: "e6-" + op.op,
 				Figure: plot.Figure{
 					Title: op.title + ", random 4 KiB, by queue depth", X: plot.Axis{Label: "queue depth", Scale: plot.Log},
-					Y: plot.Axis{Label: "operations a second", Unit: results.IOPS},
+					Y: plot.Axis{Label: "operations a second", Unit: results.IOPS, Scale: plot.Log},
 				},
 				query: group.Query{Where: where, Unit: results.IOPS, X: "qd", Line: "variant"},
 				each:  []string{"model"},
