@@ -176,10 +176,13 @@ func TestFullStoreWaitsForDeletions(t *testing.T) {
 	r.volume, err = volume.OpenOrigin(r.server, r.origin, r.store, volume.Options{})
 	require.NoError(t, err)
 	p := device.Buffer(1 << 20)
+	refused := int64(0)
 	for tag := block.Tag(1); ; tag++ {
 		r.snapshot(tag)
-		for off := int64(0); off < 4<<20 && err == nil; off += 1 << 20 {
-			_, err = r.volume.WriteAt(p, off)
+		for refused = 0; refused < 4<<20; refused += int64(len(p)) {
+			if _, err = r.volume.WriteAt(p, refused); err != nil {
+				break
+			}
 		}
 		if err != nil {
 			require.ErrorIs(t, err, alloc.ErrNoSpace)
@@ -188,7 +191,7 @@ func TestFullStoreWaitsForDeletions(t *testing.T) {
 		require.Less(t, tag, block.Tag(10), "the store never fills up")
 	}
 	require.NoError(t, r.server.DeleteSnapshot(1))
-	_, err = r.volume.WriteAt(p, 0)
+	_, err = r.volume.WriteAt(p, refused)
 	require.NoError(t, err, "what the deleted snapshot needed is free")
 	r.close()
 }
