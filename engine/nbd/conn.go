@@ -71,7 +71,7 @@ type conn struct {
 	noZeroes   bool
 	chosen     chosenContexts
 	export     *Export
-	contexts   []context32
+	contexts   []selectedContext
 
 	out     outbox
 	free    chan *request
@@ -174,10 +174,6 @@ func (c *conn) read() error {
 		if err != nil {
 			return err
 		}
-		if err := r.Parse(c.mustPeek()); err != nil {
-			return err
-		}
-		_, _ = c.br.Discard(wire.RequestSize)
 		if r.Type == wire.CmdDisc {
 			return errDone
 		}
@@ -187,8 +183,8 @@ func (c *conn) read() error {
 	}
 }
 
-// next waits for a free request and for a header in the buffer. Replies held
-// back leave before it waits for either.
+// next waits for a free request and reads a header into it. Replies held back
+// leave before it waits for either.
 func (c *conn) next() (*request, error) {
 	var r *request
 	c.waited = false
@@ -210,13 +206,12 @@ func (c *conn) next() (*request, error) {
 		}
 		c.waited = time.Since(start) > idleWait
 	}
-	return r, nil
-}
-
-// mustPeek returns the header that next has waited for.
-func (c *conn) mustPeek() []byte {
-	b, _ := c.br.Peek(wire.RequestSize)
-	return b
+	head, err := c.br.Peek(wire.RequestSize)
+	if err == nil {
+		err = r.Parse(head)
+	}
+	_, _ = c.br.Discard(wire.RequestSize)
+	return r, err
 }
 
 // accept takes a request whose header is parsed: it checks it, reads its

@@ -19,8 +19,8 @@ type chosenContexts struct {
 	names  []string
 }
 
-// context32 is a context as BLOCK_STATUS answers it.
-type context32 struct {
+// selectedContext is a context as BLOCK_STATUS answers it.
+type selectedContext struct {
 	id     uint32
 	status StatusFunc
 }
@@ -92,14 +92,14 @@ func (c *conn) metaContext(o wire.Option, data []byte) error {
 // attach makes e, asked for by name, the connection's export, with the contexts
 // that were chosen for that name. It changes nothing if one has gone since.
 func (c *conn) attach(e *Export, name string) error {
-	var contexts []context32
+	var contexts []selectedContext
 	if c.chosen.export == name {
 		for i, n := range c.chosen.names {
 			status := e.Contexts[n]
 			if status == nil {
 				return fmt.Errorf("export %q no longer has the metadata context %q", name, n)
 			}
-			contexts = append(contexts, context32{id: uint32(i) + 1, status: status})
+			contexts = append(contexts, selectedContext{id: uint32(i) + 1, status: status})
 		}
 	}
 	c.export, c.contexts = e, contexts

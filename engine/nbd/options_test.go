@@ -5,6 +5,7 @@ package nbd
 import (
 	"encoding/binary"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 
@@ -159,16 +160,19 @@ func TestExportsAppear(t *testing.T) {
 	require.EqualValues(t, 512, ts.dial(t, "later", nbdclient.Options{}).Size())
 }
 
+// TestOldClientsGetTheirZeroes attaches without the flag NO_ZEROES.
 func TestOldClientsGetTheirZeroes(t *testing.T) {
-	ts := start(t, Config{}, one())
-	r := ts.greeted(t)
-	require.NoError(t, r.Close())
-	nc := ts.greeted(t) // NO_ZEROES
-	nc.option(wire.OptExportName, nil)
-	head := nc.read(10)
-	require.EqualValues(t, testSize, binary.BigEndian.Uint64(head))
-	nc.request(wire.Request{Type: wire.CmdDisc})
-	nc.closed()
+	nc, err := net.Dial("unix", start(t, Config{}, one()).addr)
+	require.NoError(t, err)
+	r := &raw{Conn: nc, t: t}
+	r.read(18)
+	r.send([]byte{0, 0, 0, 0})
+	r.option(wire.OptExportName, nil)
+	answer := r.read(8 + 2 + 124)
+	require.EqualValues(t, testSize, binary.BigEndian.Uint64(answer))
+	require.Equal(t, make([]byte, 124), answer[10:])
+	r.request(wire.Request{Type: wire.CmdDisc})
+	r.closed()
 }
 
 func TestBlockStatus(t *testing.T) {

@@ -116,7 +116,7 @@ func (c *conn) timed(r *request, small bool, do func(*request)) {
 // answer makes r's reply, one without data.
 func (c *conn) answer(r *request, err error) {
 	e := errnoOf(err)
-	if err != nil {
+	if e != wire.OK && e != wire.ENOTSUP { // the latter is how clients probe
 		c.log.Warn("nbd: request failed", "export", c.export.Name, "type", r.Type, "offset", r.Offset, "length", r.Length, "err", err)
 	}
 	r.setError(e, c.structured)

@@ -179,19 +179,17 @@ func (o *outbox) write(batch []*request) error {
 			start = len(o.heads)
 		}
 	}
+	var err error
 	if len(o.parts) == 0 {
-		return o.finish(o.w.Write(o.heads))
+		_, err = o.w.Write(o.heads)
+	} else {
+		if start < len(o.heads) {
+			o.parts = append(o.parts, o.heads[start:])
+		}
+		o.gather = o.parts
+		_, err = o.gather.WriteTo(o.w)
+		clear(o.parts)
 	}
-	if start < len(o.heads) {
-		o.parts = append(o.parts, o.heads[start:])
-	}
-	o.gather = o.parts
-	_, err := o.gather.WriteTo(o.w)
-	clear(o.parts)
-	return o.finish(0, err)
-}
-
-func (o *outbox) finish(_ int, err error) error {
 	if b, ok := o.w.(*bufio.Writer); ok && err == nil {
 		return b.Flush()
 	}
