@@ -277,8 +277,8 @@ func (r *Run) writeManifest(m Manifest) error {
 	return nil
 }
 
-// SetEnvironment records where the run takes place. Called again at the end of
-// the run it records the load at that time.
+// SetEnvironment records where the run takes place. Call it again at the
+// end of the run with LoadEnd set.
 func (r *Run) SetEnvironment(e Environment) error { return r.WriteJSON(environmentFile, e) }
 
 // Environment returns what [Run.SetEnvironment] recorded; the zero value when
