@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package metamorphic
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc64"
+	"math/rand/v2"
+
+	"zumastor.org/zumastor/engine/alloc"
+	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/device"
+	"zumastor.org/zumastor/engine/metamorphic/rig"
+	"zumastor.org/zumastor/engine/model"
+	"zumastor.org/zumastor/engine/store"
+)
+
+// Runner does operations to a rig and to the model of what it must be.
+type Runner struct {
+	Rig   *rig.Rig
+	Model *model.Volume
+	// Check is called with the rig closed, or cut off from power, and says what is
+	// wrong with what is on its devices. Nil checks nothing.
+	Check func(*rig.Rig) error
+	// Tolerant lets operations fail with any error, and takes only wrong answers
+	// for failures.
+	Tolerant bool
+	// Failed counts the operations that failed, for want of space or tolerated.
+	Failed int
+	// Answers is a checksum of all that was read, but for the content of what was
+	// discarded.
+	Answers uint64
+}
+
+// NewRunner builds a rig for the options and the model of its volume.
+func NewRunner(o rig.Options, w rig.Wrappers) (*Runner, error) {
+	r, err := rig.New(o, w)
+	if err != nil {
+		return nil, err
+	}
+	return &Runner{Rig: r, Model: model.New(o.OriginSize)}, nil
+}
+
+// Run does all operations under the options, then compares everything, as it is
+// and opened again. The error names the operation.
+func Run(o rig.Options, ops []Op, check func(*rig.Rig) error) (*Runner, error) {
+	r, err := NewRunner(o, rig.Wrappers{})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { r.Rig.Abandon() }()
+	r.Check = check
+	if err := r.All(ops); err != nil {
+		return r, err
+	}
+	if err := r.Compare(); err != nil {
+		return r, fmt.Errorf("at the end: %w", err)
+	}
+	if err := r.Do(Op{Kind: Reopen}); err != nil {
+		return r, fmt.Errorf("at the end: %w", err)
+	}
+	return r, nil
+}
+
+// All does operations one after another.
+func (r *Runner) All(ops []Op) error {
+	for i, o := range ops {
+		if err := r.Do(o); err != nil {
+			return fmt.Errorf("operation %d, %v: %w", i, o, err)
+		}
+	}
+	return nil
+}
+
+// Do does one operation.
+func (r *Runner) Do(o Op) error {
+	switch o.Kind {
+	case Write:
+		return r.change(o, model.Written(o.Seed), func() error {
+			_, err := r.Rig.Volume.WriteAt(o.data(), o.Off)
+			return err
+		})
+	case Zero:
+		return r.change(o, model.Same(model.Zero), func() error { return r.Rig.Volume.WriteZeroes(o.Off, o.Len) })
+	case Discard:
+		return r.change(o, model.Same(model.Any), func() error { return r.Rig.Volume.Discard(o.Off, o.Len) })
+	case Flush:
+		return r.flush()
+	case Read:
+		return r.read(o)
+	case Vector:
+		return r.vector(o.Ops)
+	case Snapshot:
+		return r.snapshot(o.Tag)
+	case Delete:
+		return r.remove(o.Tag)
+	case ReadSnap:
+		return r.readSnapshot(o.Tag, o.Off, o.Len)
+	case Checkpoint:
+		_, err := r.Rig.Server.Checkpoint()
+		return r.tolerate(err)
+	case Maintain:
+		_, err := r.Rig.Server.Maintain()
+		return r.tolerate(err)
+	case Reopen:
+		return r.reopen()
+	case Crash:
+		return r.Crash(r.Rig.Crash(rand.New(rand.NewPCG(o.Seed, 0)), o.Fate))
+	}
+	return fmt.Errorf("%w: %v", ErrSyntax, o)
+}
+
+// data returns what a write writes.
+func (o Op) data() []byte {
+	p := device.Buffer(int(o.Len))
+	model.Written(o.Seed).Fill(p, o.Off/block.SectorSize)
+	return p
+}
+
+// tolerate passes an error on unless it may occur.
+func (r *Runner) tolerate(err error) error {
+	if err == nil {
+		return nil
+	}
+	if r.Tolerant || errors.Is(err, alloc.ErrNoSpace) {
+		r.Failed++
+		return nil
+	}
+	return err
+}
+
+// change does a write, zeroing or discard. One that fails for want of space must
+// have changed nothing; one that fails otherwise may have, in part.
+func (r *Runner) change(o Op, p model.Pattern, do func() error) error {
+	r.Model.Writing(o.Off, o.Len, p)
+	err := do()
+	switch {
+	case err == nil:
+		r.Model.Wrote(o.Off, o.Len, p)
+		return nil
+	case errors.Is(err, alloc.ErrNoSpace):
+		r.Model.Withdraw(o.Off, o.Len)
+	case r.Tolerant:
+		if err := r.settle(o); err != nil {
+			return err
+		}
+	}
+	return r.tolerate(err)
+}
+
+// settle finds out what a failed write has left.
+func (r *Runner) settle(o Op) error {
+	p := make([]byte, o.Len)
+	if _, err := r.Rig.Machine.Device(rig.Origin).ReadAt(p, o.Off); err != nil {
+		return err
+	}
+	return r.Model.Settle(o.Off, p)
+}
+
+func (r *Runner) flush() error {
+	err := r.Rig.Volume.Flush()
+	if err == nil {
+		r.Model.Flushed()
+	}
+	return r.tolerate(err)
+}
+
+// note takes an answer into the checksum.
+func (r *Runner) note(p []byte) {
+	r.Answers = crc64.Update(r.Answers, crcTable, p)
+}
+
+var crcTable = crc64.MakeTable(crc64.ECMA)
+
+func (r *Runner) read(o Op) error {
+	p := make([]byte, o.Len)
+	if _, err := r.Rig.Volume.ReadAt(p, o.Off); err != nil {
+		return r.tolerate(err)
+	}
+	r.note(p)
+	return r.Model.CheckOrigin(o.Off, p)
+}
+
+// vector submits writes and reads at once. Their ranges should be disjoint.
+func (r *Runner) vector(ops []Op) error {
+	sub := make([]device.Op, len(ops))
+	for i, o := range ops {
+		if o.Kind == Read {
+			sub[i] = device.Op{Kind: device.Read, Off: o.Off, Data: device.Buffer(int(o.Len))}
+			continue
+		}
+		r.Model.Writing(o.Off, o.Len, model.Written(o.Seed))
+		sub[i] = device.Op{Kind: device.Write, Off: o.Off, Data: o.data()}
+	}
+	err := r.Rig.Volume.Do(sub)
+	for i, o := range ops {
+		var differs error
+		switch {
+		case o.Kind == Read && err == nil:
+			r.note(sub[i].Data)
+			differs = r.Model.CheckOrigin(o.Off, sub[i].Data)
+		case o.Kind == Write && err == nil:
+			r.Model.Wrote(o.Off, o.Len, model.Written(o.Seed))
+		case o.Kind == Write && errors.Is(err, alloc.ErrNoSpace):
+			r.Model.Withdraw(o.Off, o.Len)
+		case o.Kind == Write && r.Tolerant:
+			differs = r.settle(o)
+		}
+		if differs != nil {
+			return differs
+		}
+	}
+	return r.tolerate(err)
+}
+
+func (r *Runner) snapshot(tag block.Tag) error {
+	if r.Model.Has(tag) {
+		if _, err := r.Rig.Server.CreateSnapshot(tag); !errors.Is(err, store.ErrExists) && !r.Tolerant {
+			return fmt.Errorf("creating a snapshot that exists: %w", or(err))
+		}
+		return nil
+	}
+	r.Model.Creating(tag)
+	s, err := r.Rig.Server.CreateSnapshot(tag)
+	if err != nil {
+		return r.tolerate(err)
+	}
+	if s.Tag != tag || s.Size != r.Rig.OriginSize || s.Generation == 0 {
+		return fmt.Errorf("new snapshot %d is described as %+v", tag, s)
+	}
+	r.Model.Created(tag)
+	return nil
+}
+
+func (r *Runner) remove(tag block.Tag) error {
+	if !r.Model.Has(tag) {
+		if err := r.Rig.Server.DeleteSnapshot(tag); !errors.Is(err, store.ErrNoSnapshot) && !r.Tolerant {
+			return fmt.Errorf("deleting a snapshot that does not exist: %w", or(err))
+		}
+		return nil
+	}
+	r.Model.Deleting(tag)
+	err := r.Rig.Server.DeleteSnapshot(tag)
+	if err == nil {
+		r.Model.Deleted(tag)
+	}
+	return r.tolerate(err)
+}
+
+// or returns err, or one that says that there was none.
+func or(err error) error {
+	if err == nil {
+		return errors.New("no error")
+	}
+	return err
+}
+
+func (r *Runner) readSnapshot(tag block.Tag, off, n int64) error {
+	p, err := r.Rig.ReadSnapshot(tag, off, n)
+	if !r.Model.Has(tag) {
+		if !errors.Is(err, store.ErrNoSnapshot) && !r.Tolerant {
+			return fmt.Errorf("reading a snapshot that does not exist: %w", or(err))
+		}
+		return nil
+	}
+	if err != nil {
+		return r.tolerate(err)
+	}
+	r.note(p)
+	return r.Model.CheckSnapshot(tag, off, p)
+}
+
+// reopen closes the volume, has it checked, opens it and compares everything.
+func (r *Runner) reopen() error {
+	if err := r.tolerate(r.Rig.Close()); err != nil {
+		return fmt.Errorf("closing: %w", err)
+	}
+	if err := r.check(); err != nil {
+		return fmt.Errorf("check after closing: %w", err)
+	}
+	if err := r.Rig.Open(); err != nil {
+		return err
+	}
+	return r.Compare()
+}
+
+func (r *Runner) check() error {
+	if r.Check == nil {
+		return nil
+	}
+	return r.Check(r.Rig)
+}
+
+// Crash goes on with what a power cut has left: it has that checked, opens it and
+// compares everything with what was promised.
+func (r *Runner) Crash(left *rig.Rig) error {
+	r.Rig.Abandon()
+	r.Rig = left
+	if err := r.check(); err != nil {
+		return fmt.Errorf("check after a power cut: %w", err)
+	}
+	if err := left.Open(); err != nil {
+		return fmt.Errorf("after a power cut: %w", err)
+	}
+	origin, err := left.ReadOrigin()
+	if err != nil {
+		return fmt.Errorf("after a power cut: %w", err)
+	}
+	if err := r.Model.Recover(left.Live(), origin); err != nil {
+		return err
+	}
+	return r.Compare()
+}
+
+// Compare compares the origin, the list of snapshots and each of them, whole.
+func (r *Runner) Compare() error {
+	if err := r.Model.CheckLive(r.Rig.Live()); err != nil {
+		return err
+	}
+	if err := r.read(Op{Kind: Read, Len: r.Rig.OriginSize}); err != nil {
+		return err
+	}
+	for _, tag := range r.Model.Live() {
+		if err := r.readSnapshot(tag, 0, r.Rig.OriginSize); err != nil {
+			return err
+		}
+	}
+	return nil
+}
