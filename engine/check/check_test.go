@@ -73,7 +73,7 @@ func TestCrashAnywhereIsClean(t *testing.T) {
 			r.fill()
 			n := 0
 			hook := func(memdev.Event) {
-				if n++; n%3 == 0 {
+				if n++; n%8 == 0 {
 					checktest.MustBeClean(t, r.crash(memdev.RandomFate(r.rng)).checked())
 				}
 			}

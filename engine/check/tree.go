@@ -26,8 +26,10 @@ type walk[E any] struct {
 	report report  // nil: say nothing
 	inner  func(h layout.PageHeader)
 	leaf   func(h layout.PageHeader, entries []E) bool // false ends the walk
+	skip   func(low, high *E) bool                     // of what lies in [low, high); nil: visit all
 
 	entries uint64 // in the leaves seen
+	skipped bool   // something was skipped
 	damaged bool   // something could not be visited
 	last    *E     // the entry before the next leaf
 }
@@ -41,7 +43,7 @@ func (w *walk[E]) run() (complete bool) {
 	if !w.visit(root.Page, root.Level, nil, nil) {
 		return false
 	}
-	if !w.damaged && w.entries != root.Entries {
+	if !w.damaged && !w.skipped && w.entries != root.Entries {
 		w.bad(BadCount, root.Page, fmt.Sprintf("it has %d entries, the superblock says %d", w.entries, root.Entries),
 			"an update of the tree was lost, or the superblock is of another checkpoint")
 	}
@@ -72,6 +74,10 @@ func (w *walk[E]) visit(p block.Page, level uint8, low, high *E) bool {
 		}
 		if i+1 < len(page.Entries) {
 			to = &page.Entries[i+1]
+		}
+		if w.skip != nil && w.skip(from, to) {
+			w.skipped = true
+			continue
 		}
 		if !w.visit(child, level-1, from, to) {
 			return false
