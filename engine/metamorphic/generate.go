@@ -38,7 +38,7 @@ func RandomOptions(rng *rand.Rand, size int64) rig.Options {
 	}
 	// Roomy, or so small that slots are used again and run out.
 	chunks := (size + int64(o.ChunkSize) - 1) / int64(o.ChunkSize)
-	slots := pick(rng, 40*chunks, 3*chunks, chunks+8, chunks/2+8)
+	slots := max(12, pick(rng, 40*chunks, 3*chunks, chunks+8, chunks/2+8))
 	o.StoreSize = (slots*int64(o.ChunkSize+200) + 4<<20) / block.PageSize * block.PageSize
 	return o
 }

@@ -141,8 +141,11 @@ func (s *Store) insertOne(b *layout.Batch, c layout.Copy) error {
 
 // Unsettled appends the chunks of [first, end) that need a copy-out before they
 // may be overwritten: those whose newest exception is older than the newest live
-// snapshot.
+// snapshot. If there are such and the store has failed it returns an error: no
+// copy could be reported, and none may be written of a generation that may not
+// be durable.
 func (s *Store) Unsettled(first, end block.Chunk, dst []block.Chunk) ([]block.Chunk, error) {
+	had := len(dst)
 	err := s.resolve(func() error {
 		newest := s.snaps.newest()
 		for ; first < end && newest != 0; first++ {
@@ -156,6 +159,9 @@ func (s *Store) Unsettled(first, end block.Chunk, dst []block.Chunk) ([]block.Ch
 		}
 		return nil
 	})
+	if err == nil && len(dst) > had {
+		err = s.mutable()
+	}
 	return dst, err
 }
 

@@ -26,19 +26,19 @@ func (s *Store) CreateSnapshot(tag block.Tag) (snap layout.Snapshot, err error) 
 	change := func() (wire.State, error) {
 		snap, err = s.create(tag)
 		if errors.Is(err, journal.ErrFull) {
-			if err := s.Checkpoint(); err != nil {
-				return wire.State{}, err
+			if err = s.Checkpoint(); err == nil {
+				snap, err = s.create(tag)
 			}
-			snap, err = s.create(tag)
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return s.state(), err
 	}
 	if client := s.attached(); client != nil {
-		return snap, client.Quiesce(change)
+		err = client.Quiesce(change)
+	} else {
+		_, err = change()
 	}
-	_, err = change()
 	return snap, err
 }
 
@@ -87,6 +87,7 @@ func (s *Store) record(snap layout.Snapshot) error {
 		if errors.Is(err, journal.ErrFull) {
 			return err
 		}
+		s.doubt(snap)
 		return s.fail(err)
 	}
 	s.sb.Generation = max(s.sb.Generation, snap.Generation)
@@ -95,6 +96,16 @@ func (s *Store) record(snap layout.Snapshot) error {
 		s.wake()
 	}
 	return s.snaps.store(snap)
+}
+
+// doubt takes in that nobody knows whether a new snapshot's record is durable: the
+// next opening may find it, so until then nothing that it would share may be
+// overwritten. The lock is held.
+func (s *Store) doubt(snap layout.Snapshot) {
+	if snap.State == layout.SnapshotLive {
+		s.sb.Generation = snap.Generation
+		s.snaps.doubtful = snap.Generation
+	}
 }
 
 // DeleteSnapshot deletes a snapshot: it is gone, durably, when DeleteSnapshot

@@ -17,6 +17,9 @@ type table struct {
 	all   []*snapshot // ascending by generation
 	live  []block.Generation
 	byTag map[block.Tag]*snapshot // live ones
+	// doubtful is the generation of a snapshot of which nobody knows whether it
+	// exists, because its record could not be written for sure; or zero.
+	doubtful block.Generation
 }
 
 // snapshot is a snapshot and who reads it.
@@ -78,12 +81,13 @@ func (t *table) remove(g block.Generation) error {
 	return nil
 }
 
-// newest returns the generation of the newest live snapshot, or zero.
+// newest returns the generation of the newest live snapshot, or zero. One that is
+// doubtful counts.
 func (t *table) newest() block.Generation {
 	if len(t.live) == 0 {
-		return 0
+		return t.doubtful
 	}
-	return t.live[len(t.live)-1]
+	return max(t.doubtful, t.live[len(t.live)-1])
 }
 
 // needs reports whether a live snapshot's generation is in (after, upTo].

@@ -206,11 +206,8 @@ func (v *Origin) Quiesce(change func() (wire.State, error)) error {
 		return fmt.Errorf("flushing the origin: %w", err)
 	}
 	state, err := change()
-	if err != nil {
-		return err
-	}
 	v.Update(state)
-	return nil
+	return err
 }
 
 // Update takes a new state; see [wire.Client].

@@ -93,7 +93,8 @@ type Server interface {
 // Client is an origin client, as the server calls it.
 type Client interface {
 	// Quiesce waits until no origin write is under way, keeps new ones waiting,
-	// runs change, and takes the state that it returns, if there is no error.
+	// runs change, and takes the state that it returns, with an error too: a
+	// snapshot that could not be made for sure may exist all the same.
 	Quiesce(change func() (State, error)) error
 	// Update takes a new state. It does not wait for writes.
 	Update(s State)
