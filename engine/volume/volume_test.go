@@ -26,8 +26,8 @@ const (
 	storeSize  = 96 << 20
 )
 
-// rig is an origin with a store in memory.
-type rig struct {
+// fixture is an origin with a store in memory.
+type fixture struct {
 	t      *testing.T
 	origin device.Device
 	store  placement.Devices
@@ -35,15 +35,15 @@ type rig struct {
 	volume *volume.Origin
 }
 
-func newRig(t *testing.T, chunkSize int) *rig {
-	r := &rig{t: t, origin: memdev.NewVolatile(originSize), store: placement.Devices{Store: memdev.NewVolatile(storeSize)}}
+func newFixture(t *testing.T, chunkSize int) *fixture {
+	r := &fixture{t: t, origin: memdev.NewVolatile(originSize), store: placement.Devices{Store: memdev.NewVolatile(storeSize)}}
 	_, err := store.Format(r.store, store.FormatOptions{OriginSize: originSize, ChunkSize: chunkSize})
 	require.NoError(t, err)
 	r.open()
 	return r
 }
 
-func (r *rig) open() {
+func (r *fixture) open() {
 	var err error
 	r.server, err = server.Open(r.store, server.Options{})
 	require.NoError(r.t, err)
@@ -51,17 +51,17 @@ func (r *rig) open() {
 	require.NoError(r.t, err)
 }
 
-func (r *rig) close() {
+func (r *fixture) close() {
 	require.NoError(r.t, r.volume.Close())
 	require.NoError(r.t, r.server.Close())
 }
 
-func (r *rig) snapshot(tag block.Tag) {
+func (r *fixture) snapshot(tag block.Tag) {
 	_, err := r.server.CreateSnapshot(tag)
 	require.NoError(r.t, err)
 }
 
-func (r *rig) readSnapshot(tag block.Tag) []byte {
+func (r *fixture) readSnapshot(tag block.Tag) []byte {
 	s, err := volume.OpenSnapshot(volume.SnapshotSource{
 		Server: r.server, Origin: r.origin, Store: r.store, Geometry: r.server.Geometry(), DataOffset: r.server.DataOffset(),
 	}, tag)
@@ -73,7 +73,7 @@ func (r *rig) readSnapshot(tag block.Tag) []byte {
 	return p
 }
 
-func (r *rig) readOrigin() []byte {
+func (r *fixture) readOrigin() []byte {
 	p := make([]byte, r.volume.Size())
 	_, err := r.volume.ReadAt(p, 0)
 	require.NoError(r.t, err)
@@ -81,7 +81,7 @@ func (r *rig) readOrigin() []byte {
 }
 
 // scribble writes random bytes to n random places, from several goroutines.
-func (r *rig) scribble(seed uint64, n int) {
+func (r *fixture) scribble(seed uint64, n int) {
 	var wg sync.WaitGroup
 	for w := range 4 {
 		wg.Go(func() {
@@ -102,7 +102,7 @@ func (r *rig) scribble(seed uint64, n int) {
 
 func TestSnapshotsKeepTheirContent(t *testing.T) {
 	for _, chunk := range []int{4 << 10, 16 << 10, 64 << 10} {
-		r := newRig(t, chunk)
+		r := newFixture(t, chunk)
 		want := map[block.Tag][]byte{}
 		for tag := block.Tag(1); tag <= 10; tag++ {
 			r.scribble(uint64(tag), 20)
@@ -151,7 +151,7 @@ func TestSnapshotsKeepTheirContent(t *testing.T) {
 }
 
 func TestCrashKeepsSnapshots(t *testing.T) {
-	r := newRig(t, 16<<10)
+	r := newFixture(t, 16<<10)
 	r.scribble(1, 50)
 	r.snapshot(1)
 	want := r.readOrigin()
@@ -168,7 +168,7 @@ func TestCrashKeepsSnapshots(t *testing.T) {
 // TestFullStoreWaitsForDeletions is for writes that failed in a full store while
 // the snapshot that filled it was being deleted.
 func TestFullStoreWaitsForDeletions(t *testing.T) {
-	r := &rig{t: t, origin: memdev.New(originSize), store: placement.Devices{Store: memdev.New(8 << 20)}}
+	r := &fixture{t: t, origin: memdev.New(originSize), store: placement.Devices{Store: memdev.New(8 << 20)}}
 	_, err := store.Format(r.store, store.FormatOptions{OriginSize: originSize, ChunkSize: 4 << 10})
 	require.NoError(t, err)
 	r.server, err = server.Open(r.store, server.Options{Manual: true})
