@@ -96,8 +96,14 @@ func DecodeBatch(p []byte) (*Batch, error) {
 		if n == 0 || n > chunks-uint64(len(b.Copies)) || le.Uint32(run[20:]) != 0 {
 			return nil, fmt.Errorf("%w: batch run of %d chunks", ErrCorrupt, n)
 		}
-		if last := len(b.Copies) - 1; last >= 0 && first.Chunk <= b.Copies[last].Chunk {
-			return nil, fmt.Errorf("%w: batch chunks %d and %d are not ascending", ErrCorrupt, b.Copies[last].Chunk, first.Chunk)
+		if uint64(first.Chunk)+n-1 < uint64(first.Chunk) || uint64(first.Slot)+n-1 < uint64(first.Slot) {
+			return nil, fmt.Errorf("%w: batch run of %d chunks from %d in slots from %d", ErrCorrupt, n, first.Chunk, first.Slot)
+		}
+		if len(b.Copies) > 0 {
+			last := b.Copies[len(b.Copies)-1]
+			if first.Chunk <= last.Chunk || first.Chunk == last.Chunk+1 && first.Slot == last.Slot+1 {
+				return nil, fmt.Errorf("%w: batch chunk %d after %d does not begin a run", ErrCorrupt, first.Chunk, last.Chunk)
+			}
 		}
 		for j := range n {
 			b.Copies = append(b.Copies, Copy{

@@ -3,6 +3,7 @@
 package layout
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 
@@ -56,6 +57,8 @@ func CheckLabel(p []byte, uuid UUID, role Role) error {
 		return fmt.Errorf("%w: device belongs to store %v, not %v", ErrCorrupt, UUID(p[16:32]), uuid)
 	case Role(p[8]) != role:
 		return fmt.Errorf("%w: device has role %d in the store, not %d", ErrCorrupt, p[8], role)
+	case !bytes.Equal(p, EncodeLabel(uuid, role)):
+		return fmt.Errorf("%w: label: reserved bytes are not zero", ErrCorrupt)
 	}
 	return nil
 }

@@ -92,6 +92,8 @@ func DecodePageHeader(page []byte) (PageHeader, error) {
 		return h, h.corrupt("checksum", fmt.Sprintf("%#08x", got), fmt.Sprintf("%#08x", want))
 	}
 	switch {
+	case [24]byte(page[40:PageHeaderSize]) != [24]byte{}:
+		return h, h.corrupt("reserved bytes are not zero", nil, nil)
 	case h.Entries < 1 || h.Entries > MaxPageEntries:
 		return h, h.corrupt("number of entries", h.Entries, fmt.Sprintf("1 to %d", MaxPageEntries))
 	case h.Length > block.PageSize-PageHeaderSize:

@@ -87,8 +87,8 @@ func DecodeRecordHeader(p []byte, want Identity) (RecordHeader, error) {
 		return h, fmt.Errorf("%w: record format %d", ErrVersion, le.Uint16(p[4:]))
 	case h.Identity != want:
 		return h, fmt.Errorf("%w: record is %v, want %v", ErrCorrupt, h.Identity, want)
-	case h.Kind == 0 || h.Kind > maxRecordKind:
-		return h, fmt.Errorf("%w: record kind %d", ErrCorrupt, h.Kind)
+	case h.Kind == 0 || h.Kind > maxRecordKind || p[7] != 0:
+		return h, fmt.Errorf("%w: record kind %d", ErrCorrupt, le.Uint16(p[6:]))
 	case h.Durable >= h.Seq:
 		return h, fmt.Errorf("%w: record %d says that %d is durable", ErrCorrupt, h.Seq, h.Durable)
 	}
@@ -97,6 +97,9 @@ func DecodeRecordHeader(p []byte, want Identity) (RecordHeader, error) {
 
 // VerifyRecord checks the checksum of a whole record, header and body.
 func VerifyRecord(rec []byte) error {
+	if len(rec) < RecordHeaderSize {
+		return fmt.Errorf("%w: record of %d bytes", ErrCorrupt, len(rec))
+	}
 	if sum := binary.LittleEndian.Uint32(rec[recordCRC:]); sum != ChecksumWithout(rec, recordCRC) {
 		return fmt.Errorf("%w: record checksum %#x", ErrCorrupt, sum)
 	}
@@ -127,7 +130,7 @@ func DecodeSnapshotRecord(p []byte) (Snapshot, error) {
 		Generation: block.Generation(le.Uint64(p)), Tag: block.Tag(le.Uint32(p[8:])), State: SnapshotState(p[12]),
 		Created: int64(le.Uint64(p[16:])), Size: int64(le.Uint64(p[24:])),
 	}
-	if s.State == 0 || s.State > maxSnapshotState || s.Generation == 0 {
+	if s.State == 0 || s.State > maxSnapshotState || s.Generation == 0 || p[13]|p[14]|p[15] != 0 {
 		return s, fmt.Errorf("%w: snapshot record of generation %d in state %d", ErrCorrupt, s.Generation, s.State)
 	}
 	return s, nil

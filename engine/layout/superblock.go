@@ -3,6 +3,7 @@
 package layout
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -237,7 +238,13 @@ func DecodeSuperblock(page []byte) (*Superblock, error) {
 	for i, r := range d.Roots {
 		s.Roots[i] = Root{Page: block.Page(r.Page), Level: r.Level, Entries: r.Entries}
 	}
-	return s, s.validate()
+	if err := s.validate(); err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(page, s.Encode()) {
+		return nil, fmt.Errorf("%w: superblock: reserved bytes are not zero", ErrCorrupt)
+	}
+	return s, nil
 }
 
 // validate checks what no checksum can: that the numbers make sense together.
@@ -254,18 +261,11 @@ func (s *Superblock) validate() error {
 	if s.DataOffset < 0 || s.DataOffset > block.MaxStoreSize || s.Slots > block.MaxStoreSize>>s.ChunkShift || s.Allocated > s.Slots {
 		return fmt.Errorf("%w: superblock: %d of %d slots at %d", ErrCorrupt, s.Allocated, s.Slots, s.DataOffset)
 	}
-	end := block.Page(Superblocks)
-	for _, e := range []Extent{s.Control, s.Journal, s.TreePages} {
-		if e.Len == 0 {
-			continue
-		}
-		if e.First < end || e.Len > block.MaxStoreSize/block.PageSize || e.First > block.MaxStoreSize/block.PageSize {
-			return fmt.Errorf("%w: superblock: metadata extent %d+%d overlaps or exceeds", ErrCorrupt, e.First, e.Len)
-		}
-		end = e.End()
+	if err := s.validateRegions(); err != nil {
+		return err
 	}
 	for i, r := range s.Roots {
-		if r.Page != 0 && (r.Page < s.TreePages.First || r.Page >= s.TreePages.End()) || (r.Page == 0) != (r.Entries == 0) || r.Level > maxLevel {
+		if r.Page != 0 && (r.Page < s.TreePages.First || r.Page >= s.TreePages.End()) || (r.Page == 0) != (r.Entries == 0) || r.Level > MaxPageLevel {
 			return fmt.Errorf("%w: superblock: root of tree %d at page %d", ErrCorrupt, i+1, r.Page)
 		}
 	}
@@ -277,8 +277,31 @@ func (s *Superblock) validate() error {
 	return nil
 }
 
-// maxLevel bounds a tree's height; 2^64 entries need far less.
-const maxLevel = 32
+// validateRegions checks that the regions are apart, and those that the placement
+// wants.
+func (s *Superblock) validateRegions() error {
+	onDisk, onDevice := s.Placement == PlacementDisk, s.Placement == PlacementNVRAM || s.Placement == PlacementPMem
+	switch {
+	case s.Control.Len == 0 || s.TreePages.Len == 0:
+		return fmt.Errorf("%w: superblock: a metadata region has no pages", ErrCorrupt)
+	case onDisk != (s.Journal.Len > 0) || onDevice != (s.JournalSize > 0) || s.JournalSize < 0:
+		return fmt.Errorf("%w: superblock: placement %v with a journal of %d pages and one of %d bytes",
+			ErrCorrupt, s.Placement, s.Journal.Len, s.JournalSize)
+	case s.DataOffset%block.PageSize != 0 || s.JournalSize%block.PageSize != 0:
+		return fmt.Errorf("%w: superblock: regions at %d and of %d bytes are not made of pages", ErrCorrupt, s.DataOffset, s.JournalSize)
+	}
+	end := block.Page(Superblocks)
+	for _, e := range []Extent{s.Control, s.Journal, s.TreePages} {
+		if e.Len == 0 {
+			continue
+		}
+		if e.First < end || e.Len > block.MaxStoreSize/block.PageSize || e.First > block.MaxStoreSize/block.PageSize {
+			return fmt.Errorf("%w: superblock: metadata extent %d+%d overlaps or exceeds", ErrCorrupt, e.First, e.Len)
+		}
+		end = e.End()
+	}
+	return nil
+}
 
 // castagnoli is CRC32C's table, in hardware where there is such.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
