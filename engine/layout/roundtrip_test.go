@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package layout_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/layout"
+)
+
+// small draws numbers that are often neighbours, at times anything.
+func small[N ~uint64 | ~uint32](top N) *rapid.Generator[N] {
+	return rapid.Custom(func(t *rapid.T) N {
+		if rapid.IntRange(0, 9).Draw(t, "any") == 0 {
+			return N(rapid.Uint64Max(uint64(top)).Draw(t, "n"))
+		}
+		return N(rapid.Uint64Max(20).Draw(t, "n"))
+	})
+}
+
+// roundTrip encodes drawn entries as a leaf and an inner page and decodes them.
+func roundTrip[E any](t *testing.T, c layout.EntryCodec[E], kind uint8, draw func(*rapid.T) E) {
+	rapid.Check(t, func(t *rapid.T) {
+		entries := rapid.SliceOfN(rapid.Custom(draw), 1, 100).Draw(t, "entries")
+		slices.SortFunc(entries, c.Compare)
+		entries = slices.CompactFunc(entries, func(a, b E) bool { return c.Compare(a, b) == 0 })
+		children := make([]block.Page, len(entries))
+		for i := range children {
+			children[i] = small(block.Page(1<<48-2)).Draw(t, "child") + 1
+		}
+		for level := range uint8(2) {
+			h := layout.PageHeader{Kind: kind, Level: level, Page: 77, Identity: exampleUUID}
+			page := make([]byte, block.PageSize)
+			require.NoError(t, layout.EncodePage(c, h, entries, children, page))
+			got, err := layout.DecodePage(c, h, page)
+			require.NoError(t, err)
+			require.Equal(t, entries, got.Entries)
+			if level > 0 {
+				require.Equal(t, children, got.Children)
+			}
+		}
+	})
+}
+
+func TestEntriesRoundTrip(t *testing.T) {
+	const top = 1<<63 - 1
+	t.Run("exceptions", func(t *testing.T) {
+		roundTrip(t, layout.ExceptionCodec{}, layout.KindExceptions, func(t *rapid.T) layout.Exception {
+			return layout.Exception{
+				Branch: small(block.Branch(1<<32-1)).Draw(t, "branch") / 8, Chunk: small(block.Chunk(top)).Draw(t, "chunk"),
+				Generation: small(block.Generation(top)).Draw(t, "generation"), Slot: small(block.Slot(top)).Draw(t, "slot"),
+				CRC: rapid.Uint32().Draw(t, "crc"),
+			}
+		})
+	})
+	t.Run("changes", func(t *testing.T) {
+		roundTrip(t, layout.ChangeCodec{}, layout.KindChanges, func(t *rapid.T) layout.Change {
+			return layout.Change{
+				Branch: small(block.Branch(1<<32-1)).Draw(t, "branch") / 8, Chunk: small(block.Chunk(top)).Draw(t, "chunk"),
+				Generation: small(block.Generation(top)).Draw(t, "generation"),
+			}
+		})
+	})
+	t.Run("slots", func(t *testing.T) {
+		roundTrip(t, layout.SlotWordCodec{}, layout.KindSlots, func(t *rapid.T) layout.SlotWord {
+			return layout.SlotWord{Index: small(uint64(top)).Draw(t, "index"), Bits: rapid.OneOf(rapid.Just(^uint64(0)), rapid.Uint64Min(1)).Draw(t, "bits")}
+		})
+	})
+	t.Run("snapshots", func(t *testing.T) {
+		roundTrip(t, layout.SnapshotCodec{}, layout.KindSnapshots, func(t *rapid.T) layout.Snapshot {
+			return layout.Snapshot{
+				Generation: small(block.Generation(top)).Draw(t, "generation"), Tag: block.Tag(rapid.Uint32().Draw(t, "tag")),
+				State:   rapid.SampledFrom([]layout.SnapshotState{layout.SnapshotLive, layout.SnapshotDeleting}).Draw(t, "state"),
+				Created: rapid.Int64().Draw(t, "created"), Size: rapid.Int64().Draw(t, "size"),
+			}
+		})
+	})
+}
+
+func TestBatchRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		b := layout.Batch{
+			Branch:     small(block.Branch(1<<32-1)).Draw(t, "branch"),
+			Generation: small(block.Generation(1<<64-1)).Draw(t, "generation"), Copies: []layout.Copy{},
+		}
+		chunk, slot := block.Chunk(0), block.Slot(0)
+		for range rapid.IntRange(0, 50).Draw(t, "copies") {
+			chunk += 1 + small(block.Chunk(1<<40)).Draw(t, "gap")/8
+			slot++
+			if rapid.IntRange(0, 4).Draw(t, "jump") == 0 {
+				slot = small(block.Slot(1<<62)).Draw(t, "slot")
+			}
+			b.Copies = append(b.Copies, layout.Copy{Chunk: chunk, Slot: slot, CRC: rapid.Uint32().Draw(t, "crc")})
+		}
+		p := layout.AppendBatch(nil, &b)
+		require.LessOrEqual(t, len(p), layout.MaxBatchBody(len(b.Copies)))
+		got, err := layout.DecodeBatch(p)
+		require.NoError(t, err)
+		require.Equal(t, &b, got)
+	})
+}
