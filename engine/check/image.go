@@ -125,7 +125,8 @@ func sameShape(a, b *layout.Superblock) bool {
 		a.Journal == b.Journal && a.JournalSize == b.JournalSize && a.TreePages == b.TreePages && a.Created == b.Created
 }
 
-// checkRegions judges the regions against each other and the devices.
+// checkRegions judges the regions against the devices; decoding has judged them
+// against each other.
 func (img *image) checkRegions(report report) {
 	sb := img.sb
 	bad := func(dev *source, format string, args ...any) {
@@ -138,15 +139,10 @@ func (img *image) checkRegions(report report) {
 	metaEnd := int64(sb.TreePages.End()) * block.PageSize
 	dataEnd := sb.DataOffset + int64(sb.Slots<<sb.ChunkShift)
 	switch {
-	case sb.Control.Len == 0 || sb.TreePages.Len == 0 || sb.Placement == layout.PlacementDisk && sb.Journal.Len == 0:
-		bad(img.meta, "a region has no pages")
 	case !sb.Separate && sb.DataOffset < metaEnd:
 		bad(img.meta, "the data area begins at byte %d, before the metadata area's end at %d", sb.DataOffset, metaEnd)
 	case sb.Separate && sb.DataOffset < layout.LabelSize:
 		bad(img.store, "the data area begins at byte %d, within the label", sb.DataOffset)
-	}
-	if sb.DataOffset%block.PageSize != 0 {
-		bad(img.store, "the data area begins at byte %d, no multiple of %d", sb.DataOffset, block.PageSize)
 	}
 	if img.meta.size < metaEnd {
 		bad(img.meta, "device has %d bytes, the metadata area ends at %d", img.meta.size, metaEnd)
