@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+
+	"zumastor.org/zumastor/cmd/ddsnap/service"
+	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/check"
+)
+
+func (a *app) check() *cobra.Command {
+	var data bool
+	var journal string
+	cmd := &cobra.Command{
+		Use:   "check [flags] SNAPDEV [METADEV]",
+		Short: "Verify a store",
+		Long: `Check verifies every structure of the store and how they fit together, and with
+--data the checksum of every chunk that was copied. It prints each thing that is
+wrong, what that means, and changes nothing. A store that was not closed is judged
+by what recovery would make of it. No server may have the store open.`,
+		Example: `  ddsnap check --data /srv/vm.store`,
+		Args:    args(1, 2, "SNAPDEV", "METADEV"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			p := service.Paths{Store: args[0], Journal: journal}
+			if len(args) == 2 {
+				p.Meta = args[1]
+			}
+			return a.inspect(p, func(d check.Devices) error { return a.runCheck(p.Store, d, data) })
+		},
+	}
+	cmd.Flags().BoolVar(&data, "data", false, "verify the copied data too, which reads all of it")
+	cmd.Flags().StringVarP(&journal, "journal", "j", "", "journal `device`, of placements nvram and pmem")
+	a.jsonFlag(cmd)
+	return cmd
+}
+
+// inspect opens a store's devices to read and runs do.
+func (a *app) inspect(p service.Paths, do func(check.Devices) error) error {
+	if err := distinct(p.Store, p.Meta, p.Journal); err != nil {
+		return err
+	}
+	devs, err := service.OpenDevices(p, service.Access{ReadOnly: true})
+	if err != nil {
+		return serverHint(p.Store, err)
+	}
+	d := check.Devices{Store: devs.Store}
+	if devs.Meta != nil {
+		d.Meta = devs.Meta
+	}
+	if devs.Journal != nil {
+		d.Journal = devs.Journal
+	}
+	return errors.Join(do(d), devs.Close())
+}
+
+func (a *app) runCheck(name string, d check.Devices, data bool) error {
+	progress, finish := a.progress()
+	var counts [check.Damage + 1]int
+	noStore := false
+	for v := range check.Check(d, check.Options{Data: data, OnProgress: progress}) {
+		counts[v.Severity]++
+		noStore = noStore || v.Code == check.NoStore
+		if err := a.printViolation(v); err != nil {
+			return err
+		}
+	}
+	finish()
+	switch wrong := counts[check.Leak] + counts[check.Damage]; {
+	case noStore:
+		return codeError{fmt.Errorf("%s holds no store", name), exitWrong}
+	case wrong > 0:
+		return codeError{fmt.Errorf("%s: %d damaged, %d leaked", name, counts[check.Damage], counts[check.Leak]), exitDamaged}
+	case !a.json:
+		fmt.Fprintf(a.Out, "%s: no errors\n", name)
+	}
+	return nil
+}
+
+// printViolation prints a line of text or of JSON.
+func (a *app) printViolation(v check.Violation) error {
+	if a.json {
+		return json.NewEncoder(a.Out).Encode(v)
+	}
+	_, err := fmt.Fprintln(a.Out, v)
+	return err
+}
+
+// progress returns a function that shows how far a check is, nil where nobody
+// would see it, and one that ends the show.
+func (a *app) progress() (show func(done, total uint64), finish func()) {
+	if a.json || !isTerminal(a.Err) {
+		return nil, func() {}
+	}
+	p := mpb.New(mpb.WithOutput(a.Err), mpb.WithWidth(40))
+	bar := p.AddBar(0, mpb.BarRemoveOnComplete(),
+		mpb.PrependDecorators(decor.Name("checking ")),
+		mpb.AppendDecorators(decor.Percentage(), decor.Name(" "), decor.AverageETA(decor.ET_STYLE_GO)))
+	show = func(done, total uint64) {
+		bar.SetTotal(int64(max(total, 1)), false)
+		bar.SetCurrent(int64(done))
+	}
+	return show, func() {
+		bar.SetTotal(-1, true)
+		p.Wait()
+	}
+}
+
+func (a *app) dump() *cobra.Command {
+	var journal string
+	var log bool
+	cmd := &cobra.Command{
+		Use:   "dump [flags] SNAPDEV [METADEV] [FIRSTCHUNK ENDCHUNK]",
+		Short: "Print the structures of a store",
+		Long: `Dump prints the superblocks, snapshots and statistics of a store, a line each, and
+the exceptions of the chunks from FIRSTCHUNK up to and without ENDCHUNK. What it
+prints is as of the last checkpoint; --log adds what came after. No server may have
+the store open.`,
+		Example: `  ddsnap dump /srv/vm.store
+  ddsnap dump --json /srv/vm.store 0 1000`,
+		Args: args(1, 4, "SNAPDEV"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			o := check.DumpOptions{JSON: a.json, Log: log}
+			p := service.Paths{Store: args[0], Journal: journal}
+			if len(args)%2 == 0 {
+				p.Meta = args[1]
+			}
+			if len(args) > 2 {
+				var err error
+				if o.First, o.End, err = parseChunks(args[len(args)-2:]); err != nil {
+					return err
+				}
+			}
+			return a.inspect(p, func(d check.Devices) error {
+				if err := check.Dump(d, a.Out, o); err != nil {
+					return codeError{fmt.Errorf("%s: %w", p.Store, err), exitWrong}
+				}
+				return nil
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&log, "log", false, "print the records since the last checkpoint")
+	cmd.Flags().StringVarP(&journal, "journal", "j", "", "journal `device`, of placements nvram and pmem")
+	a.jsonFlag(cmd)
+	return cmd
+}
+
+// parseChunks reads the bounds of a range of chunks.
+func parseChunks(args []string) (first, end block.Chunk, err error) {
+	var n [2]uint64
+	for i := range n {
+		if n[i], err = strconv.ParseUint(args[i], 0, 64); err != nil {
+			return 0, 0, usageError{fmt.Errorf("chunk %q is not a number", args[i])}
+		}
+	}
+	if n[0] >= n[1] {
+		return 0, 0, usageError{fmt.Errorf("there are no chunks from %d up to %d", n[0], n[1])}
+	}
+	return block.Chunk(n[0]), block.Chunk(n[1]), nil
+}

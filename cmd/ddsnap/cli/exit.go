@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"zumastor.org/zumastor/engine/alloc"
+	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/device"
+	"zumastor.org/zumastor/engine/layout"
+	"zumastor.org/zumastor/engine/placement"
+	"zumastor.org/zumastor/engine/store"
+)
+
+// Exit codes. Scripts rely on them: they must not change. 0, 1, 2 and 9 are also
+// what "status --state" answers with.
+const (
+	exitDone     = 0
+	exitAbsent   = 1
+	exitSquashed = 2 // no version makes a squashed snapshot yet
+	exitExists   = 3
+	exitInUse    = 4
+	exitRefused  = 5
+	exitWrong    = 6
+	exitDamaged  = 7
+	exitUsage    = 8
+	exitError    = 9
+	exitNoSpace  = 10
+)
+
+// exitMeanings says what each exit code means.
+func exitMeanings() []string {
+	return []string{
+		exitDone:     "done; of status --state: the snapshot is normal",
+		exitAbsent:   "there is no such snapshot",
+		exitSquashed: "of status --state: the snapshot was squashed (does not occur yet)",
+		exitExists:   "a snapshot with this tag exists already",
+		exitInUse:    "the snapshot, store or device is in use",
+		exitRefused:  "refused, because something would be lost: see --force and --yes",
+		exitWrong:    "not a store, not this store's device, or a size that does not fit",
+		exitDamaged:  "the store is damaged, or check found something wrong",
+		exitUsage:    "the command line is wrong",
+		exitError:    "any other error; of status --state: any error at all",
+		exitNoSpace:  "no space left in the store, or under it",
+	}
+}
+
+// exitCodesTopic is "ddsnap help exit-codes".
+func exitCodesTopic() *cobra.Command {
+	var b strings.Builder
+	b.WriteString("Ddsnap exits with:\n\n")
+	for code, meaning := range exitMeanings() {
+		fmt.Fprintf(&b, "  %2d  %s\n", code, meaning)
+	}
+	return &cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: strings.TrimSuffix(b.String(), "\n")}
+}
+
+// usageError is an error in the command line.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// refusal is an error that insisting would avoid.
+type refusal struct{ error }
+
+func (e refusal) Unwrap() error { return e.error }
+
+// codeError exits with a code of its own.
+type codeError struct {
+	error
+	code int
+}
+
+func (e codeError) Unwrap() error { return e.error }
+
+// exitCode returns the code for an error that ended a verb.
+func exitCode(err error) int {
+	if e, ok := errors.AsType[codeError](err); ok {
+		return e.code
+	}
+	if _, ok := errors.AsType[usageError](err); ok {
+		return exitUsage
+	}
+	if _, ok := errors.AsType[refusal](err); ok {
+		return exitRefused
+	}
+	for _, c := range []struct {
+		is   error
+		code int
+	}{
+		{store.ErrNoSnapshot, exitAbsent},
+		{store.ErrExists, exitExists},
+		{store.ErrInUse, exitInUse}, {store.ErrAttached, exitInUse}, {device.ErrInUse, exitInUse},
+		{alloc.ErrNoSpace, exitNoSpace}, {unix.ENOSPC, exitNoSpace}, {unix.EDQUOT, exitNoSpace}, {unix.EFBIG, exitNoSpace},
+		{store.ErrNoStore, exitWrong}, {block.ErrGeometry, exitWrong}, {placement.ErrNoJournal, exitWrong}, {device.ErrAlign, exitWrong}, {os.ErrNotExist, exitWrong},
+		{layout.ErrCorrupt, exitDamaged}, {layout.ErrVersion, exitDamaged},
+	} {
+		if errors.Is(err, c.is) {
+			return c.code
+		}
+	}
+	return exitError
+}

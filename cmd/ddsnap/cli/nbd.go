@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"zumastor.org/zumastor/cmd/ddsnap/service"
+	"zumastor.org/zumastor/engine/device"
+	"zumastor.org/zumastor/engine/nbd"
+	"zumastor.org/zumastor/engine/store"
+)
+
+// nbdFlags are the flags of nbd.
+type nbdFlags struct {
+	listen, control, journal string
+	tlsDir                   string
+	tlsClients, tlsOptional  bool
+	cache                    size
+	readOnly, noDirect       bool
+	level                    string
+}
+
+func (a *app) nbd() *cobra.Command {
+	var f nbdFlags
+	cmd := &cobra.Command{
+		Use:        "nbd [flags] SNAPDEV ORGDEV [METADEV]",
+		SuggestFor: []string{"server", "agent", "serve", "export"},
+		Short:      "Serve a volume and its snapshots over NBD",
+		Long: `Nbd opens the store on SNAPDEV and serves the origin ORGDEV as the NBD export
+"origin", and each snapshot, read-only, as "snapshot/TAG". Snapshots come and go as
+they are taken and deleted through the control socket. From when the store has its
+first snapshot, the origin must be written to through this server only.
+
+The metadata context "qemu:dirty-bitmap:since-TAG" of an export says which parts
+may differ from the older snapshot TAG; "base:allocation" says where an origin that
+is a file has holes.
+
+It runs in the foreground and logs to standard error. On SIGTERM or SIGINT it
+answers what is under way, flushes, writes a checkpoint and exits; a second signal
+kills it. It may be killed at any time: the store recovers when it is next opened.`,
+		Example: `  ddsnap nbd /srv/vm.store /srv/vm.img
+  ddsnap nbd --listen localhost:10809 /dev/vg/store /dev/vg/origin
+  ddsnap nbd --listen :10809 --tls /etc/pki/ddsnap --tls-clients /dev/vg/store /dev/vg/origin
+  ddsnap nbd --read-only /srv/vm.store /srv/vm.img`,
+		Args: args(2, 3, "SNAPDEV", "ORGDEV", "METADEV"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := a.serviceConfig(&f, args)
+			if err != nil {
+				return err
+			}
+			signal.Ignore(syscall.SIGHUP)
+			defer signal.Reset(syscall.SIGHUP)
+			ctx, stop := untilSignal(cmd.Context())
+			defer stop()
+			return swapHint(args, serverHint(args[0], service.Run(ctx, cfg)))
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVarP(&f.listen, "listen", "l", "", "`address` to listen on: unix:PATH, a path, or HOST:PORT (default SNAPDEV.nbd)")
+	fl.StringVar(&f.control, "control", "", "`path` of the control socket (default SNAPDEV.control)")
+	fl.StringVarP(&f.journal, "journal", "j", "", "journal `device`, of placements nvram and pmem")
+	fl.StringVar(&f.tlsDir, "tls", "", "insist on TLS, with server-cert.pem and server-key.pem of `directory`")
+	fl.BoolVar(&f.tlsClients, "tls-clients", false, "insist on client certificates by ca-cert.pem of the --tls directory")
+	fl.BoolVar(&f.tlsOptional, "tls-optional", false, "offer TLS, but don't insist")
+	fl.VarP(&f.cache, "cache", "k", "memory for metadata (default 64m)")
+	fl.BoolVar(&f.readOnly, "read-only", false, "export the snapshots only, and write nothing to any device")
+	fl.BoolVar(&f.noDirect, "page-cache", false, "go through the page cache instead of O_DIRECT")
+	fl.StringVar(&f.level, "log-level", "info", "least `level` to log: debug, info, warn or error")
+	_ = cmd.RegisterFlagCompletionFunc("log-level", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+// swapHint adds to the error of a device without a store that the other one has it.
+func swapHint(args []string, err error) error {
+	if !errors.Is(err, store.ErrNoStore) {
+		return err
+	}
+	if found, ok := errors.AsType[*device.SignatureError](device.CheckUnused(args[1])); ok && isStore(found) {
+		return fmt.Errorf("%w: %s holds a %s: the store comes first, then the origin", store.ErrNoStore, args[1], found.Signature)
+	}
+	return err
+}
+
+// isStore reports whether a signature is that of a store or a part of one.
+func isStore(found *device.SignatureError) bool {
+	return strings.Contains(found.Signature, "snapshot store")
+}
+
+// serviceConfig turns flags and arguments into what to serve.
+func (a *app) serviceConfig(f *nbdFlags, args []string) (service.Config, error) {
+	cfg := service.Config{
+		Paths: service.Paths{Store: args[0], Journal: f.journal}, Origin: args[1],
+		Control: f.control, CacheBytes: int64(f.cache), ReadOnly: f.readOnly, Direct: !f.noDirect,
+	}
+	if len(args) == 3 {
+		cfg.Meta = args[2]
+	}
+	if err := distinct(cfg.Store, cfg.Origin, cfg.Meta, cfg.Journal); err != nil {
+		return cfg, err
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(f.level)); err != nil {
+		return cfg, usageError{fmt.Errorf("--log-level %q is none of debug, info, warn and error", f.level)}
+	}
+	cfg.Logger = slog.New(slog.NewTextHandler(a.Err, &slog.HandlerOptions{Level: level}))
+	if f.listen != "" {
+		var err error
+		if cfg.Listen, err = service.ParseAddress(f.listen); err != nil {
+			return cfg, usageError{fmt.Errorf("--listen: %w", err)}
+		}
+	}
+	if f.cache != 0 && f.cache < minCache {
+		return cfg, usageError{fmt.Errorf("--cache %v is less than %s", &f.cache, formatSize(minCache))}
+	}
+	if f.tlsDir == "" {
+		if f.tlsClients || f.tlsOptional {
+			return cfg, usageError{fmt.Errorf("--tls-clients and --tls-optional need --tls")}
+		}
+		return cfg, nil
+	}
+	cfg.TLSMode = nbd.TLSRequired
+	if f.tlsOptional {
+		cfg.TLSMode = nbd.TLSOffered
+	}
+	var err error
+	cfg.TLS, err = nbd.LoadTLS(f.tlsDir, f.tlsClients)
+	return cfg, err
+}
+
+// minCache is the least memory for metadata.
+const minCache = 1 << 20

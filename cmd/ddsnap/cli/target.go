@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"zumastor.org/zumastor/cmd/ddsnap/service"
+	"zumastor.org/zumastor/engine/admin"
+	"zumastor.org/zumastor/engine/device"
+	"zumastor.org/zumastor/engine/layout"
+	"zumastor.org/zumastor/engine/server"
+	"zumastor.org/zumastor/engine/store"
+)
+
+// target is what the first argument of a verb names: a running server or a store
+// that is opened for the verb.
+type target struct {
+	admin.Manager
+	name    string
+	offline *server.Server // nil for a running server
+	unclean bool           // if offline: whoever last had it open did not close it
+	close   func() error
+}
+
+// targetFlags are the flags of the verbs that take a target.
+type targetFlags struct {
+	meta, journal string
+}
+
+// defaultTimeout is how long a verb waits for a running server.
+const defaultTimeout = 2 * time.Minute
+
+func (a *app) targetFlags(cmd *cobra.Command) *targetFlags {
+	f := &targetFlags{}
+	cmd.Flags().StringVarP(&f.meta, "metadev", "m", "", "metadata `device` of the store, if it has one")
+	cmd.Flags().StringVarP(&f.journal, "journal", "j", "", "journal `device` of the store, if it has one")
+	cmd.Flags().DurationVar(&a.timeout, "timeout", defaultTimeout, "how long to wait for a running server")
+	a.jsonFlag(cmd)
+	return f
+}
+
+// open opens what name names. A store is locked until the target's close, beside
+// other readers if it is only to be read.
+func (a *app) open(ctx context.Context, name string, f *targetFlags, readOnly bool) (*target, error) {
+	info, err := os.Stat(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, codeError{fmt.Errorf("%s does not exist: name a store, or the control socket of a running server", name), exitWrong}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode().Type() != os.ModeSocket {
+		return openStore(service.Paths{Store: name, Meta: f.meta, Journal: f.journal}, readOnly)
+	}
+	client, err := admin.Dial(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("%w: is the server still running?", err)
+	}
+	return &target{Manager: client, name: name, close: client.Close}, nil
+}
+
+func openStore(p service.Paths, readOnly bool) (*target, error) {
+	devs, err := service.OpenDevices(p, service.Access{ReadOnly: readOnly})
+	if err != nil {
+		return nil, serverHint(p.Store, err)
+	}
+	sb := devs.Superblock()
+	unclean := sb != nil && !sb.Clean
+	s, err := server.Open(devs.Devices, server.Options{Manual: true, Store: store.Options{ReadOnly: readOnly}})
+	if err != nil {
+		err = storeHint(devs, p, err)
+		return nil, errors.Join(err, devs.Close())
+	}
+	return &target{
+		Manager: admin.Local{Store: s}, name: p.Store, offline: s, unclean: unclean,
+		close: func() error { return errors.Join(s.Close(), devs.Close()) },
+	}, nil
+}
+
+// serverHint adds to the error of a locked store where its server can be reached.
+func serverHint(path string, err error) error {
+	if !errors.Is(err, device.ErrInUse) {
+		return err
+	}
+	socket, pathErr := service.Socket(path, service.ControlSuffix)
+	if pathErr != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	client, dialErr := admin.Dial(ctx, socket)
+	if dialErr != nil {
+		return err
+	}
+	return errors.Join(fmt.Errorf("%w; its server's control socket is %s", err, socket), client.Close())
+}
+
+// storeHint says of a store that cannot be opened what is likely wrong.
+func storeHint(devs *service.Devices, p service.Paths, err error) error {
+	err = fmt.Errorf("opening the store on %s: %w", p.Store, err)
+	if !errors.Is(err, store.ErrNoStore) || devs.Meta != nil {
+		return err
+	}
+	label := device.Buffer(layout.LabelSize)
+	if _, readErr := devs.Store.ReadAt(label, 0); readErr != nil {
+		return err
+	}
+	for role, hint := range map[layout.Role]string{
+		layout.RoleData:    "its metadata is on a device of its own: name that too",
+		layout.RoleJournal: "it is a store's journal device: name the store",
+	} {
+		if layout.CheckLabel(label, layout.UUID(label[16:32]), role) == nil {
+			return fmt.Errorf("%w on %s: %s", store.ErrNoStore, p.Store, hint)
+		}
+	}
+	return fmt.Errorf("%w (make one with \"ddsnap initialize\")", err)
+}
+
+// with runs do on the target that name names.
+func (a *app) with(ctx context.Context, name string, f *targetFlags, readOnly bool, do func(context.Context, *target) error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, a.timeout, fmt.Errorf("no answer within %v", a.timeout))
+	defer cancel()
+	t, err := a.open(ctx, name, f, readOnly)
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(ctx, t), t.close())
+}

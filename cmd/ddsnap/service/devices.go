@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package service
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/device"
+	"zumastor.org/zumastor/engine/journal"
+	"zumastor.org/zumastor/engine/layout"
+	"zumastor.org/zumastor/engine/placement"
+)
+
+// Paths name what a store lies on; Meta and Journal may be empty.
+type Paths struct {
+	Store, Meta, Journal string
+}
+
+// Access says how devices are opened.
+type Access struct {
+	ReadOnly bool // beside other readers, and without the right to write
+	Direct   bool // past the page cache, where the file system can
+	// Placement is that of a store which is to be made. Zero means to look what
+	// the store that is there has.
+	Placement layout.Placement
+}
+
+// Devices are the open devices of a store.
+type Devices struct {
+	placement.Devices
+	JournalSize int64 // bytes of the journal device; zero without one
+	StoreFile   *device.File
+	closers     []io.Closer
+}
+
+// OpenDevices opens a store's devices, and locks them until Close. The error wraps
+// device.ErrInUse when another process has one.
+func OpenDevices(p Paths, a Access) (*Devices, error) {
+	d := &Devices{}
+	if err := d.open(p, a); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+func (d *Devices) open(p Paths, a Access) error {
+	file := device.FileOptions{ReadOnly: a.ReadOnly, Direct: a.Direct}
+	f, err := d.file(p.Store, file)
+	if err != nil {
+		return err
+	}
+	d.Store, d.StoreFile = f, f
+	if p.Meta != "" {
+		if d.Meta, err = d.file(p.Meta, file); err != nil {
+			return err
+		}
+	}
+	if p.Journal == "" {
+		return nil
+	}
+	where := a.Placement
+	if sb := d.Superblock(); where == 0 && sb != nil {
+		where = sb.Placement
+	}
+	if where == layout.PlacementPMem && !a.ReadOnly {
+		return d.region(p.Journal)
+	}
+	f, err = d.file(p.Journal, file)
+	if err != nil {
+		return err
+	}
+	d.Journal, d.JournalSize = journal.OnDevice{Device: f}, f.Size()
+	return nil
+}
+
+func (d *Devices) file(path string, o device.FileOptions) (*device.File, error) {
+	f, err := device.OpenFile(path, o)
+	if err == nil {
+		d.closers = append(d.closers, f)
+	}
+	return f, err
+}
+
+func (d *Devices) region(path string) error {
+	r, err := device.OpenRegion(path)
+	if err != nil {
+		return err
+	}
+	d.closers = append(d.closers, r)
+	d.Journal, d.JournalSize = r, r.Size()
+	return nil
+}
+
+// Superblock returns the newest valid superblock, or nil where there is none, which
+// opening the store will complain about.
+func (d *Devices) Superblock() *layout.Superblock {
+	var newest *layout.Superblock
+	page := device.Buffer(block.PageSize)
+	for i := range int64(layout.Superblocks) {
+		if _, err := d.MetaDevice().ReadAt(page, i*block.PageSize); err != nil {
+			continue
+		}
+		sb, err := layout.DecodeSuperblock(page)
+		if err == nil && (newest == nil || sb.Checkpoint > newest.Checkpoint) {
+			newest = sb
+		}
+	}
+	return newest
+}
+
+// Close closes the devices and lets go of their locks.
+func (d *Devices) Close() error {
+	var errs []error
+	for _, c := range d.closers {
+		if err := c.Close(); err != nil {
+			errs = append(errs, fmt.Errorf("closing a device: %w", err))
+		}
+	}
+	d.closers = nil
+	return errors.Join(errs...)
+}

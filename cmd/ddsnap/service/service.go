@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package service is the process behind "ddsnap nbd": a store with its embedded
+// server, the volume, its export over NBD, and the control socket.
+//
+// It owns how these are put together, in which order they start and stop, and
+// what the exports are called. It does not own how any of them works, nor the
+// command line; package cli is its caller, and uses [OpenDevices] for the verbs
+// that work on a store that no server has open. One [Run] serves one store, which
+// it locks. When a part cannot start, those before it are stopped again; when a
+// listener fails later, all stop in order, and Run returns the error.
+package service
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"zumastor.org/zumastor/engine/admin"
+	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/device"
+	"zumastor.org/zumastor/engine/nbd"
+	"zumastor.org/zumastor/engine/server"
+	"zumastor.org/zumastor/engine/store"
+	"zumastor.org/zumastor/engine/volume"
+)
+
+// Config says what to serve and where.
+type Config struct {
+	Paths
+	Origin     string
+	Listen     Address     // default: the store's NBD socket
+	Control    string      // default: the store's control socket
+	TLS        *tls.Config // nil for none
+	TLSMode    nbd.TLSMode
+	CacheBytes int64 // of metadata; default store.DefaultCacheBytes
+	ReadOnly   bool  // export snapshots only, and write nothing to any device
+	Direct     bool
+	Logger     *slog.Logger // not nil
+}
+
+// service is what runs.
+type service struct {
+	cfg     Config
+	devs    *Devices
+	device  *device.File // the origin's
+	server  *server.Server
+	origin  *volume.Origin
+	holes   *holes
+	nbd     *nbd.Server
+	ln      net.Listener
+	control *net.UnixListener
+	undo    []func() error // of what has started, in order
+}
+
+// Run serves until ctx is done. It then answers the requests that are under way,
+// flushes the origin, writes the last checkpoint and returns nil.
+func Run(ctx context.Context, cfg Config) error {
+	s := &service{cfg: cfg}
+	for _, start := range []func() error{s.openDevices, s.openStore, s.openVolume, s.listen} {
+		if err := start(); err != nil {
+			return errors.Join(err, s.stop())
+		}
+	}
+	s.announce()
+	err := s.serve(ctx)
+	cfg.Logger.Info("stopping", "store", cfg.Store)
+	if err = errors.Join(err, s.stop()); err == nil {
+		cfg.Logger.Info("stopped: the store is clean", "store", cfg.Store)
+	}
+	return err
+}
+
+// stop ends what has started, in reverse order.
+func (s *service) stop() error {
+	var errs []error
+	for i := len(s.undo) - 1; i >= 0; i-- {
+		errs = append(errs, s.undo[i]())
+	}
+	s.undo = nil
+	return errors.Join(errs...)
+}
+
+func (s *service) openDevices() (err error) {
+	if s.devs, err = OpenDevices(s.cfg.Paths, Access{ReadOnly: s.cfg.ReadOnly, Direct: s.cfg.Direct}); err != nil {
+		return err
+	}
+	s.undo = append(s.undo, s.devs.Close)
+	if s.device, err = device.OpenFile(s.cfg.Origin, device.FileOptions{ReadOnly: s.cfg.ReadOnly, Direct: s.cfg.Direct}); err != nil {
+		return err
+	}
+	s.undo = append(s.undo, s.device.Close)
+	for _, f := range []*device.File{s.devs.StoreFile, s.device} {
+		if ok, reason := f.Direct(); !ok && s.cfg.Direct {
+			s.cfg.Logger.Warn("going through the page cache", "device", f.Path(), "reason", reason)
+		}
+	}
+	return nil
+}
+
+func (s *service) openStore() (err error) {
+	s.server, err = server.Open(s.devs.Devices, server.Options{
+		Store:  store.Options{ReadOnly: s.cfg.ReadOnly, CacheBytes: s.cfg.CacheBytes},
+		Logger: s.cfg.Logger,
+	})
+	if err != nil {
+		return fmt.Errorf("opening the store on %s: %w", s.cfg.Store, err)
+	}
+	s.undo = append(s.undo, s.server.Close)
+	return nil
+}
+
+func (s *service) openVolume() (err error) {
+	switch size := s.server.Geometry().Size(); {
+	case s.device.Size() < size:
+		return fmt.Errorf("%w: origin %s has %d bytes, and the store on %s is for one of %d: is it the right device?",
+			block.ErrGeometry, s.cfg.Origin, s.device.Size(), s.cfg.Store, size)
+	case s.device.Size() > size:
+		s.cfg.Logger.Warn("the origin is larger than the store is for; the rest is not exported",
+			"origin", s.cfg.Origin, "bytes", s.device.Size(), "exported", size)
+	}
+	if s.cfg.ReadOnly {
+		return nil
+	}
+	if s.holes, err = openHoles(s.cfg.Origin); err != nil {
+		return err
+	}
+	s.undo = append(s.undo, s.holes.Close)
+	s.origin, err = volume.OpenOrigin(s.server, s.device, s.devs.Devices, volume.Options{})
+	if err != nil {
+		return fmt.Errorf("opening the volume on %s: %w", s.cfg.Origin, err)
+	}
+	s.undo = append(s.undo, func() error { return errors.Join(s.origin.Flush(), s.origin.Close()) })
+	return nil
+}
+
+func (s *service) listen() (err error) {
+	s.nbd, err = nbd.NewServer(nbd.Config{
+		Exports: &exports{
+			server: s.server, origin: s.origin, holes: s.holes,
+			source: volume.SnapshotSource{
+				Server: s.server, Origin: s.device, Store: s.devs.Devices,
+				Geometry: s.server.Geometry(), DataOffset: s.server.DataOffset(),
+			},
+		},
+		TLS: s.cfg.TLS, TLSMode: s.cfg.TLSMode, Logger: s.cfg.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.defaultSockets(); err != nil {
+		return err
+	}
+	if s.ln, err = nbd.Listen(s.cfg.Listen.Network, s.cfg.Listen.Address); err != nil {
+		return err
+	}
+	s.undo = append(s.undo, closeOnce(s.ln))
+	ln, err := nbd.Listen("unix", s.cfg.Control)
+	if err != nil {
+		return fmt.Errorf("control socket: %w", err)
+	}
+	s.control = ln.(*net.UnixListener)
+	s.undo = append(s.undo, closeOnce(ln))
+	return nil
+}
+
+// closeOnce closes a listener that serving it may have closed already.
+func closeOnce(ln net.Listener) func() error {
+	return func() error {
+		if err := ln.Close(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	}
+}
+
+// defaultSockets fills in where to listen, and checks it.
+func (s *service) defaultSockets() (err error) {
+	if s.cfg.Listen == (Address{}) {
+		s.cfg.Listen.Network = "unix"
+		if s.cfg.Listen.Address, err = s.makeSocketDir(NBDSuffix); err != nil {
+			return err
+		}
+	}
+	if s.cfg.Control == "" {
+		if s.cfg.Control, err = s.makeSocketDir(ControlSuffix); err != nil {
+			return err
+		}
+	}
+	if s.cfg.Listen.Network == "unix" {
+		if err := checkSocketPath(s.cfg.Listen.Address, "--listen"); err != nil {
+			return err
+		}
+	}
+	return checkSocketPath(s.cfg.Control, "--control")
+}
+
+// makeSocketDir returns the store's default socket and makes its directory.
+func (s *service) makeSocketDir(suffix string) (string, error) {
+	path, err := Socket(s.cfg.Store, suffix)
+	if err != nil {
+		return "", err
+	}
+	return path, os.MkdirAll(filepath.Dir(path), 0o700)
+}
+
+// announce logs what is served where.
+func (s *service) announce() {
+	st := s.server.Status()
+	s.cfg.Logger.Info("store open", "store", s.cfg.Store, "uuid", st.UUID, "placement", st.Placement,
+		"chunk", st.ChunkSize, "snapshots", st.SnapshotsLive, "mode", st.Mode)
+	export := OriginExport
+	if s.origin == nil {
+		export = SnapshotPrefix + "TAG"
+	}
+	host, _, _ := net.SplitHostPort(s.ln.Addr().String())
+	if ip := net.ParseIP(host); s.cfg.Listen.Network == "tcp" && s.cfg.TLS == nil && !ip.IsLoopback() {
+		s.cfg.Logger.Warn("whoever reaches this address can read and write the volume: use --tls or a local address", "address", s.ln.Addr())
+	}
+	s.cfg.Logger.Info("serving", "nbd", s.cfg.Listen.URI(s.ln.Addr(), export, s.cfg.TLS != nil), "control", s.cfg.Control)
+}
+
+// serve runs both listeners until ctx is done or one of them fails.
+func (s *service) serve(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var parts sync.WaitGroup
+	var nbdErr, controlErr error
+	parts.Go(func() {
+		defer cancel()
+		nbdErr = s.nbd.Serve(ctx, s.ln)
+	})
+	parts.Go(func() {
+		defer cancel()
+		control := admin.Server{Manager: admin.Local{Store: s.server}, Logger: s.cfg.Logger}
+		controlErr = control.Serve(ctx, s.control)
+	})
+	parts.Wait()
+	return errors.Join(nbdErr, controlErr)
+}
