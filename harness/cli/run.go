@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"zumastor.org/zumastor/analysis/goals"
+	"zumastor.org/zumastor/analysis/report"
+	"zumastor.org/zumastor/harness/runner"
+	"zumastor.org/zumastor/harness/spec"
+	"zumastor.org/zumastor/harness/stack"
+	"zumastor.org/zumastor/results"
+)
+
+// runFlags are the flags of the command run, as text where they are lists.
+type runFlags struct {
+	suite, resume            string
+	experiments, chunks      []string
+	placements, snapshots    []string
+	seed                     uint64
+	dir, device, nvram, pmem string
+	force, json              bool
+}
+
+func (a *app) runCommand() *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run a suite of experiments",
+		Long: `Run measures a suite of experiments and makes its report.
+
+It uses files in --dir, opened with O_DIRECT where the file system has it, or
+overwrites a block device named with --device. A device on which anything is
+mounted, or that has a signature, is refused unless --force is given.
+
+Ctrl-C ends a run at once; what was recorded is whole, and
+zbench run --resume RUN goes on with the round that it was in.`,
+		Example: `  zbench run --suite smoke
+  zbench run --experiments E6 --chunks 16K,64K --placements inline,disk
+  zbench run --suite full --device /dev/nvme1n1
+  zbench run --suite quick --resume latest`,
+		Args: between(0, 0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o, err := f.options()
+			if err != nil {
+				return err
+			}
+			o.Root, o.Command, o.Out, o.Terminal = a.root, append([]string{"zbench"}, a.args...), a.err, isTerminal(a.err)
+			record, err := runner.Run(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			return a.showRun(record, f.json)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.suite, "suite", string(spec.Quick), "smoke, quick or full")
+	flags.StringSliceVar(&f.experiments, "experiments", nil, "`names` of experiments, see zbench list (default all)")
+	flags.StringSliceVar(&f.chunks, "chunks", nil, "chunk `sizes` in place of those of the experiments, such as 16K,64K")
+	flags.StringSliceVar(&f.placements, "placements", nil, "`placements` in place of those of the experiments: inline, disk, nvram, pmem")
+	flags.StringSliceVar(&f.snapshots, "snapshots", nil, "`numbers` of snapshots in place of those of the experiments")
+	flags.Uint64Var(&f.seed, "seed", 1, "of addresses and of the order of measurements")
+	flags.StringVar(&f.dir, "dir", os.TempDir(), "the `directory` that files are made in; it must not be in memory")
+	flags.StringVar(&f.device, "device", "", "a block `device` to overwrite in place of files")
+	flags.BoolVar(&f.force, "force", false, "overwrite the device though something is on it")
+	flags.StringVar(&f.nvram, "nvram", "", "a battery-backed block `device` for placement nvram (default simulated)")
+	flags.StringVar(&f.pmem, "pmem", "", "a DAX `file` or device for placement pmem (default simulated)")
+	flags.StringVar(&f.resume, "resume", "", "go on with a `run` that was interrupted: its name or \"latest\"")
+	flags.BoolVar(&f.json, "json", false, "print the summary as JSON")
+	return cmd
+}
+
+// options turns flags into options.
+func (f runFlags) options() (o runner.Options, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return o, fmt.Errorf("finding this program, which also serves exports: %w", err)
+	}
+	o = runner.Options{
+		Suite: spec.Suite(f.suite), Experiments: f.experiments, Seed: f.seed, Resume: f.resume, Program: []string{self},
+		Bed:  stack.Options{Dir: f.dir, Device: f.device, Force: f.force, NVRAM: f.nvram, PMem: f.pmem},
+		Axes: spec.Axes{Placements: f.placements},
+	}
+	if o.Axes.Chunks, err = each("chunks", f.chunks, spec.ParseSize); err != nil {
+		return o, err
+	}
+	o.Axes.Snapshots, err = each("snapshots", f.snapshots, strconv.Atoi)
+	return o, err
+}
+
+// each reads the values of a list flag.
+func each[T any](flag string, values []string, read func(string) (T, error)) ([]T, error) {
+	var all []T
+	for _, text := range values {
+		v, err := read(text)
+		if err != nil {
+			return nil, fmt.Errorf("%w: --%s: %w", errUsage, flag, err)
+		}
+		all = append(all, v)
+	}
+	return all, nil
+}
+
+// showRun prints the goals of a run that has ended and where its report is.
+func (a *app) showRun(record *results.Run, asJSON bool) error {
+	summary := goals.Evaluate(record)
+	if asJSON {
+		return a.printJSON(summary)
+	}
+	if err := a.printGoals(summary); err != nil {
+		return err
+	}
+	for _, w := range record.Manifest().Warnings {
+		fmt.Fprintf(a.out, "note: %s\n", w)
+	}
+	_, err := fmt.Fprintf(a.out, "report: %s\n", filepath.Join(record.Dir(), report.File))
+	return err
+}
+
+func (a *app) printJSON(v any) error {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(a.out, "%s\n", data)
+	return err
+}
+
+// isTerminal reports whether w is a terminal.
+func isTerminal(w any) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+// openRun opens the run that the first argument names, the newest without one.
+func (a *app) openRun(args []string) (*results.Run, error) {
+	name := ""
+	if len(args) > 0 {
+		name = args[0]
+	}
+	dir, err := results.Find(a.root, name)
+	if err != nil {
+		if name == "" {
+			err = errors.Join(err, errors.New("make one with zbench run"))
+		}
+		return nil, err
+	}
+	return results.Open(dir)
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package runner
+
+import (
+	"time"
+
+	"zumastor.org/zumastor/harness/spec"
+	"zumastor.org/zumastor/harness/stack"
+	"zumastor.org/zumastor/results"
+)
+
+// bedSize returns the size of a bed for all experiments that are measured on it.
+func bedSize(all []spec.Experiment) stack.Size {
+	var size stack.Size
+	for _, e := range all {
+		if !e.Measured {
+			continue
+		}
+		need := stack.Size{Origin: e.Origin, Stores: e.Store * int64(len(e.Variants))}
+		switch e.Procedure {
+		case spec.Peer:
+			continue
+		case spec.Read, spec.Snapshots:
+			need.Stores = e.Store * int64(stacksHeld(e))
+		case spec.Untar:
+			need = untarSize(e)
+		}
+		size.Origin, size.Stores = max(size.Origin, need.Origin), max(size.Stores, need.Stores)
+	}
+	return size
+}
+
+func untarSize(e spec.Experiment) stack.Size {
+	phases, size, err := loadPhases(e.Trace)
+	if err != nil {
+		return stack.Size{} // the procedure's own prepare says what is wrong
+	}
+	u := untar{bench: bench{Experiment: e}, phases: phases, size: size}
+	need := stack.Size{Origin: size}
+	for _, c := range u.configs(e.Phases) {
+		need.Stores = max(need.Stores, c.StoreOff+c.StoreSize)
+	}
+	return need
+}
+
+// stacksHeld returns how many stacks an experiment on numbers of snapshots keeps.
+func stacksHeld(e spec.Experiment) int {
+	n := 0
+	for _, v := range e.Variants {
+		if spec.IsPlacement(v) {
+			n += len(e.Chunks) * len(e.Snapshots)
+		} else {
+			n++
+		}
+	}
+	return n
+}
+
+// cost is a guess of the time that an experiment takes. Only proportions matter:
+// the time that is left is scaled by how long the work done has taken.
+type cost struct {
+	prepare time.Duration
+	models  time.Duration // in the first round
+	round   time.Duration
+}
+
+func (c cost) roundCost(n int) time.Duration {
+	if n == 0 {
+		return c.round + c.models
+	}
+	return c.round
+}
+
+// Guesses of single steps.
+const (
+	bedCost        = 8 * time.Second
+	snapshotCost   = 3 * time.Millisecond
+	modelCost      = 150 * time.Millisecond // of one setting
+	modelPhaseCost = 150 * time.Millisecond
+	phaseCost      = 700 * time.Millisecond
+	peerCost       = 400 * time.Millisecond // of a new snapshot on both sides
+)
+
+func costOf(e spec.Experiment) cost {
+	windows := func(n int) time.Duration { return time.Duration(n) * e.Window * 6 / 5 }
+	cells := len(e.Chunks) * len(e.Depths) * len(e.Variants)
+	var c cost
+	switch e.Procedure {
+	case spec.Write:
+		c.models = time.Duration(cells*len(e.Models)*len(e.Ops)) * modelCost
+		c.round = windows(cells * len(e.Ops))
+	case spec.Untar:
+		stacks := len(e.Chunks) * len(e.Variants)
+		c.models = time.Duration(stacks*len(e.Models)*e.ModelPhases) * modelPhaseCost
+		c.round = time.Duration(stacks*e.Phases) * phaseCost
+	case spec.Read, spec.Snapshots:
+		for _, n := range e.Snapshots {
+			c.prepare += time.Duration(n) * snapshotCost
+		}
+		c.round = windows(stacksHeld(e) * len(e.Depths))
+		c.models = time.Duration(len(e.Volumes)) * 6 * time.Second
+	case spec.Peer:
+		c.prepare = 3 * time.Second
+		c.round = windows(cells*len(e.Ops)) + time.Duration(len(e.Depths))*peerCost
+	}
+	if !e.Measured {
+		c.round = 0
+	}
+	return c
+}
+
+// remaining returns the guess for all that is not recorded yet.
+func remaining(all []spec.Experiment, record *results.Run) time.Duration {
+	var total time.Duration
+	measured := false
+	for _, e := range all {
+		if record.Completed(e.Name) {
+			continue
+		}
+		c := costOf(e)
+		total += c.prepare
+		for n := record.Rounds(e.Name); n < e.Rounds; n++ {
+			total += c.roundCost(n)
+		}
+		measured = measured || e.Measured && e.Procedure != spec.Peer
+	}
+	if measured {
+		total += bedCost
+	}
+	return total
+}

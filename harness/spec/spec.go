@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package spec
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Suite is how much is run.
+type Suite string
+
+// The suites.
+const (
+	Smoke Suite = "smoke" // does everything work? Seconds
+	Quick Suite = "quick" // every goal gets a value. Minutes
+	Full  Suite = "full"  // all settings, many rounds. Hours
+)
+
+// Suites returns all suites, the shortest first.
+func Suites() []Suite { return []Suite{Smoke, Quick, Full} }
+
+// ErrSpec is wrapped by every error about an experiment's file or settings.
+var ErrSpec = errors.New("bad experiment")
+
+// Procedure says how an experiment is carried out.
+type Procedure string
+
+// The procedures.
+const (
+	Write     Procedure = "write"     // first writes, rewrites and sequential first writes
+	Untar     Procedure = "untar"     // a trace's phases with a snapshot between them
+	Read      Procedure = "read"      // origin reads with snapshots held
+	Snapshots Procedure = "snapshots" // the cost of snapshots by their number
+	Peer      Procedure = "peer"      // against another program, over NBD
+)
+
+// Variants with a meaning of their own. All others are placements.
+const (
+	Raw       = "raw"       // the bare origin device
+	CopyBound = "copybound" // the least that copy-before-write costs
+	QCOW2     = "qcow2"     // qemu-nbd on an image with an internal snapshot
+)
+
+// Experiment is one experiment at the size of one suite.
+type Experiment struct {
+	Name      string // such as "E6": the name of its file
+	Title     string
+	Shows     string // one sentence
+	Procedure Procedure
+	Measured  bool     // on devices, by the wall clock
+	Models    []string // disk models that the same is put through
+	Variants  []string
+	Ops       []string
+	Chunks    []int64 // bytes
+	Depths    []int   // queue depths
+	Snapshots []int   // numbers held
+	Volumes   []int64 // sizes of volumes that only metadata is kept of, bytes
+	Block     int64   // bytes an op
+	Origin    int64   // bytes
+	Store     int64   // bytes of each variant's store
+	Window    time.Duration
+	MinOps    int
+	MaxOps    int
+	Rounds    int
+	Trace     string
+	// Phases and ModelPhases are how many of the trace's are replayed, measured
+	// and modelled; from the first again when there are fewer.
+	Phases, ModelPhases int
+}
+
+// Load returns the experiments of a suite, by name.
+func Load(s Suite) ([]Experiment, error) {
+	return load(files, "experiments", s)
+}
+
+//go:embed experiments/*.exp
+var files embed.FS
+
+func load(in fs.FS, dir string, s Suite) ([]Experiment, error) {
+	if !slices.Contains(Suites(), s) {
+		return nil, fmt.Errorf("%w: no suite %q: there are %s, %s and %s", ErrSpec, s, Smoke, Quick, Full)
+	}
+	entries, err := fs.ReadDir(in, dir)
+	if err != nil {
+		return nil, err
+	}
+	var all []Experiment
+	for _, entry := range entries {
+		name := path.Join(dir, entry.Name())
+		text, err := fs.ReadFile(in, name)
+		if err != nil {
+			return nil, err
+		}
+		e, err := Parse(name, string(text), s)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, e)
+	}
+	return all, nil
+}
+
+// Select returns the experiments of the given names, in that order; all when
+// there are no names.
+func Select(all []Experiment, names []string) ([]Experiment, error) {
+	if len(names) == 0 {
+		return all, nil
+	}
+	var chosen []Experiment
+	for _, name := range names {
+		i := slices.IndexFunc(all, func(e Experiment) bool { return strings.EqualFold(e.Name, name) })
+		if i < 0 {
+			return nil, fmt.Errorf("%w: no experiment %q: zbench list shows those that there are", ErrSpec, name)
+		}
+		chosen = append(chosen, all[i])
+	}
+	return chosen, nil
+}
+
+// Axes replaces the axes of experiments; an empty one stays as it is.
+type Axes struct {
+	Chunks     []int64
+	Placements []string
+	Snapshots  []int
+}
+
+// Apply returns the experiment with the axes replaced, where it has them.
+func (a Axes) Apply(e Experiment) (Experiment, error) {
+	if len(a.Chunks) > 0 && len(e.Chunks) > 0 {
+		e.Chunks = a.Chunks
+	}
+	if len(a.Snapshots) > 0 && len(e.Snapshots) > 0 {
+		e.Snapshots = a.Snapshots
+	}
+	if len(a.Placements) > 0 && len(e.Variants) > 0 {
+		kept := slices.DeleteFunc(slices.Clone(e.Variants), IsPlacement)
+		e.Variants = append(kept, a.Placements...)
+	}
+	return e, e.check()
+}
+
+// IsPlacement reports whether a variant is one of the engine's placements.
+func IsPlacement(variant string) bool {
+	return variant != Raw && variant != CopyBound && variant != QCOW2
+}

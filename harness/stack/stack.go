@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package stack
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/device"
+	"zumastor.org/zumastor/engine/layout"
+	"zumastor.org/zumastor/engine/placement"
+	"zumastor.org/zumastor/engine/server"
+	"zumastor.org/zumastor/engine/store"
+	"zumastor.org/zumastor/engine/volume"
+	"zumastor.org/zumastor/harness/spec"
+)
+
+// Config says which stack to build.
+type Config struct {
+	Variant   string // spec.Raw, spec.CopyBound or a placement
+	ChunkSize int64  // bytes; unused by raw
+	Origin    int64  // how much of the bed's origin it has, bytes
+	StoreOff  int64  // where on the bed its store begins, bytes
+	StoreSize int64
+	// CacheBytes bounds the metadata cache; zero means the engine's default.
+	CacheBytes int64
+	// Meter, if not nil, counts the time that flushes take.
+	Meter *FlushMeter
+}
+
+// Stack is one variant, ready for a workload.
+type Stack struct {
+	Config
+	bed     *Bed
+	origin  device.Device // without snapshots
+	devs    placement.Devices
+	bound   *CopyBound
+	server  *server.Server
+	volume  *volume.Origin
+	closers []func() error
+}
+
+// Build builds a stack on the bed. What was at its store's place is lost.
+func (b *Bed) Build(c Config) (*Stack, error) {
+	s := &Stack{Config: c, bed: b}
+	if err := s.build(); err != nil {
+		return nil, fmt.Errorf("building %s: %w", c.Variant, errors.Join(err, s.Close()))
+	}
+	return s, nil
+}
+
+func (s *Stack) build() error {
+	var err error
+	if s.origin, err = cut(s.bed.origin, 0, s.Origin); err != nil || s.Variant == spec.Raw {
+		return err
+	}
+	if s.devs.Store, err = cut(s.bed.stores, s.StoreOff, s.StoreSize); err != nil {
+		return err
+	}
+	if s.Variant == spec.CopyBound {
+		s.bound = NewCopyBound(s.origin, s.devs.Store, s.ChunkSize)
+		return nil
+	}
+	if s.Meter != nil {
+		s.origin, s.devs.Store = s.Meter.wrap(s.origin), s.Meter.wrap(s.devs.Store)
+	}
+	return s.buildEngine()
+}
+
+func (s *Stack) buildEngine() error {
+	where, err := layout.ParsePlacement(s.Variant)
+	if err != nil {
+		return err
+	}
+	size, err := s.openJournal(where)
+	if err != nil {
+		return err
+	}
+	_, err = store.Format(s.devs, store.FormatOptions{
+		OriginSize: s.Origin, ChunkSize: int(s.ChunkSize), Placement: where, JournalSize: size,
+	})
+	if err != nil {
+		return err
+	}
+	s.server, err = server.Open(s.devs, server.Options{
+		Store: store.Options{CacheBytes: s.CacheBytes}, Manual: s.bed.Modelled(),
+	})
+	if err != nil {
+		return err
+	}
+	s.onClose(s.server.Close)
+	s.volume, err = volume.OpenOrigin(s.server, s.origin, s.devs, volume.Options{})
+	if err != nil {
+		return err
+	}
+	s.onClose(s.volume.Close)
+	return nil
+}
+
+func (s *Stack) onClose(f func() error) { s.closers = append(s.closers, f) }
+
+// Device returns what the workload goes to.
+func (s *Stack) Device() device.Device {
+	switch {
+	case s.volume != nil:
+		return s.volume
+	case s.bound != nil:
+		return s.bound
+	}
+	return s.origin
+}
+
+// Now returns the bed's time.
+func (s *Stack) Now() time.Duration { return s.bed.Now() }
+
+// Modelled reports whether time is virtual; background work is then done by
+// Maintain only.
+func (s *Stack) Modelled() bool { return s.bed.Modelled() }
+
+// Bound reports whether the stack is a CopyBound, which wants whole groups of
+// ops.
+func (s *Stack) Bound() bool { return s.bound != nil }
+
+// Snapshot makes a snapshot: all chunks need copying again. On the bare origin
+// it does nothing.
+func (s *Stack) Snapshot(tag block.Tag) error {
+	switch {
+	case s.bound != nil:
+		s.bound.Forget()
+		return s.origin.Flush()
+	case s.server != nil:
+		_, err := s.server.CreateSnapshot(tag)
+		return err
+	}
+	return nil
+}
+
+// Delete deletes a snapshot. What only it needed is freed in the background.
+func (s *Stack) Delete(tag block.Tag) error { return s.server.DeleteSnapshot(tag) }
+
+// Idle waits until what deleted snapshots held is freed.
+func (s *Stack) Idle() error {
+	for s.server.Status().SnapshotsGoing > 0 {
+		if s.bed.Modelled() {
+			if _, err := s.server.Maintain(); err != nil {
+				return err
+			}
+			continue
+		}
+		if st := s.server.Status(); st.Mode != store.ReadWrite {
+			return fmt.Errorf("store is %v: %w", st.Mode, store.ErrFailed)
+		}
+		time.Sleep(100 * time.Microsecond)
+	}
+	return nil
+}
+
+// Maintain does the background work that is due, on a modelled bed; on others it
+// goes on by itself.
+func (s *Stack) Maintain() error {
+	if s.server == nil || !s.bed.Modelled() {
+		return nil
+	}
+	for {
+		if more, err := s.server.Maintain(); err != nil || !more {
+			return err
+		}
+	}
+}
+
+// Checkpoint waits for a checkpoint of all that was reported.
+func (s *Stack) Checkpoint() error {
+	_, err := s.server.Checkpoint()
+	return err
+}
+
+// Status returns the store's status. Only placements have one.
+func (s *Stack) Status() store.Status { return s.server.Status() }
+
+// Open opens a snapshot for reading; the caller closes it.
+func (s *Stack) Open(tag block.Tag) (*volume.Snapshot, error) {
+	return volume.OpenSnapshot(volume.SnapshotSource{
+		Server: s.server, Origin: s.origin, Store: s.devs,
+		Geometry: s.server.Geometry(), DataOffset: s.server.DataOffset(),
+	}, tag)
+}
+
+// Close takes the stack down, last built first.
+func (s *Stack) Close() error {
+	var errs []error
+	for _, f := range slices.Backward(s.closers) {
+		errs = append(errs, f())
+	}
+	s.closers = nil
+	return errors.Join(errs...)
+}
+
+// Bare returns the bare origin device under the stack.
+func (s *Stack) Bare() device.Device { return s.origin }
