@@ -3,6 +3,7 @@
 package volume
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -19,27 +20,38 @@ import (
 )
 
 // copier copies chunks out, in batches by group commit. A write that finds nobody
-// copying leads: it takes all that waits, itself included, and copies it. What
+// leading leads: it takes all that waits, itself included, and copies it. What
 // arrives meanwhile waits, and one of those leads next. So a lone write waits for
 // no company and no goroutine is handed over to, and under load a batch takes
-// whatever arrived while the one before it was written.
+// whatever arrived while the one before it was under way.
+//
+// With overlap, the lead is passed on when a leader's last batch has been read and
+// only its commit is left: the next batch is read meanwhile, and committed after
+// it. So a device that does several things at once is kept busy with both.
 type copier struct {
 	v          *Origin
 	log        placement.Log
 	epoch      uint64
 	batchBytes int64
 	leaseSlots uint64
+	overlap    bool
 
 	mu      sync.Mutex // guards queue and leading
 	queue   []*request
 	leading bool
 
 	// The leader owns what follows.
-	batch  *copylog.Batch
-	leases leases
-	ahead  readahead
-	failed error // the log is broken: nothing can be copied any more
-	needed []block.Chunk
+	batches  [2]*copylog.Batch // one being read, one being committed
+	turn     int               // of batches: the one to be read next
+	leases   leases
+	ahead    readahead
+	needed   []block.Chunk
+	inflight *layout.Batch // that may still be being committed, or nil
+
+	// committing is held through a commit, and taken by leaders in their order. It
+	// guards log and failed.
+	committing sync.Mutex
+	failed     error // the log is broken: nothing can be copied any more
 }
 
 // request is a wait for chunks to be settled.
@@ -74,7 +86,7 @@ func (r *request) finish(err error) {
 func newCopier(v *Origin, log placement.Log, s *wire.Session, o Options) *copier {
 	shift := s.Geometry.ChunkShift()
 	return &copier{
-		v: v, log: log, epoch: s.Epoch,
+		v: v, log: log, epoch: s.Epoch, overlap: !o.Serial,
 		batchBytes: orDefault(o.BatchBytes, DefaultBatchBytes),
 		leaseSlots: uint64(max(4, min(orDefault(o.LeaseBytes, DefaultLeaseBytes)>>shift, int64(s.Slots/16)))),
 		leases:     leases{heads: uint64(log.HeadSlots()), runs: s.Leases},
@@ -130,15 +142,53 @@ func (c *copier) copyOut(reqs ...*request) error {
 	return first
 }
 
-// lead serves all that waits, then passes the lead on.
+// lead serves all that waits: it copies out what the requests need, in order of
+// chunk, and finishes each as soon as its last chunk is durable. Then, or while it
+// commits its last batch, it passes the lead on.
 func (c *copier) lead() {
 	c.mu.Lock()
 	reqs := c.queue
 	c.queue = nil
 	c.mu.Unlock()
 
-	c.serve(reqs)
+	reqs, err := c.gather(reqs)
+	for chunks := c.needed; err == nil && len(chunks) > 0; {
+		var b *copylog.Batch
+		if b, err = c.prepare(chunks); err != nil {
+			break
+		}
+		upTo := b.Copies[len(b.Copies)-1].Chunk
+		chunks = chunks[len(b.Copies):]
+		last := len(chunks) == 0
+		c.committing.Lock()
+		c.leases.passHead()
+		if last && c.overlap {
+			c.inflight = &b.Batch
+			c.pass()
+		}
+		err = c.commit(b)
+		c.committing.Unlock()
+		if err == nil {
+			reqs = finishUpTo(reqs, upTo)
+		}
+		if last && c.overlap {
+			finishAll(reqs, err)
+			return
+		}
+	}
+	// Some may need just what another leader is committing.
+	c.committing.Lock()
+	if err == nil {
+		err = c.failed
+	}
+	c.committing.Unlock()
+	c.inflight = nil
+	c.pass()
+	finishAll(reqs, err)
+}
 
+// pass passes the lead on to one of those who wait, if there are any.
+func (c *copier) pass() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.queue) > 0 {
@@ -148,24 +198,18 @@ func (c *copier) lead() {
 	}
 }
 
-// serve copies out what the requests need, in order of chunk, and finishes each
-// as soon as its last chunk is durable.
-func (c *copier) serve(reqs []*request) {
-	slices.SortFunc(reqs, func(a, b *request) int { return int(int64(a.first) - int64(b.first)) })
-	reqs, err := c.gather(reqs)
-	slices.SortFunc(reqs, func(a, b *request) int { return int(int64(a.last) - int64(b.last)) })
-	chunks := c.needed
-	for err == nil && len(reqs) > 0 {
-		var n int
-		if n, err = c.copy(chunks); err != nil {
-			break
-		}
-		for len(reqs) > 0 && reqs[0].last <= chunks[n-1] {
-			reqs[0].finish(nil)
-			reqs = reqs[1:]
-		}
-		chunks = chunks[n:]
+// finishUpTo finishes the requests, ascending by their last chunk, whose last
+// chunk is not beyond upTo, and returns the others.
+func finishUpTo(reqs []*request, upTo block.Chunk) []*request {
+	n := 0
+	for n < len(reqs) && reqs[n].last <= upTo {
+		n++
 	}
+	finishAll(reqs[:n], nil)
+	return reqs[n:]
+}
+
+func finishAll(reqs []*request, err error) {
 	for _, r := range reqs {
 		r.finish(err)
 	}
@@ -173,38 +217,90 @@ func (c *copier) serve(reqs []*request) {
 
 // gather puts the chunks to be copied into c.needed, ascending: those of the
 // requests, and those ahead of sequential ones. It finishes the requests that
-// need none and returns the others.
+// need nothing, and returns the others, ascending by the last chunk that they
+// need. What is being committed is not needed again, but waited for.
 func (c *copier) gather(reqs []*request) (waiting []*request, err error) {
+	if c.inflight != nil && c.inflight.Generation != c.v.state.Load().Generation {
+		c.inflight = nil // a generation begins when nothing is under way
+	}
+	slices.SortFunc(reqs, func(a, b *request) int { return cmp.Compare(a.first, b.first) })
 	c.needed = c.needed[:0]
 	for i, r := range reqs {
-		first := r.first
-		if n := len(c.needed); n > 0 {
-			first = max(first, c.needed[n-1]+1)
-		}
-		before := len(c.needed)
-		if first < r.end {
-			if c.needed, err = c.v.server.Unsettled(first, r.end, c.needed); err != nil {
-				return append(waiting, reqs[i:]...), err
-			}
-		}
-		n := len(c.needed)
-		if n > before {
-			c.ahead.note(c.needed[before], r.end)
-		}
-		if n > 0 && c.needed[n-1] >= r.first {
-			r.last = min(c.needed[n-1], r.end-1)
+		needs, err := c.gatherOne(r)
+		switch {
+		case err != nil:
+			return append(waiting, reqs[i:]...), err
+		case needs:
 			waiting = append(waiting, r)
-			continue
+		default:
+			r.finish(nil)
 		}
-		r.finish(nil)
 	}
+	slices.SortFunc(waiting, func(a, b *request) int { return cmp.Compare(a.last, b.last) })
 	return waiting, c.gatherAhead()
 }
 
+// gatherOne adds the chunks of r that no earlier request needs, and reports
+// whether r has to wait for any chunk.
+func (c *copier) gatherOne(r *request) (needs bool, err error) {
+	first := r.first
+	if n := len(c.needed); n > 0 {
+		first = max(first, c.needed[n-1]+1)
+	}
+	before := len(c.needed)
+	if first < r.end {
+		if err := c.unsettled(first, r.end); err != nil {
+			return false, err
+		}
+	}
+	if len(c.needed) > before {
+		c.ahead.note(c.needed[before], r.end)
+	}
+	r.last = 0
+	if n := len(c.needed); n > 0 && c.needed[n-1] >= r.first {
+		r.last = min(c.needed[n-1], r.end-1)
+		return true, nil
+	}
+	flying := c.inflightFrom(r.first)
+	return len(flying) > 0 && flying[0].Chunk < r.end, nil
+}
+
+// unsettled adds the chunks of [first, end) that are not settled, nor being
+// committed.
+func (c *copier) unsettled(first, end block.Chunk) (err error) {
+	before := len(c.needed)
+	if c.needed, err = c.v.server.Unsettled(first, end, c.needed); err != nil {
+		return err
+	}
+	flying := c.inflightFrom(first)
+	kept := c.needed[:before]
+	for _, chunk := range c.needed[before:] {
+		for len(flying) > 0 && flying[0].Chunk < chunk {
+			flying = flying[1:]
+		}
+		if len(flying) == 0 || flying[0].Chunk != chunk {
+			kept = append(kept, chunk)
+		}
+	}
+	c.needed = kept
+	return nil
+}
+
+// inflightFrom returns the copies being committed of chunks from first on.
+func (c *copier) inflightFrom(first block.Chunk) []layout.Copy {
+	if c.inflight == nil {
+		return nil
+	}
+	i, _ := slices.BinarySearchFunc(c.inflight.Copies, first, func(e layout.Copy, first block.Chunk) int {
+		return cmp.Compare(e.Chunk, first)
+	})
+	return c.inflight.Copies[i:]
+}
+
 // gatherAhead adds the chunks ahead of sequential requests.
-func (c *copier) gatherAhead() (err error) {
+func (c *copier) gatherAhead() error {
 	for _, s := range c.ahead.take(len(c.needed)) {
-		if c.needed, err = c.v.server.Unsettled(s.first, s.end, c.needed); err != nil {
+		if err := c.unsettled(s.first, s.end); err != nil {
 			return err
 		}
 	}
@@ -213,41 +309,34 @@ func (c *copier) gatherAhead() (err error) {
 	return nil
 }
 
-// copy copies out as many of the chunks, from the first on, as fit into a batch,
-// and returns how many that were.
-func (c *copier) copy(chunks []block.Chunk) (int, error) {
-	if c.failed != nil {
-		return 0, c.failed
+// prepare reads as many of the chunks, from the first on, as fit into a batch.
+func (c *copier) prepare(chunks []block.Chunk) (*copylog.Batch, error) {
+	b, err := c.fill(chunks)
+	if err != nil {
+		return nil, err
 	}
-	if err := c.fill(chunks); err != nil {
-		return 0, err
-	}
-	b := c.batch
-	if err := device.Do(c.v.dev, c.reads()); err != nil {
+	if err := device.Do(c.v.dev, c.reads(b)); err != nil {
 		c.leases.putBack()
-		return 0, fmt.Errorf("reading chunks to copy out: %w", err)
+		return nil, fmt.Errorf("reading chunks to copy out: %w", err)
 	}
 	b.Seal()
-	if err := c.commit(b); err != nil {
-		return 0, err
-	}
-	for _, done := range b.Copies {
-		c.v.settled.set(b.Generation, done.Chunk)
-	}
-	return len(b.Copies), nil
+	b.Next = c.leases.nextHead()
+	c.turn = 1 - c.turn
+	return b, nil
 }
 
 // fill begins a batch with the first of the chunks and gives each a slot.
-func (c *copier) fill(chunks []block.Chunk) error {
+func (c *copier) fill(chunks []block.Chunk) (*copylog.Batch, error) {
 	limit := int(max(1, c.batchBytes>>c.v.geo.ChunkShift()))
 	chunks = chunks[:min(len(chunks), limit)]
 	if err := c.lease(uint64(len(chunks))); err != nil {
-		return err
+		return nil, err
 	}
-	if c.batch == nil || c.batch.Cap() < len(chunks) {
-		c.batch = copylog.NewBatch(len(chunks), c.v.geo.ChunkSize())
+	b := c.batches[c.turn]
+	if b == nil || b.Cap() < len(chunks) {
+		b = copylog.NewBatch(len(chunks), c.v.geo.ChunkSize())
+		c.batches[c.turn] = b
 	}
-	b := c.batch
 	b.Generation = c.v.state.Load().Generation
 	b.Copies = b.Copies[:0]
 	body := layout.MaxBatchBody(0)
@@ -263,7 +352,7 @@ func (c *copier) fill(chunks []block.Chunk) error {
 		b.Copies = append(b.Copies, next)
 		c.leases.take()
 	}
-	return nil
+	return b, nil
 }
 
 // lease makes sure that there are slots for want chunks, or at least for one.
@@ -291,8 +380,8 @@ func (c *copier) lease(want uint64) error {
 const readBytes = 1 << 20
 
 // reads returns the reads that fill the batch from the origin.
-func (c *copier) reads() []device.Op {
-	b, geo := c.batch, c.v.geo
+func (c *copier) reads(b *copylog.Batch) []device.Op {
+	geo := c.v.geo
 	var ops []device.Op
 	for i := 0; i < len(b.Copies); {
 		first := b.Copies[i].Chunk
@@ -311,24 +400,25 @@ func (c *copier) reads() []device.Op {
 	return ops
 }
 
-// commit makes the batch durable and reports it.
+// commit makes the batch durable, reports it, and notes its chunks as settled. A
+// batch that fails breaks the chain: no later one would be found. The caller
+// holds committing.
 func (c *copier) commit(b *copylog.Batch) error {
-	b.Next = c.leases.nextHead()
+	if c.failed != nil {
+		return c.failed
+	}
 	err := c.log.Commit(b)
 	if errors.Is(err, journal.ErrFull) {
-		released, cerr := c.v.server.Checkpoint()
-		if cerr != nil {
-			c.leases.putBack()
-			return cerr
+		var released layout.Position
+		if released, err = c.v.server.Checkpoint(); err == nil {
+			c.log.Release(released)
+			err = c.log.Commit(b)
 		}
-		c.log.Release(released)
-		err = c.log.Commit(b)
 	}
 	if err != nil {
 		c.failed = fmt.Errorf("copying out: %w", err)
 		return c.failed
 	}
-	c.leases.passHead()
 	released, err := c.v.server.Report(wire.Batch{
 		Batch: &b.Batch, Head: b.Head, HasHead: c.log.HeadSlots() > 0, Position: c.log.Position(),
 	})
@@ -337,5 +427,8 @@ func (c *copier) commit(b *copylog.Batch) error {
 		return c.failed
 	}
 	c.log.Release(released)
+	for _, done := range b.Copies {
+		c.v.settled.set(b.Generation, done.Chunk)
+	}
 	return nil
 }

@@ -30,6 +30,7 @@ type Options struct {
 	AheadBytes   int64 // most that is copied ahead of a sequential writer; default 8 MiB; negative: nothing
 	LeaseBytes   int64 // slots to ask for at a time; default 64 MiB
 	SettledBytes int64 // bound of the settled map in memory; default 64 MiB
+	Serial       bool  // read a batch only when the one before is durable: for a single spindle, which each change of place costs a seek
 }
 
 // Defaults of Options.

@@ -58,8 +58,7 @@ type Batch struct {
 }
 
 // Server is the metadata server of one store. Its methods are safe for concurrent
-// use, but for those of one origin client, which must be called by one goroutine
-// at a time: Lease, Report and Checkpoint.
+// use, but reports must be made one after another, in the order of the batches.
 type Server interface {
 	// Attach makes c the store's origin client. A store has one at a time.
 	Attach(c Client) (*Session, error)
