@@ -23,7 +23,7 @@ func setups() []rig.Options {
 		for _, separate := range []bool{false, true} {
 			o := roomy(p, separate)
 			o.OriginSize, o.ChunkSize, o.StoreSize = 96<<10+5*block.SectorSize, 8<<10, 8<<20
-			o.BatchBytes, o.AheadBytes, o.LeaseBytes = 32<<10, 16<<10, 128<<10
+			o.BatchBytes, o.AheadBytes, o.LeaseBytes, o.JournalSize = 32<<10, 16<<10, 128<<10, 280<<10
 			o.StoreLeaseBytes = o.LeaseBytes
 			all = append(all, o)
 		}
@@ -82,9 +82,12 @@ func (c *cutter) cut() error {
 	fate := c.fate()
 	c.cuts++
 	left := c.of.Rig.Crash(c.rng, fate)
-	r := &Runner{Rig: left, Model: c.of.Model.Clone(), Check: check}
+	r := &Runner{Rig: left, Model: c.of.Model.Clone()}
+	if c.cuts%5 == 0 {
+		r.Check = checkStore
+	}
 	again := &cutter{of: r, rng: c.rng, draws: 1, cuts: c.cuts}
-	if c.depth > 0 && c.cuts%3 == 0 {
+	if c.depth > 0 && c.cuts%7 == 0 {
 		again.depth = c.depth - 1
 		again.watch()
 	}
@@ -148,7 +151,7 @@ func TestCrashAtEveryFlush(t *testing.T) {
 			r, err := NewRunner(o, rig.Wrappers{})
 			require.NoError(t, err)
 			defer func() { r.Rig.Abandon() }()
-			r.Check = check
+			r.Check = checkStore
 			c := &cutter{of: r, rng: rand.New(rand.NewPCG(1, 2)), draws: soaking(2, 40), depth: 2}
 			for i, op := range script(o) {
 				c.watch()
@@ -157,7 +160,7 @@ func TestCrashAtEveryFlush(t *testing.T) {
 			}
 			r.Rig.Machine.SetHook(nil)
 			require.NoError(t, r.Compare())
-			require.Greater(t, c.cuts, 200)
+			require.Greater(t, c.cuts, 100)
 			t.Logf("%d power cuts", c.cuts)
 		})
 	}
@@ -199,7 +202,7 @@ func crashWithin(t *testing.T, rng *rand.Rand, r *Runner, op Op) *Runner {
 	seen := 0
 	r.Rig.Machine.SetHook(func(memdev.Event) {
 		if seen++; rng.IntN(seen) == 0 { // each with the same probability
-			left = &Runner{Rig: r.Rig.Crash(rng, memdev.RandomFate(rng)), Model: r.Model.Clone(), Check: check}
+			left = &Runner{Rig: r.Rig.Crash(rng, memdev.RandomFate(rng)), Model: r.Model.Clone(), Check: checkStore}
 		}
 	})
 	require.NoError(t, r.Do(op), "%v", op)

@@ -28,11 +28,8 @@ const originSize = 1<<20 + 5*512
 var (
 	opsFile = flag.String("ops", "", "file of operations that TestReplay runs")
 	seed    = flag.Uint64("seed", 1, "first seed of TestRandom")
-	rounds  = flag.Int("rounds", 120, "how many seeds TestRandom tries")
+	rounds  = flag.Int("rounds", 40, "how many seeds TestRandom tries")
 )
-
-// check is what every runner of these tests has done after closing and crashing.
-var check func(*rig.Rig) error
 
 func TestRandom(t *testing.T) {
 	for s := *seed; s < *seed+uint64(*rounds); s++ {
@@ -104,7 +101,7 @@ func run(o rig.Options, ops []Op) (err error) {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	_, err = Run(o, ops, check)
+	_, err = Run(o, ops, checkStore)
 	return err
 }
 
@@ -132,7 +129,7 @@ func TestOptionsDoNotChangeAnswers(t *testing.T) {
 	for i := range 25 {
 		o := RandomOptions(rng, originSize)
 		o.StoreSize = 256 << 20 // room for all
-		r, err := Run(o, ops, check)
+		r, err := Run(o, ops, checkStore)
 		require.NoError(t, err, "%+v", o)
 		require.Zero(t, r.Failed, "%+v", o)
 		if i == 0 {
