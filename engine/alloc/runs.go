@@ -56,3 +56,22 @@ func subtract(runs []layout.SlotRun, cut layout.SlotRun) []layout.SlotRun {
 	}
 	return left
 }
+
+// drain calls fn for the slots of runs, from the first on, those of one word at a
+// time, and removes from runs what is done: after an error it goes on where it
+// stopped.
+func drain(runs *[]layout.SlotRun, fn func(layout.SlotRun) error) error {
+	for len(*runs) > 0 {
+		r := &(*runs)[0]
+		n := min(r.Len, wordSlots-uint64(r.First)%wordSlots)
+		if err := fn(layout.SlotRun{First: r.First, Len: n}); err != nil {
+			return err
+		}
+		r.First += block.Slot(n)
+		r.Len -= n
+		if r.Len == 0 {
+			*runs = (*runs)[1:]
+		}
+	}
+	return nil
+}

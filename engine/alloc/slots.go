@@ -32,16 +32,31 @@ const wordSlots = 64
 // back what was not used. A slot that is freed waits: Free sets it aside, the
 // next checkpoint's Freeze makes it free in the tree and so in what that
 // checkpoint writes, and Thaw, when the checkpoint is durable, lets it be leased.
+//
+// Others may have the lock, and a checkpoint may be taken, while a page is read
+// for a Lease or a Freeze. So a slot is frozen before it is free in the tree, and
+// listed as leased before it is allocated there.
 type Slots struct {
 	tree   *btree.Tree[layout.SlotWord]
 	total  uint64
 	used   uint64     // slots allocated in the tree, kept with every change of it
-	cursor block.Slot // where the search for free slots goes on
+	cursor block.Slot // where the next search for free slots begins
+	search search     // that a *btree.Miss cut short
 
-	freed  []layout.SlotRun // since the last Freeze; still allocated in the tree
-	frozen []layout.SlotRun // free in the tree, but not to be leased before Thaw; ascending
-	leases []layout.SlotRun // leased and not yet used, ascending
-	found  []layout.SlotRun // by a Lease that a *btree.Miss cut short
+	freed    []layout.SlotRun // since the last Freeze; still allocated in the tree
+	clearing []layout.SlotRun // the frozen that a Freeze has yet to make free in the tree
+	frozen   []layout.SlotRun // not to be leased before Thaw; ascending
+	leases   []layout.SlotRun // leased and not yet used, ascending; as given out, neighbours not joined
+	found    []layout.SlotRun // the leases that a Lease has yet to return, ascending
+	unset    []layout.SlotRun // the part of found that is not yet allocated in the tree
+}
+
+// search is how far a search for free slots has come.
+type search struct {
+	want    uint64 // zero: there is none
+	got     []layout.SlotRun
+	from    block.Slot // where it goes on
+	wrapped bool       // it has started over
 }
 
 // NewSlots returns the state of a data area of total slots, of which the tree
@@ -56,21 +71,27 @@ func (s *Slots) Tree() *btree.Tree[layout.SlotWord] { return s.tree }
 // Total returns the number of slots.
 func (s *Slots) Total() uint64 { return s.total }
 
-// Allocated returns how many slots are not free: leased, used or waiting.
+// Allocated returns how many slots are allocated in the tree: leased, used, or
+// freed since the last checkpoint.
 func (s *Slots) Allocated() uint64 { return s.used }
 
 // Used returns how many slots hold data: those allocated, less leases and the
 // ones set aside to be freed.
-func (s *Slots) Used() uint64 { return s.used - length(s.leases) - length(s.freed) }
+func (s *Slots) Used() uint64 {
+	return s.used + length(s.unset) - length(s.leases) - length(s.freed) - length(s.clearing)
+}
 
 // Waiting returns how many slots are freed but not yet free to be leased.
 func (s *Slots) Waiting() uint64 { return length(s.freed) + length(s.frozen) }
 
-// Leases returns what is leased and not yet used.
+// Leases returns what is leased and not yet used, ascending, with what a Lease
+// that was cut short has found. The caller must not change it, nor keep it.
 func (s *Slots) Leases() []layout.SlotRun { return s.leases }
 
-// Lease gives out up to want free slots in as few runs as the search from where
-// the last one ended finds. It returns [ErrNoSpace] if not even one is free.
+// Lease gives out up to want free slots, in as few runs as the search from where
+// the last one ended finds, but not so many runs that there are more than
+// layout.MaxLeases in all. It returns [ErrNoSpace] if it finds none. What a Lease
+// has found that failed for good, the next one gives out, whatever it wants.
 func (s *Slots) Lease(want uint64) ([]layout.SlotRun, error) {
 	if len(s.found) == 0 {
 		found, err := s.find(want)
@@ -80,88 +101,96 @@ func (s *Slots) Lease(want uint64) ([]layout.SlotRun, error) {
 		if len(found) == 0 {
 			return nil, ErrNoSpace
 		}
-		s.found = found
+		last := found[len(found)-1]
+		s.cursor = last.First + block.Slot(last.Len)
+		slices.SortFunc(found, byFirst)
+		s.found, s.unset = found, slices.Clone(found)
+		s.leases = append(s.leases, found...)
+		slices.SortFunc(s.leases, byFirst)
+	}
+	if err := drain(&s.unset, s.set); err != nil {
+		return nil, err
 	}
 	got := s.found
-	for _, r := range got {
-		if err := s.set(r); err != nil {
-			return nil, err
-		}
-	}
 	s.found = nil
-	s.leases = merge(s.leases, got)
-	last := got[len(got)-1]
-	s.cursor = last.First + block.Slot(last.Len)
 	return got, nil
 }
 
-// find returns free runs of want slots in all, or less when there is no more.
+// find returns free runs of want slots in all, in the order of the search, or
+// less when there is no more. After an error it goes on where it stopped, unless
+// slots were allocated in between.
 func (s *Slots) find(want uint64) ([]layout.SlotRun, error) {
-	var got []layout.SlotRun
-	room := layout.MaxLeases - len(s.leases)
-	from, wrapped := s.cursor, false
-	for want > 0 && len(got) < room {
-		run, ok, err := s.nextFree(from, want)
+	f := &s.search
+	if f.want != want || want == 0 {
+		*f = search{want: want, from: s.cursor}
+	}
+	left := min(want-length(f.got), s.leasable()-length(f.got))
+	for room := layout.MaxLeases - len(s.leases); left > 0 && len(f.got) < room; {
+		run, ok, err := s.nextFree(left)
 		if err != nil {
 			return nil, err
 		}
-		if wrapped && ok && run.First >= s.cursor {
-			ok = false
-		}
-		if !ok && wrapped {
+		if f.wrapped && (!ok || run.First >= s.cursor) {
 			break
 		}
 		if !ok {
-			from, wrapped = 0, true
+			f.from, f.wrapped = 0, true
 			continue
 		}
-		if wrapped && run.First+block.Slot(run.Len) > s.cursor {
+		if end := run.First + block.Slot(run.Len); f.wrapped && end > s.cursor {
 			run.Len = uint64(s.cursor - run.First)
 		}
-		got = append(got, run)
-		want -= run.Len
-		from = run.First + block.Slot(run.Len)
+		f.got = append(f.got, run)
+		f.from = run.First + block.Slot(run.Len)
+		left -= run.Len
 	}
-	slices.SortFunc(got, byFirst)
+	got := f.got
+	*f = search{}
 	return got, nil
 }
 
-// nextFree returns the first run of at most limit slots at or after from that are
-// free to be leased.
-func (s *Slots) nextFree(from block.Slot, limit uint64) (layout.SlotRun, bool, error) {
-	for uint64(from) < s.total {
-		first, err := s.seek(from, false)
-		if err != nil || uint64(first) >= s.total {
+// leasable returns how many slots may be leased. A search ends with the last of
+// them, and a full area is not searched at all.
+func (s *Slots) leasable() uint64 {
+	return s.total - s.used - (length(s.frozen) - length(s.clearing))
+}
+
+// nextFree returns the first run of at most limit slots, from where the search
+// has come, that are free to be leased, and moves the search to it.
+func (s *Slots) nextFree(limit uint64) (layout.SlotRun, bool, error) {
+	from := &s.search.from
+	for uint64(*from) < s.total {
+		if err := s.seek(from, false); err != nil || uint64(*from) >= s.total {
 			return layout.SlotRun{}, false, err
 		}
-		if end, ok := s.frozenEnd(first); ok {
-			from = end
+		if end, ok := s.frozenEnd(*from); ok {
+			*from = end
 			continue
 		}
-		end, err := s.seek(first, true)
-		if err != nil {
+		end := *from
+		if err := s.seek(&end, true); err != nil {
 			return layout.SlotRun{}, false, err
 		}
-		end = min(end, s.nextFrozen(first), first+block.Slot(limit))
-		return layout.SlotRun{First: first, Len: uint64(end - first)}, true, nil
+		end = min(end, s.nextFrozen(*from), *from+block.Slot(limit))
+		return layout.SlotRun{First: *from, Len: uint64(end - *from)}, true, nil
 	}
 	return layout.SlotRun{}, false, nil
 }
 
-// seek returns the first slot at or after from whose state is allocated, or the
-// end of the area.
-func (s *Slots) seek(from block.Slot, allocated bool) (block.Slot, error) {
+// seek moves at to the first slot from there on whose state is allocated or not,
+// or to the end of the area. At an error it has moved as far as it is known that
+// there is none.
+func (s *Slots) seek(at *block.Slot, allocated bool) error {
 	var words [256]layout.SlotWord
-	index := uint64(from) / wordSlots
-	mask := ^uint64(0) << (from % wordSlots)
-	for {
+	for uint64(*at) < s.total {
+		index, mask := uint64(*at)/wordSlots, ^uint64(0)<<(*at%wordSlots)
 		got, err := s.tree.Scan(layout.SlotWord{Index: index}, len(words), words[:0])
 		if err != nil {
-			return 0, err
+			return err
 		}
 		for _, w := range got {
-			if w.Index > index && !allocated {
-				return min(s.wordSlot(index, mask), block.Slot(s.total)), nil
+			if w.Index > index && !allocated { // the words between have no slot allocated
+				break
 			}
 			if w.Index > index {
 				mask = ^uint64(0)
@@ -172,18 +201,22 @@ func (s *Slots) seek(from block.Slot, allocated bool) (block.Slot, error) {
 				state = ^state
 			}
 			if state &= mask; state != 0 {
-				return min(s.wordSlot(index, state), block.Slot(s.total)), nil
+				*at = min(s.wordSlot(index, state), block.Slot(s.total))
+				return nil
 			}
 			index, mask = index+1, ^uint64(0)
 		}
-		if len(got) < len(words) {
-			break
+		switch n := len(got); {
+		case allocated && n < len(words):
+			*at = block.Slot(s.total)
+		case !allocated && (n < len(words) || got[n-1].Index >= index):
+			*at = min(s.wordSlot(index, mask), block.Slot(s.total))
+			return nil
+		default:
+			*at = min(block.Slot(index*wordSlots), block.Slot(s.total))
 		}
 	}
-	if allocated {
-		return block.Slot(s.total), nil
-	}
-	return min(s.wordSlot(index, mask), block.Slot(s.total)), nil
+	return nil
 }
 
 // wordSlot returns the slot of the lowest bit set in word index's bits.
@@ -221,16 +254,17 @@ func (s *Slots) frozenAfter(slot block.Slot) int {
 	return i
 }
 
-// Use turns leased slots into used ones.
+// Use turns leased slots into used ones. Runs that are used from their first slot
+// on stay as many as Lease gave out, and so fit into a superblock.
 func (s *Slots) Use(r layout.SlotRun) { s.leases = subtract(s.leases, r) }
 
 // Claim allocates slots that the tree has as free: recovery uses it for what a
 // log replays.
-func (s *Slots) Claim(r layout.SlotRun) error { return s.set(r) }
+func (s *Slots) Claim(r layout.SlotRun) error { return drain(&[]layout.SlotRun{r}, s.set) }
 
 // Release makes slots free at once. It is only for recovery, which gives back
 // the leases of the superblock before it replays.
-func (s *Slots) Release(r layout.SlotRun) error { return s.clear(r) }
+func (s *Slots) Release(r layout.SlotRun) error { return drain(&[]layout.SlotRun{r}, s.clear) }
 
 // Free sets used slots aside to be freed by the next checkpoint.
 func (s *Slots) Free(r layout.SlotRun) {
@@ -241,73 +275,70 @@ func (s *Slots) Free(r layout.SlotRun) {
 	s.freed = append(s.freed, r)
 }
 
-// Return sets what is left of a lease aside to be freed.
+// Return sets what is left of a lease aside to be freed. What a Lease that failed
+// has not yet allocated is free at once.
 func (s *Slots) Return(r layout.SlotRun) {
 	s.Use(r)
-	s.Free(r)
+	s.found = subtract(s.found, r)
+	set := []layout.SlotRun{r}
+	for _, u := range s.unset {
+		set = subtract(set, u)
+	}
+	s.unset = subtract(s.unset, r)
+	for _, r := range set {
+		s.Free(r)
+	}
 }
 
 // Freeze makes all that was set aside free in the tree, for the checkpoint that
-// is about to be taken. None of it is leased before Thaw. It may be made again
-// after a *btree.Miss, and between Freeze and Thaw must not be called otherwise.
+// is about to be taken. None of it is leased before Thaw, not even if a *btree.Miss
+// cuts Freeze short. After any error it may be made again; between a Freeze that
+// has succeeded for a checkpoint and its Thaw there must be no other.
 func (s *Slots) Freeze() error {
-	for len(s.freed) > 0 {
-		r := s.freed[len(s.freed)-1]
-		if err := s.clear(r); err != nil {
-			return err
-		}
-		s.freed = s.freed[:len(s.freed)-1]
-		s.frozen = append(s.frozen, r)
-	}
-	s.frozen = merge(s.frozen, nil)
-	return nil
+	s.frozen = merge(s.frozen, s.freed)
+	s.clearing = append(s.clearing, s.freed...)
+	s.freed = nil
+	return drain(&s.clearing, s.clear)
 }
 
 // Thaw lets what Freeze freed be leased: its checkpoint is durable.
 func (s *Slots) Thaw() { s.frozen = nil }
 
-// set marks a run allocated in the tree.
+// set marks a run within one word allocated in the tree.
 func (s *Slots) set(r layout.SlotRun) error {
+	s.search = search{} // what it has found may be no longer free
 	return s.update(r, func(old, mask uint64) uint64 { return old | mask })
 }
 
-// clear marks a run free in the tree.
+// clear marks a run within one word free in the tree.
 func (s *Slots) clear(r layout.SlotRun) error {
 	return s.update(r, func(old, mask uint64) uint64 { return old &^ mask })
 }
 
-// update applies change to each word of a run, with the mask of the run's slots
-// in it.
+// update applies change to the word of a run, with the mask of the run's slots.
+// On an error nothing has changed.
 func (s *Slots) update(r layout.SlotRun, change func(old, mask uint64) uint64) error {
-	first, end := uint64(r.First), uint64(r.First)+r.Len
-	for index := first / wordSlots; index*wordSlots < end; index++ {
-		mask := ^uint64(0)
-		if base := index * wordSlots; first > base {
-			mask <<= first - base
-		}
-		if rest := (index+1)*wordSlots - min(end, (index+1)*wordSlots); rest > 0 {
-			mask &= ^uint64(0) >> rest
-		}
-		word, ok, err := s.tree.Ceiling(layout.SlotWord{Index: index})
-		if err != nil {
-			return err
-		}
-		if !ok || word.Index != index {
-			word = layout.SlotWord{Index: index}
-		}
-		old := word.Bits
-		word.Bits = change(old, mask)
-		switch {
-		case word.Bits == old:
-		case word.Bits == 0:
-			_, err = s.tree.Delete(word)
-		default:
-			_, err = s.tree.Insert(word)
-		}
-		if err != nil {
-			return err
-		}
-		s.used += uint64(bits.OnesCount64(word.Bits)) - uint64(bits.OnesCount64(old))
+	index := uint64(r.First) / wordSlots
+	mask := ^uint64(0) >> (wordSlots - r.Len) << (uint64(r.First) % wordSlots)
+	word, ok, err := s.tree.Ceiling(layout.SlotWord{Index: index})
+	if err != nil {
+		return err
 	}
+	if !ok || word.Index != index {
+		word = layout.SlotWord{Index: index}
+	}
+	old := word.Bits
+	word.Bits = change(old, mask)
+	switch {
+	case word.Bits == old:
+	case word.Bits == 0:
+		_, err = s.tree.Delete(word)
+	default:
+		_, err = s.tree.Insert(word)
+	}
+	if err != nil {
+		return err
+	}
+	s.used += uint64(bits.OnesCount64(word.Bits)) - uint64(bits.OnesCount64(old))
 	return nil
 }
