@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package alloc
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/layout"
+)
+
+func alloc(t testing.TB, p *Pages) block.Page {
+	t.Helper()
+	page, err := p.Alloc()
+	require.NoError(t, err)
+	return page
+}
+
+func TestClaim(t *testing.T) {
+	p := NewPages(layout.Extent{First: 100, Len: 70})
+	for _, page := range []block.Page{100, 169, 163, 164} {
+		require.NoError(t, p.Claim(page))
+		require.ErrorIs(t, p.Claim(page), layout.ErrCorrupt, "twice")
+	}
+	for _, page := range []block.Page{0, 99, 170, 1 << 63} {
+		require.ErrorIs(t, p.Claim(page), layout.ErrCorrupt, "outside")
+	}
+	require.Equal(t, uint64(4), p.Used())
+	require.Equal(t, uint64(66), p.Free())
+	require.Equal(t, block.Page(101), alloc(t, p))
+}
+
+// Alloc gives out each page once, in ascending order around what is in use, also
+// where the area ends within a word, and then no more.
+func TestAllocUntilFull(t *testing.T) {
+	for _, n := range []uint64{0, 1, 63, 64, 65, 127, 128, 200} {
+		p := NewPages(layout.Extent{First: 7, Len: n})
+		var want []block.Page
+		for i := range n {
+			if page := block.Page(7 + i); i%3 == 1 {
+				require.NoError(t, p.Claim(page))
+			} else {
+				want = append(want, page)
+			}
+		}
+		var got []block.Page
+		for range want {
+			got = append(got, alloc(t, p))
+		}
+		require.Equal(t, want, got)
+		require.Zero(t, p.Free())
+		_, err := p.Alloc()
+		require.ErrorIs(t, err, ErrNoSpace)
+		p.Rewind()
+		_, err = p.Alloc()
+		require.ErrorIs(t, err, ErrNoSpace)
+	}
+}
+
+// The search goes on after the last page given out; at the end of the area, or
+// after Rewind, it starts over.
+func TestAllocOrder(t *testing.T) {
+	p := NewPages(layout.Extent{First: 10, Len: 66})
+	for i := range block.Page(60) {
+		require.Equal(t, 10+i, alloc(t, p))
+	}
+	for _, page := range []block.Page{12, 40, 41} {
+		p.Defer(page)
+	}
+	p.Thaw(3)
+	require.Equal(t, block.Page(70), alloc(t, p), "no older page while there are newer")
+	p.Rewind()
+	require.Equal(t, block.Page(12), alloc(t, p))
+	require.Equal(t, block.Page(40), alloc(t, p))
+	p.Defer(12)
+	p.Thaw(1)
+	require.Equal(t, block.Page(41), alloc(t, p))
+	for _, want := range []block.Page{71, 72, 73, 74, 75, 12} {
+		require.Equal(t, want, alloc(t, p))
+	}
+	_, err := p.Alloc()
+	require.ErrorIs(t, err, ErrNoSpace)
+}
+
+// A deferred page stays in use until the Thaw of its checkpoint, not of one that
+// was taken before.
+func TestDeferAndThaw(t *testing.T) {
+	p := NewPages(layout.Extent{Len: 4})
+	for range 4 {
+		alloc(t, p)
+	}
+	p.Defer(2)
+	p.Defer(0)
+	first := p.Deferred()
+	p.Defer(3)
+	require.Equal(t, 3, p.Deferred())
+	_, err := p.Alloc()
+	require.ErrorIs(t, err, ErrNoSpace)
+	p.Thaw(first)
+	require.Equal(t, 1, p.Deferred())
+	require.Equal(t, uint64(2), p.Used())
+	require.Equal(t, block.Page(0), alloc(t, p))
+	require.Equal(t, block.Page(2), alloc(t, p))
+	_, err = p.Alloc()
+	require.ErrorIs(t, err, ErrNoSpace)
+	p.Thaw(p.Deferred())
+	require.Zero(t, p.Deferred())
+	require.Equal(t, block.Page(3), alloc(t, p))
+}
+
+// Memory is a bit a page up to the highest one in use, not of the area.
+func TestMemoryGrowsWithTheHighestPage(t *testing.T) {
+	p := NewPages(layout.Extent{First: 2, Len: 1 << 38})
+	require.Empty(t, p.words)
+	for range 1000 {
+		alloc(t, p)
+	}
+	require.Len(t, p.words, 1000/64+1)
+	require.NoError(t, p.Claim(2+100_000))
+	require.Len(t, p.words, 100_000/64+1)
+	require.LessOrEqual(t, cap(p.words), 2*len(p.words))
+	require.Equal(t, uint64(1<<38-1001), p.Free())
+}
+
+// Random operations beside a map of the pages in use.
+func TestPagesAgainstAModel(t *testing.T) {
+	for seed := range uint64(20) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		area := layout.Extent{First: block.Page(rng.IntN(5)), Len: 1 + rng.Uint64N(300)}
+		p, used := NewPages(area), map[block.Page]bool{}
+		var deferred []block.Page
+		var live []block.Page
+		for range 2000 {
+			switch op := rng.IntN(10); {
+			case op < 5:
+				page, err := p.Alloc()
+				if uint64(len(used)) == area.Len {
+					require.ErrorIs(t, err, ErrNoSpace)
+					break
+				}
+				require.NoError(t, err)
+				require.False(t, used[page])
+				require.True(t, page >= area.First && page < area.End())
+				used[page], live = true, append(live, page)
+			case op < 8 && len(live) > 0:
+				i := rng.IntN(len(live))
+				p.Defer(live[i])
+				deferred = append(deferred, live[i])
+				live[i] = live[len(live)-1]
+				live = live[:len(live)-1]
+			case op == 8 && rng.IntN(8) == 0:
+				n := rng.IntN(len(deferred) + 1)
+				p.Thaw(n)
+				for _, page := range deferred[:n] {
+					delete(used, page)
+				}
+				deferred = deferred[n:]
+			case op == 9:
+				p.Rewind()
+			}
+			require.Equal(t, uint64(len(used)), p.Used())
+			require.Equal(t, area.Len-uint64(len(used)), p.Free())
+			require.Equal(t, len(deferred), p.Deferred())
+		}
+	}
+}
