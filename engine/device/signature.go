@@ -43,6 +43,7 @@ func (s signature) place(size int64) int64 {
 func signatures() []signature {
 	return []signature{
 		{"snapshot store", 0, "zmastor\x00", 0},
+		{"snapshot store's data or journal", 0, "abl\x00", 0},
 		{"ext2/3/4 file system", 0x438, "\x53\xef", 0},
 		{"XFS file system", 0, "XFSB", 0},
 		{"btrfs file system", 0x10040, "_BHRfS_M", 0},
