@@ -47,10 +47,12 @@ func (s *Store) Checkpoint() error {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
 	var img *image
+	s.steps.Lock()
 	err := s.resolve(func() (err error) {
 		img, err = s.freeze()
 		return err
 	})
+	s.steps.Unlock()
 	if err != nil || img == nil {
 		return err
 	}

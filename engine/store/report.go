@@ -4,6 +4,7 @@ package store
 
 import (
 	"errors"
+	"fmt"
 
 	"zumastor.org/zumastor/engine/alloc"
 	"zumastor.org/zumastor/engine/block"
@@ -61,7 +62,7 @@ func length(runs []layout.SlotRun) uint64 {
 }
 
 func (s *Store) lease(want uint64) (runs []layout.SlotRun, head bool, err error) {
-	err = s.resolve(func() error {
+	err = s.step(func() error {
 		if runs, err = s.slots.Lease(want); err != nil {
 			return err
 		}
@@ -80,10 +81,43 @@ func (s *Store) Report(b wire.Batch) (released layout.Position, err error) {
 	if err := s.checkBatch(b.Batch); err != nil {
 		return released, err
 	}
-	if err := s.insert(b.Batch); err != nil {
+	if err := s.checkNext(b.Position); err != nil {
 		return released, err
 	}
+	due, overdue, released, err := s.takeIn(b)
+	switch {
+	case err != nil:
+		return released, err
+	case overdue: // memory is bounded: whoever dirties pages waits
+		return released, s.Checkpoint()
+	case due:
+		s.wake()
+	}
+	return released, nil
+}
+
+// checkNext returns an error unless the batch before p is the session's next one.
+func (s *Store) checkNext(p layout.Position) error {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.client == nil || p.Seq != s.position.Seq+1 {
+		return fmt.Errorf("%w: batch %d was reported, %d is next", ErrStale, p.Seq-1, s.position.Seq)
+	}
+	return nil
+}
+
+// takeIn does the work of Report, and says whether a checkpoint is due after it.
+// No checkpoint comes between the first exception and the log's new position: it
+// would have recovery insert them again, which is wrong once their snapshot is
+// deleted.
+func (s *Store) takeIn(b wire.Batch) (due, overdue bool, released layout.Position, err error) {
+	s.steps.RLock()
+	defer s.steps.RUnlock()
+	if err := s.insert(b.Batch); err != nil {
+		return false, false, released, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, r := range slotRuns(b.Copies) {
 		s.slots.Use(r)
 	}
@@ -95,15 +129,7 @@ func (s *Store) Report(b wire.Batch) (released layout.Position, err error) {
 	s.position = b.Position
 	s.copied += int64(len(b.Copies)) << s.geo.ChunkShift()
 	s.changed = true
-	due, overdue, released := s.checkpointDue(), s.dirtyShare() > 2, s.released
-	s.mu.Unlock()
-	switch {
-	case overdue: // memory is bounded: whoever dirties pages waits
-		return released, s.Checkpoint()
-	case due:
-		s.wake()
-	}
-	return released, nil
+	return s.checkpointDue(), s.dirtyShare() > 2, s.released, nil
 }
 
 // insert adds the exceptions of a batch to the index, in steps. Those that no

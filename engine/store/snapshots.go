@@ -192,7 +192,7 @@ func (s *Store) reclaim() (more bool, err error) {
 	var gone block.Generation
 	for range reclaimSteps {
 		var done bool
-		err := s.resolve(func() error {
+		err := s.step(func() error {
 			snap := s.snaps.deleting()
 			if done = snap == nil; done {
 				return nil

@@ -44,6 +44,9 @@ var (
 	// ErrFailed is wrapped by changes of a store after an error in writing
 	// metadata.
 	ErrFailed = errors.New("store has failed")
+	// ErrStale is wrapped when a client reports a batch that is not the next one of
+	// the present session.
+	ErrStale = errors.New("report is not of this session")
 	// ErrAttached is returned when a store has an origin client already.
 	ErrAttached = errors.New("store has an origin client already")
 )
@@ -77,7 +80,11 @@ type Store struct {
 	// of them in their order. Taken before a client's own locks, checkpointing, mu.
 	admin         sync.Mutex
 	checkpointing sync.Mutex // held through a checkpoint; taken before mu
-	failed        atomic.Pointer[error]
+	// steps is held for reading by a change that a missing page may cut in two,
+	// until it is whole, and for writing by a checkpoint that takes its image: it
+	// must not hold one half. Taken before mu, and never twice.
+	steps  sync.RWMutex
+	failed atomic.Pointer[error]
 
 	mu       sync.Mutex // guards all below
 	sb       layout.Superblock
@@ -100,6 +107,14 @@ type Store struct {
 // resolve runs fn with the lock held, and again after each page that it misses
 // was read without the lock. What fn does before a miss must bear repetition.
 func (s *Store) resolve(fn func() error) error { return btree.Resolve(&s.mu, fn) }
+
+// step is resolve for a change that may be cut in two: every checkpoint has all of
+// it or nothing.
+func (s *Store) step(fn func() error) error {
+	s.steps.RLock()
+	defer s.steps.RUnlock()
+	return s.resolve(fn)
+}
 
 // mutable returns the reason why the store cannot be changed, or nil.
 func (s *Store) mutable() error {
@@ -230,7 +245,7 @@ func (s *Store) Attach(c wire.Client) (*wire.Session, error) {
 }
 
 func (s *Store) attach(c wire.Client) (leases []layout.SlotRun, err error) {
-	err = s.resolve(func() error {
+	err = s.step(func() error {
 		if s.client != nil {
 			return ErrAttached
 		}
