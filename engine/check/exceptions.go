@@ -60,6 +60,9 @@ func (j *exceptionJudge) fromTree(e layout.Exception, at foundAt) {
 		if order > 0 {
 			break
 		}
+		if order == 0 && !j.fromLogNeeded() {
+			j.doomed(e, at)
+		}
 		j.fromLog()
 		if order == 0 {
 			return
@@ -72,14 +75,31 @@ func (j *exceptionJudge) fromTree(e layout.Exception, at foundAt) {
 // fromLog judges the log's next exception. Recovery leaves out, and frees, what no
 // snapshot needs.
 func (j *exceptionJudge) fromLog() {
-	r := j.rest[0]
+	r, needed := j.rest[0], j.fromLogNeeded()
 	j.rest = j.rest[1:]
-	if !anyIn(j.snaps.live, j.before(r.Exception), r.Generation) {
+	if !needed {
 		j.used.add(uint64(r.Slot))
 		return
 	}
 	at := foundAt{"store", -1, fmt.Sprintf("batch record %d", r.seq)}
 	j.judge(r.Exception, at)
+}
+
+// fromLogNeeded reports whether a snapshot needs the log's next exception.
+func (j *exceptionJudge) fromLogNeeded() bool {
+	r := j.rest[0]
+	return anyIn(j.snaps.live, j.before(r.Exception), r.Generation)
+}
+
+// doomed reports an exception of the tree that recovery leaves there while it
+// frees its slot, because the log has it too and no snapshot needs it.
+func (j *exceptionJudge) doomed(e layout.Exception, at foundAt) {
+	j.report(Violation{
+		Severity: Damage, Code: FreeSlot, Device: at.device, Offset: at.offset,
+		Structure: fmt.Sprintf("exception of chunk %d, generation %d in %s", e.Chunk, e.Generation, at.where),
+		Problem:   fmt.Sprintf("batch record %d has it too, and no snapshot needs it", j.rest[0].seq),
+		Meaning:   "recovery frees its slot and leaves the exception: its deletion will free another chunk's",
+	})
 }
 
 // judge judges an exception of the index.

@@ -66,6 +66,21 @@ type rig struct {
 	server *server.Server
 	volume *volume.Origin
 	rng    *rand.Rand
+	onRead func() // if not nil, before every read of the metadata device
+	cache  int64  // bytes of the server's cache; zero is its default
+}
+
+// listened tells of reads.
+type listened struct {
+	*memdev.Device
+	rig *rig
+}
+
+func (l listened) ReadAt(p []byte, off int64) (int, error) {
+	if f := l.rig.onRead; f != nil {
+		f()
+	}
+	return l.Device.ReadAt(p, off)
 }
 
 // newRig formats and opens a store. Its server works by hand.
@@ -92,7 +107,7 @@ func newRig(t testing.TB, s shape) *rig {
 func (r *rig) devices() placement.Devices {
 	d := placement.Devices{Store: r.data}
 	if r.meta != nil {
-		d.Meta = r.meta
+		d.Meta = listened{r.meta, r}
 	}
 	if r.nvram != nil {
 		d.Journal = journal.OnDevice{Device: r.nvram}
@@ -119,7 +134,7 @@ func (r *rig) metadata() *memdev.Device {
 
 func (r *rig) open() {
 	var err error
-	r.server, err = server.Open(r.devices(), server.Options{Manual: true})
+	r.server, err = server.Open(r.devices(), server.Options{Manual: true, Store: store.Options{CacheBytes: r.cache}})
 	require.NoError(r.t, err)
 	r.volume, err = volume.OpenOrigin(r.server, r.origin, r.devices(), volume.Options{AheadBytes: -1})
 	require.NoError(r.t, err)
