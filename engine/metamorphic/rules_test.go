@@ -1,0 +1,479 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package metamorphic
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/copylog"
+	"zumastor.org/zumastor/engine/device"
+	"zumastor.org/zumastor/engine/device/memdev"
+	"zumastor.org/zumastor/engine/layout"
+	"zumastor.org/zumastor/engine/metamorphic/rig"
+	"zumastor.org/zumastor/engine/store"
+	"zumastor.org/zumastor/engine/volume"
+	"zumastor.org/zumastor/engine/wire"
+)
+
+// The ordering rules that keep data safe, one test each. Each test shows that the
+// engine passes, and that it would not if the rule were broken: something between
+// the layers breaks the rule, and the same test must notice.
+
+// ruled returns what is noticed when the script runs with power cuts at flushes
+// and after each operation.
+func ruled(o rig.Options, w rig.Wrappers) error {
+	r, err := NewRunner(o, w)
+	if err != nil {
+		return err
+	}
+	defer func() { r.Rig.Abandon() }()
+	c := &cutter{of: r, rng: rand.New(rand.NewPCG(5, 6)), draws: 1}
+	for i, op := range script(o) {
+		c.watch()
+		if err = r.Do(op); err == nil {
+			err = c.err
+		}
+		if err == nil {
+			err = c.cut()
+		}
+		if err != nil {
+			return fmt.Errorf("operation %d, %v: %w", i, op, err)
+		}
+	}
+	return r.Compare()
+}
+
+// on returns wrappers that put f on one device.
+func on(part string, f func(d device.Device) device.Device) rig.Wrappers {
+	return rig.Wrappers{Device: func(name string, d device.Device) device.Device {
+		if name != part {
+			return d
+		}
+		return f(d)
+	}}
+}
+
+// liar is a device that says that it has flushed, and has not.
+type liar struct{ device.Device }
+
+func (liar) Flush() error { return nil }
+
+// loser is a device that loses one write, and says that it is done.
+type loser struct {
+	device.Device
+	nth int
+}
+
+func (l *loser) WriteAt(p []byte, off int64) (int, error) {
+	if l.nth--; l.nth == 0 {
+		return len(p), nil
+	}
+	return l.Device.WriteAt(p, off)
+}
+
+func TestRule1OriginWriteWaitsForBatch(t *testing.T) {
+	for _, o := range setups() {
+		if !o.Separate {
+			continue // a flush of the metadata would make batches durable too
+		}
+		t.Run(name(o), func(t *testing.T) {
+			require.NoError(t, ruled(o, rig.Wrappers{}))
+			w := on(rig.Store, func(d device.Device) device.Device { return liar{d} })
+			require.ErrorContains(t, ruled(o, w), "power cut", "a batch that is not durable")
+			w = on(rig.Store, func(d device.Device) device.Device { return &loser{Device: d, nth: 6} })
+			require.Error(t, ruled(o, w), "a batch before it that is not durable")
+		})
+	}
+}
+
+// spy is a server that notes the numbers of the batches that are reported.
+type spy struct {
+	wire.Server
+	session wire.Session
+	seen    map[layout.Identity]bool
+	next    layout.Position
+	again   []layout.Identity // numbers used twice
+}
+
+func (s *spy) Attach(c wire.Client) (*wire.Session, error) {
+	got, err := s.Server.Attach(c)
+	if err == nil {
+		s.session, s.next = *got, got.Position
+	}
+	return got, err
+}
+
+func (s *spy) Report(b wire.Batch) (layout.Position, error) {
+	id := layout.Identity{UUID: s.session.UUID, Epoch: s.session.Epoch, Seq: b.Position.Seq - 1}
+	if s.seen[id] {
+		s.again = append(s.again, id)
+	}
+	s.seen[id] = true
+	s.next = b.Position
+	return s.Server.Report(b)
+}
+
+func TestRule2NumbersAreNeverReused(t *testing.T) {
+	for _, o := range setups() {
+		t.Run(name(o), func(t *testing.T) {
+			s := &spy{seen: make(map[layout.Identity]bool)}
+			r, err := NewRunner(o, rig.Wrappers{Server: func(under wire.Server) wire.Server {
+				s.Server = under
+				return s
+			}})
+			require.NoError(t, err)
+			defer func() { r.Rig.Abandon() }()
+			rng := rand.New(rand.NewPCG(8, uint64(o.Placement)))
+			for _, op := range RandomOps(rng, o.OriginSize, 400) {
+				require.NoError(t, r.Do(op), "%v", op)
+			}
+			require.Empty(t, s.again)
+			require.Greater(t, len(s.seen), 50)
+		})
+	}
+}
+
+func TestRule2RecoveryTakesOnlyTheExactNext(t *testing.T) {
+	o := setups()[0] // inline: slots hold old descriptors
+	for _, c := range []struct {
+		what   string
+		change func(id *layout.Identity)
+		taken  bool
+	}{
+		{"the next one", func(*layout.Identity) {}, true},
+		{"one before", func(id *layout.Identity) { id.Seq-- }, false},
+		{"one after", func(id *layout.Identity) { id.Seq++ }, false},
+		{"one of an older opening", func(id *layout.Identity) { id.Epoch-- }, false},
+		{"one of another store", func(id *layout.Identity) { id.UUID[7]++ }, false},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			s := &spy{seen: make(map[layout.Identity]bool)}
+			r, err := NewRunner(o, rig.Wrappers{Server: func(under wire.Server) wire.Server {
+				s.Server = under
+				return s
+			}})
+			require.NoError(t, err)
+			defer func() { r.Rig.Abandon() }()
+			require.NoError(t, r.All([]Op{
+				{Kind: Write, Len: 64 << 10, Seed: 1}, {Kind: Flush}, {Kind: Snapshot, Tag: 1}, {Kind: Write, Len: 512, Seed: 2}, {Kind: Flush},
+			}))
+			id := layout.Identity{UUID: s.session.UUID, Epoch: s.session.Epoch, Seq: s.next.Seq}
+			c.change(&id)
+			left := r.Rig.Crash(rand.New(rand.NewPCG(1, 1)), memdev.Fate{})
+			plant(t, left, s, id)
+			err = (&Runner{Rig: left, Model: r.Model}).Crash(left)
+			left.Abandon()
+			if c.taken {
+				require.ErrorContains(t, err, "snapshot 1: sector 48 holds zeroes", "the test must be able to notice")
+			} else {
+				require.NoError(t, err)
+			}
+		})
+	}
+}
+
+// plant writes a batch that is whole, and says that chunk 3 was zeroes, to where
+// recovery looks for the next one.
+func plant(t *testing.T, to *rig.Rig, s *spy, id layout.Identity) {
+	d := to.Machine.Device(rig.Store)
+	area := &copylog.Area{Device: d, Offset: s.session.DataOffset, Slots: s.session.Slots, ChunkShift: s.session.Geometry.ChunkShift()}
+	b := copylog.NewBatch(1, area.ChunkSize())
+	b.Generation = 1
+	b.Copies = []layout.Copy{{Chunk: 3, Slot: block.Slot(s.next.Place) + 1}}
+	b.Seal()
+	desc := b.SealDescriptor(layout.RecordHeader{Identity: id, Kind: layout.RecordBatch, Durable: id.Seq - 1})
+	_, err := d.WriteAt(desc, area.SlotOffset(block.Slot(s.next.Place)+1)-int64(len(desc)))
+	require.NoError(t, err)
+	_, err = d.WriteAt(b.Chunk(0), area.SlotOffset(block.Slot(s.next.Place)+1))
+	require.NoError(t, err)
+	require.NoError(t, d.Flush())
+}
+
+// hasty is a server that leases the slots of descriptors again as soon as their
+// batches are reported.
+type hasty struct {
+	wire.Server
+	mu    sync.Mutex
+	freed []layout.SlotRun
+}
+
+func (h *hasty) Report(b wire.Batch) (layout.Position, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.freed = append(h.freed, layout.SlotRun{First: b.Head, Len: 1})
+	return h.Server.Report(b)
+}
+
+func (h *hasty) Lease(want uint64) ([]layout.SlotRun, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if runs := h.freed; len(runs) > 0 {
+		h.freed = nil
+		return runs, nil
+	}
+	return h.Server.Lease(want)
+}
+
+func TestRule3FreedSlotsWaitForTheCheckpoint(t *testing.T) {
+	o := setups()[0]
+	o.LeaseBytes, o.StoreLeaseBytes = 1, 1
+	require.NoError(t, ruled(o, rig.Wrappers{}))
+	w := rig.Wrappers{Server: func(s wire.Server) wire.Server { return &hasty{Server: s} }}
+	require.Error(t, ruled(o, w))
+}
+
+func TestRule3FreedSlotsWaitForReaders(t *testing.T) {
+	r, err := NewRunner(setups()[0], rig.Wrappers{})
+	require.NoError(t, err)
+	defer func() { r.Rig.Abandon() }()
+	require.NoError(t, r.All([]Op{{Kind: Snapshot, Tag: 1}, {Kind: Write, Len: 512, Seed: 1}}))
+	snap, err := volume.OpenSnapshot(r.Rig.Source(), 1)
+	require.NoError(t, err)
+	require.ErrorIs(t, r.Rig.Server.DeleteSnapshot(1), store.ErrInUse)
+	require.NoError(t, snap.Close())
+	require.NoError(t, snap.Close())
+	require.NoError(t, r.Do(Op{Kind: Delete, Tag: 1}))
+}
+
+// halfLiar is a device that does not flush what was written to its control ring.
+type halfLiar struct {
+	device.Device
+	last int64 // where the last write went
+}
+
+func (l *halfLiar) WriteAt(p []byte, off int64) (int, error) {
+	l.last = off / block.PageSize
+	return l.Device.WriteAt(p, off)
+}
+
+func (l *halfLiar) Flush() error {
+	if l.last >= layout.Superblocks && l.last < layout.Superblocks+256 {
+		return nil
+	}
+	return l.Device.Flush()
+}
+
+func TestRule4SnapshotsAreDurable(t *testing.T) {
+	for _, o := range setups() {
+		if !o.Separate {
+			continue // else a flush of a batch makes snapshots durable too
+		}
+		t.Run(name(o), func(t *testing.T) {
+			w := on(rig.Meta, func(d device.Device) device.Device { return &halfLiar{Device: d} })
+			require.ErrorContains(t, ruled(o, w), "is lost")
+			w = on(rig.Origin, func(d device.Device) device.Device { return liar{d} })
+			require.Error(t, ruled(o, w), "and so is all that they share with the origin")
+		})
+	}
+}
+
+// impatient is a server whose client does not wait for the writes under way.
+type impatient struct{ wire.Server }
+
+func (s impatient) Attach(c wire.Client) (*wire.Session, error) {
+	return s.Server.Attach(impatientClient{c})
+}
+
+type impatientClient struct{ wire.Client }
+
+func (c impatientClient) Quiesce(change func() (wire.State, error)) error {
+	state, err := change()
+	c.Update(state)
+	return err
+}
+
+// blocker is a device that holds its next write until it is let go.
+type blocker struct {
+	device.Device
+	once    sync.Once
+	blocked chan struct{}
+	release chan struct{}
+}
+
+func (b *blocker) WriteAt(p []byte, off int64) (int, error) {
+	b.once.Do(func() {
+		close(b.blocked)
+		<-b.release
+	})
+	return b.Device.WriteAt(p, off)
+}
+
+func TestRule4WritesUnderWayBelongToOneSide(t *testing.T) {
+	for _, broken := range []bool{false, true} {
+		t.Run(fmt.Sprintf("broken=%t", broken), func(t *testing.T) {
+			var b *blocker
+			w := on(rig.Origin, func(d device.Device) device.Device {
+				b = &blocker{Device: d, blocked: make(chan struct{}), release: make(chan struct{})}
+				return b
+			})
+			if broken {
+				w.Server = func(s wire.Server) wire.Server { return impatient{s} }
+			}
+			r, err := rig.New(setups()[0], w)
+			require.NoError(t, err)
+			defer r.Abandon()
+
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				_, err := r.Volume.WriteAt([]byte{511: 9}, 0)
+				require.NoError(t, err)
+			})
+			<-b.blocked
+			created := make(chan error)
+			go func() {
+				_, err := r.Server.CreateSnapshot(1)
+				created <- err
+			}()
+			if broken {
+				require.NoError(t, <-created)
+				before, err := r.ReadSnapshot(1, 0, 512)
+				require.NoError(t, err)
+				close(b.release)
+				wg.Wait()
+				after, err := r.ReadSnapshot(1, 0, 512)
+				require.NoError(t, err)
+				require.NotEqual(t, before, after, "the test must be able to notice")
+				return
+			}
+			select {
+			case <-created:
+				t.Fatal("a snapshot was made while a write was under way")
+			case <-time.After(20 * time.Millisecond):
+			}
+			close(b.release)
+			wg.Wait()
+			require.NoError(t, <-created)
+			p, err := r.ReadSnapshot(1, 0, 512)
+			require.NoError(t, err)
+			require.Equal(t, byte(9), p[511])
+		})
+	}
+}
+
+// forgetful is a server that answers a second Map as the first.
+type forgetful struct {
+	wire.Server
+	first []wire.Mapping
+}
+
+func (s *forgetful) Map(g block.Generation, first, end block.Chunk, dst []wire.Mapping) ([]wire.Mapping, error) {
+	if s.first == nil {
+		got, err := s.Server.Map(g, first, end, nil)
+		s.first = got
+		return append(dst, got...), err
+	}
+	return append(dst, s.first...), nil
+}
+
+// overtaken is an origin that is written to just before it is read.
+type overtaken struct {
+	device.Device
+	write func()
+}
+
+func (o overtaken) ReadAt(p []byte, off int64) (int, error) {
+	o.write()
+	return o.Device.ReadAt(p, off)
+}
+
+func TestRule5SharedReadsAskAgain(t *testing.T) {
+	r, err := NewRunner(setups()[0], rig.Wrappers{})
+	require.NoError(t, err)
+	defer func() { r.Rig.Abandon() }()
+	require.NoError(t, r.All([]Op{{Kind: Write, Len: 32 << 10, Seed: 1}, {Kind: Snapshot, Tag: 1}}))
+	read := func(chunk int64, s wire.Server) error {
+		src := r.Rig.Source()
+		src.Server = s
+		src.Origin = overtaken{src.Origin, func() {
+			require.NoError(t, r.Do(Op{Kind: Write, Off: chunk * int64(r.Rig.ChunkSize), Len: 512, Seed: 2}))
+		}}
+		snap, err := volume.OpenSnapshot(src, 1)
+		require.NoError(t, err)
+		defer snap.Close()
+		p := make([]byte, 3*r.Rig.ChunkSize)
+		_, err = snap.ReadAt(p, 0)
+		require.NoError(t, err)
+		return r.Model.CheckSnapshot(1, 0, p)
+	}
+	require.NoError(t, read(1, r.Rig.Server))
+	require.ErrorContains(t, read(2, &forgetful{Server: r.Rig.Server}), "snapshot 1: sector 32")
+}
+
+// Writable snapshots do not exist yet; until then the rule about their flushes is
+// kept by their not being written to.
+func TestRule6SnapshotsTakeNoWrites(t *testing.T) {
+	r, err := rig.New(setups()[0], rig.Wrappers{})
+	require.NoError(t, err)
+	defer r.Abandon()
+	_, err = r.Server.CreateSnapshot(1)
+	require.NoError(t, err)
+	s, err := volume.OpenSnapshot(r.Source(), 1)
+	require.NoError(t, err)
+	defer s.Close()
+	_, err = s.WriteAt(make([]byte, 512), 0)
+	require.ErrorIs(t, err, volume.ErrReadOnly)
+	require.ErrorIs(t, s.Discard(0, 512), volume.ErrReadOnly)
+	require.ErrorIs(t, device.WriteZeroes(s, 0, 512), volume.ErrReadOnly)
+	require.NoError(t, s.Flush())
+}
+
+// stale is a server whose client keeps the first generation with a snapshot.
+type stale struct{ wire.Server }
+
+func (s stale) Attach(c wire.Client) (*wire.Session, error) {
+	return s.Server.Attach(&staleClient{Client: c})
+}
+
+type staleClient struct {
+	wire.Client
+	first wire.State
+}
+
+func (c *staleClient) Quiesce(change func() (wire.State, error)) error {
+	return c.Client.Quiesce(func() (wire.State, error) {
+		state, err := change()
+		if c.first.Generation == 0 {
+			c.first = state
+		}
+		return c.first, err
+	})
+}
+
+func TestRule7SettledOfAnOlderGenerationIsRefused(t *testing.T) {
+	o := setups()[0]
+	ops := []Op{
+		{Kind: Snapshot, Tag: 1}, {Kind: Write, Len: 512, Seed: 1}, {Kind: Snapshot, Tag: 2}, {Kind: Write, Len: 512, Seed: 2},
+	}
+	_, err := Run(o, ops, checkStore)
+	require.NoError(t, err)
+	r, err := NewRunner(o, rig.Wrappers{Server: func(s wire.Server) wire.Server { return stale{s} }})
+	require.NoError(t, err)
+	defer func() { r.Rig.Abandon() }()
+	require.NoError(t, r.All(ops))
+	require.ErrorContains(t, r.Compare(), "snapshot 2: sector 0")
+}
+
+func TestRule7ReportOfAnOlderSessionIsRefused(t *testing.T) {
+	for _, o := range setups() {
+		t.Run(name(o), func(t *testing.T) {
+			r, err := rig.New(o, rig.Wrappers{})
+			require.NoError(t, err)
+			defer r.Abandon()
+			_, err = r.Server.CreateSnapshot(1)
+			require.NoError(t, err)
+			old := r.Volume
+			require.NoError(t, old.Close())
+			r.Volume, err = volume.OpenOrigin(r.Server, r.Origin, r.Devices, volume.Options{AheadBytes: -1})
+			require.NoError(t, err)
+			_, err = old.WriteAt(make([]byte, 512), 0)
+			require.ErrorIs(t, err, store.ErrStale)
+		})
+	}
+}
