@@ -84,9 +84,6 @@ func (s *Store) Report(b wire.Batch) (released layout.Position, err error) {
 	if err := s.checkNext(b.Position); err != nil {
 		return released, err
 	}
-	if err := s.checkNext(b.Position); err != nil {
-		return released, err
-	}
 	due, overdue, released, err := s.takeIn(b)
 	switch {
 	case err != nil:
@@ -133,16 +130,6 @@ func (s *Store) takeIn(b wire.Batch) (due, overdue bool, released layout.Positio
 	s.copied += int64(len(b.Copies)) << s.geo.ChunkShift()
 	s.changed = true
 	return s.checkpointDue(), s.dirtyShare() > 2, s.released, nil
-}
-
-// checkNext returns an error unless the batch before p is the session's next one.
-func (s *Store) checkNext(p layout.Position) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.client == nil || p.Seq != s.position.Seq+1 {
-		return fmt.Errorf("%w: batch %d was reported, %d is next", ErrStale, p.Seq-1, s.position.Seq)
-	}
-	return nil
 }
 
 // insert adds the exceptions of a batch to the index, in steps. Those that no
