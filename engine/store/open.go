@@ -261,13 +261,16 @@ func (s *Store) replayBatch(r placement.Replayed) error {
 
 // checkBatch reports a batch that cannot be this store's.
 func (s *Store) checkBatch(b *layout.Batch) error {
+	s.mu.Lock()
+	current := s.sb.Generation
+	s.mu.Unlock()
 	for _, c := range b.Copies {
 		if uint64(c.Chunk) >= s.geo.Chunks() || uint64(c.Slot) >= s.sb.Slots {
 			return fmt.Errorf("%w: batch copies chunk %d to slot %d", layout.ErrCorrupt, c.Chunk, c.Slot)
 		}
 	}
-	if b.Generation > s.sb.Generation || b.Branch != 0 {
-		return fmt.Errorf("%w: batch of branch %d, generation %d of %d", layout.ErrCorrupt, b.Branch, b.Generation, s.sb.Generation)
+	if b.Generation > current || b.Branch != 0 {
+		return fmt.Errorf("%w: batch of branch %d, generation %d of %d", layout.ErrCorrupt, b.Branch, b.Generation, current)
 	}
 	return nil
 }
