@@ -87,6 +87,9 @@ func (i *initialization) run() (err error) {
 	if err := distinct(i.paths.Store, i.origin, i.paths.Meta, i.paths.Journal); err != nil {
 		return err
 	}
+	if err := i.checkOrder(); err != nil {
+		return err
+	}
 	sb, sizes, err := i.plan()
 	if err != nil {
 		return err
@@ -122,13 +125,18 @@ func distinct(paths ...string) error {
 	return nil
 }
 
-// checkUnused looks for what making the store would destroy.
-func (i *initialization) checkUnused() error {
-	// The mistake most easily made is to swap the two: then the origin is a store.
+// checkOrder looks for the mistake most easily made, which is to swap the two: then
+// the origin is a store.
+func (i *initialization) checkOrder() error {
 	found, isSignature := errors.AsType[*device.SignatureError](device.CheckUnused(i.origin))
 	if isSignature && isStore(found) && !i.force {
 		return refusal{fmt.Errorf("origin %s holds a %s: the store comes first, then the origin (--force overrides)", i.origin, found.Signature)}
 	}
+	return nil
+}
+
+// checkUnused looks for what making the store would destroy.
+func (i *initialization) checkUnused() error {
 	for _, p := range []string{i.paths.Store, i.paths.Meta, i.paths.Journal} {
 		if p == "" || p == i.paths.Store && i.size != 0 {
 			continue

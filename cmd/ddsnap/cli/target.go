@@ -113,11 +113,11 @@ func storeHint(devs *service.Devices, p service.Paths, err error) error {
 		return err
 	}
 	for role, hint := range map[layout.Role]string{
-		layout.RoleData:    "its metadata is on a device of its own: name that too",
-		layout.RoleJournal: "it is a store's journal device: name the store",
+		layout.RoleData:    "data: its metadata is on a device of its own: name that too",
+		layout.RoleJournal: "a store's journal: name the store",
 	} {
 		if layout.CheckLabel(label, layout.UUID(label[16:32]), role) == nil {
-			return fmt.Errorf("%w on %s: %s", store.ErrNoStore, p.Store, hint)
+			return codeError{fmt.Errorf("%s holds no store but %s", p.Store, hint), exitWrong}
 		}
 	}
 	return fmt.Errorf("%w (make one with \"ddsnap initialize\")", err)

@@ -31,9 +31,8 @@ type Access struct {
 // Devices are the open devices of a store.
 type Devices struct {
 	placement.Devices
-	JournalSize int64 // bytes of the journal device; zero without one
-	StoreFile   *device.File
-	closers     []io.Closer
+	StoreFile *device.File
+	closers   []io.Closer
 }
 
 // OpenDevices opens a store's devices, and locks them until Close. The error wraps
@@ -72,7 +71,10 @@ func (d *Devices) open(p Paths, a Access) error {
 	if err != nil {
 		return err
 	}
-	d.Journal, d.JournalSize = journal.OnDevice{Device: f}, f.Size()
+	d.Journal = journal.OnDevice{Device: f}
+	if where == layout.PlacementPMem {
+		d.Journal = unaligned{f}
+	}
 	return nil
 }
 
@@ -90,7 +92,7 @@ func (d *Devices) region(path string) error {
 		return err
 	}
 	d.closers = append(d.closers, r)
-	d.Journal, d.JournalSize = r, r.Size()
+	d.Journal = r
 	return nil
 }
 

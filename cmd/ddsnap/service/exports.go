@@ -59,7 +59,7 @@ func (x *exports) Open(name string) (*nbd.Export, error) {
 
 func (x *exports) openOrigin() *nbd.Export {
 	e := &nbd.Export{
-		Name: OriginExport, Description: "the live volume", Device: x.origin,
+		Name: OriginExport, Description: "the live volume", Device: exported{x.origin},
 		Contexts: x.since(store.OriginGeneration),
 	}
 	if x.holes != nil {
