@@ -86,7 +86,7 @@ func (r *rig) spread() {
 // log before it. Recovery replayed the batch, and when its snapshot was deleted by
 // then freed its slots, though exceptions of the checkpoint were still in them.
 func TestCheckpointAmidReport(t *testing.T) {
-	for n := 1; ; n += 4 {
+	for n := 1; ; n += 6 {
 		r := crowded(t)
 		r.snapshot(9)
 		var done chan error
@@ -117,7 +117,7 @@ func TestCheckpointAmidReport(t *testing.T) {
 // Nor does a checkpoint amid a deletion, which takes an exception from one tree and
 // then from the other, leave anything behind.
 func TestCheckpointAmidDeletion(t *testing.T) {
-	for n := 1; ; n += 3 {
+	for n := 1; ; n += 5 {
 		r := crowded(t)
 		require.NoError(t, r.server.DeleteSnapshot(4))
 		var done chan error

@@ -48,7 +48,7 @@ func TestCrashedStoreIsClean(t *testing.T) {
 			r := newRig(t, s)
 			r.fill()
 			require.NoError(t, r.server.DeleteSnapshot(5))
-			for range 4 {
+			for range 2 {
 				r.scribble(3)
 				for _, fate := range []memdev.Fate{{}, {Keep: 1}, memdev.RandomFate(r.rng)} {
 					crashed := r.crash(fate)
