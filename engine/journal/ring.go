@@ -56,7 +56,8 @@ func New(m Medium, start, size, grain int64, uuid layout.UUID) *Ring {
 	return &Ring{medium: m, start: start, size: size / grain * grain, grain: grain, id: layout.Identity{UUID: uuid}}
 }
 
-// Reset makes the ring empty: its next record is number seq of the epoch.
+// Reset makes the ring empty: its next record is number seq, from 1 on, of the
+// epoch.
 func (r *Ring) Reset(epoch, seq uint64) {
 	r.id.Epoch, r.id.Seq = epoch, seq
 	r.next, r.oldest = 0, 0
@@ -77,7 +78,8 @@ func (r *Ring) Size() int64 { return r.size }
 func (r *Ring) Release(p layout.Position) { r.oldest = int64(p.Place) }
 
 // Append adds a record with a body and makes it durable. It returns [ErrFull]
-// without having written anything if there is no room.
+// without having written anything if there is no room. A record that takes at most
+// half of the ring always has room when nothing is needed any more.
 func (r *Ring) Append(kind layout.RecordKind, body []byte) error {
 	n := (layout.RecordHeaderSize + int64(len(body)) + r.grain - 1) / r.grain * r.grain
 	at, ok := r.place(n)
@@ -118,14 +120,14 @@ func (r *Ring) place(n int64) (int64, bool) {
 // ready to append after the last. The log ends at the first place that does not
 // hold the exact next record.
 func (r *Ring) Replay(epoch uint64, pos layout.Position, fn func(layout.RecordHeader, []byte) error) error {
-	if int64(pos.Place) < 0 || int64(pos.Place) >= r.size {
+	if pos.Place >= uint64(r.size) || int64(pos.Place)%r.grain != 0 {
 		return fmt.Errorf("%w: journal position %d of %d", layout.ErrCorrupt, pos.Place, r.size)
 	}
 	r.id.Epoch, r.id.Seq = epoch, pos.Seq
 	r.next, r.oldest = int64(pos.Place), int64(pos.Place)
 	for {
 		h, body, at, err := r.read()
-		if errors.Is(err, layout.ErrCorrupt) {
+		if absent(err) {
 			return nil
 		}
 		if err != nil {
@@ -144,11 +146,17 @@ func (r *Ring) Replay(epoch uint64, pos layout.Position, fn func(layout.RecordHe
 // where it did not fit before the end, at the beginning.
 func (r *Ring) read() (layout.RecordHeader, []byte, int64, error) {
 	h, body, err := r.readAt(r.next)
-	if errors.Is(err, layout.ErrCorrupt) && r.next != 0 {
+	if absent(err) && r.next != 0 {
 		h, body, err = r.readAt(0)
 		return h, body, 0, err
 	}
 	return h, body, r.next, err
+}
+
+// absent reports whether an error says that a place does not hold the next record.
+// A record of another format does not: it is a leftover of another store.
+func absent(err error) bool {
+	return errors.Is(err, layout.ErrCorrupt) || errors.Is(err, layout.ErrVersion)
 }
 
 func (r *Ring) readAt(at int64) (layout.RecordHeader, []byte, error) {
