@@ -21,7 +21,7 @@ type held struct {
 }
 
 // buildHeld builds a stack for each placement, chunk size and number of
-// snapshots, and makes the snapshots, a write behind each. The others of the
+// snapshots, and makes the snapshots, with writes between them. The others of the
 // variants come first, once, without snapshots.
 func (b *bench) buildHeld(ctx context.Context, meter func() *stack.FlushMeter) ([]*held, error) {
 	var all []*held
@@ -59,10 +59,16 @@ func (b *bench) buildHeld(ctx context.Context, meter func() *stack.FlushMeter) (
 	return all, nil
 }
 
-// make makes n snapshots with a write of a block behind each.
+// heldWrites is how many writes are made between the snapshots at most: what they
+// copy stays.
+const heldWrites = 512
+
+// make makes n snapshots, with a write of a block behind each, or behind every
+// so many.
 func (h *held) make(ctx context.Context, n int, b *bench) error {
 	a := newAddresses(b.seed, b.Origin, h.ChunkSize, b.Block, 1)
 	p := device.Buffer(int(b.Block))
+	every := (n + heldWrites - 1) / heldWrites
 	for range n {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -70,7 +76,10 @@ func (h *held) make(ctx context.Context, n int, b *bench) error {
 		if err := h.create(); err != nil {
 			return err
 		}
-		if _, err := h.Device().WriteAt(p, a.op(h.count%1024).Off); err != nil {
+		if h.count%every != 0 {
+			continue
+		}
+		if _, err := h.Device().WriteAt(p, a.op(h.count%heldWrites).Off); err != nil {
 			return err
 		}
 	}

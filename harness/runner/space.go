@@ -21,9 +21,10 @@ const (
 	spaceChunk      = 4 << 10
 	spaceSnapshots  = 16
 	spaceExceptions = 1 << 17
-	spaceGroup      = 256     // chunks overwritten at once
-	spaceRun        = 32      // neighbours, where chunks are overwritten in runs
-	spaceCache      = 8 << 20 // less than what the exceptions take
+	spaceGroup      = 256                              // chunks overwritten at once
+	spaceRun        = 32                               // neighbours, where chunks are overwritten in runs
+	spaceCache      = 8 << 20                          // less than what the exceptions take
+	spaceStore      = 4 * spaceExceptions * spaceChunk // runs are copied ahead
 )
 
 // Units of space samples beside those that goals ask for.
@@ -54,9 +55,9 @@ func (s *snapshots) space(ctx context.Context) ([]results.Sample, error) {
 
 // spaceOf overwrites chunks of a volume under several snapshots, in runs.
 func (s *snapshots) spaceOf(ctx context.Context, volume int64, run int) (sample results.Sample, err error) {
-	bed := stack.NewMemory(stack.Size{Origin: volume, Stores: 2 * spaceExceptions * spaceChunk})
+	bed := stack.NewMemory(stack.Size{Origin: volume, Stores: spaceStore})
 	st, err := bed.Build(stack.Config{
-		Variant: "inline", ChunkSize: spaceChunk, Origin: volume, StoreSize: 2 * spaceExceptions * spaceChunk, CacheBytes: spaceCache,
+		Variant: "inline", ChunkSize: spaceChunk, Origin: volume, StoreSize: spaceStore, CacheBytes: spaceCache,
 	})
 	if err != nil {
 		return sample, err

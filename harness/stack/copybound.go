@@ -19,7 +19,7 @@ type CopyBound struct {
 	chunk         int64
 
 	mu     sync.Mutex
-	copied []uint64 // a bit a chunk
+	copied []uint64 // a bit a chunk; nil before the first snapshot
 	next   int64    // of the store
 	buf    []byte
 }
@@ -33,18 +33,18 @@ var (
 // bounded.
 const maxCopy = 32 << 20
 
-// NewCopyBound returns a CopyBound in chunks of the given size. Every chunk needs
-// copying.
+// NewCopyBound returns a CopyBound in chunks of the given size. Until the first
+// Snapshot no chunk needs copying.
 func NewCopyBound(origin, store device.Device, chunk int64) *CopyBound {
-	chunks := (origin.Size() + chunk - 1) / chunk
-	return &CopyBound{origin: origin, store: store, chunk: chunk, copied: make([]uint64, (chunks+63)/64)}
+	return &CopyBound{origin: origin, store: store, chunk: chunk}
 }
 
-// Forget makes every chunk need copying again.
-func (c *CopyBound) Forget() {
+// Snapshot makes every chunk need copying, again.
+func (c *CopyBound) Snapshot() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	clear(c.copied)
+	chunks := (c.origin.Size() + c.chunk - 1) / c.chunk
+	c.copied = make([]uint64, (chunks+63)/64)
 }
 
 // Size implements [device.Device].
@@ -66,6 +66,8 @@ func (c *CopyBound) Flush() error { return c.origin.Flush() }
 
 // Discard implements [device.Device].
 func (c *CopyBound) Discard(off, n int64) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if err := c.copyOut(c.unsettled(nil, off, n)); err != nil {
 		return err
 	}
@@ -90,7 +92,7 @@ func (c *CopyBound) Do(ops []device.Op) error {
 
 // unsettled appends the chunks of a range that need copying, and marks them.
 func (c *CopyBound) unsettled(chunks []int64, off, n int64) []int64 {
-	for i := off / c.chunk; i*c.chunk < off+n; i++ {
+	for i := off / c.chunk; c.copied != nil && i*c.chunk < off+n; i++ {
 		if c.copied[i/64]>>(i%64)&1 == 0 {
 			c.copied[i/64] |= 1 << (i % 64)
 			chunks = append(chunks, i)

@@ -61,11 +61,13 @@ func (s *section) WriteZeroes(off, n int64) error {
 	return device.WriteZeroes(s.under, s.off+off, n)
 }
 
+// Do gives all ops to the device below, moved to the section's place. If one is
+// out of range, each goes by itself, so that the others take place.
 func (s *section) Do(ops []device.Op) error {
 	moved := make([]device.Op, len(ops))
 	for i, op := range ops {
-		if err := device.CheckIO(op.Off, int64(len(op.Data)), s.size); err != nil {
-			return err
+		if device.CheckIO(op.Off, int64(len(op.Data)), s.size) != nil {
+			return device.DoParallel(s, ops)
 		}
 		op.Off += s.off
 		moved[i] = op

@@ -129,7 +129,7 @@ func (s *Stack) Bound() bool { return s.bound != nil }
 func (s *Stack) Snapshot(tag block.Tag) error {
 	switch {
 	case s.bound != nil:
-		s.bound.Forget()
+		s.bound.Snapshot()
 		return s.origin.Flush()
 	case s.server != nil:
 		_, err := s.server.CreateSnapshot(tag)
