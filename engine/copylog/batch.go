@@ -8,7 +8,7 @@
 // are one write where the slots are neighbours. It does not own when a batch is
 // durable (package placement) or what follows from that (package store). A Batch
 // belongs to one goroutine at a time. Decoding bytes from a device returns
-// errors wrapping layout.ErrCorrupt.
+// errors wrapping layout.ErrCorrupt or layout.ErrVersion.
 package copylog
 
 import (

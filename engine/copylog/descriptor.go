@@ -24,15 +24,9 @@ func DescriptorPages(n int) int {
 	return 1 + (max(0, n-lastPageBody)+block.PageSize-1)/block.PageSize
 }
 
-// MaxChunks returns the most chunks whose descriptor is sure to fit into a slot
-// of chunkSize bytes.
-func MaxChunks(chunkSize int) int {
-	body := chunkSize - layout.RecordHeaderSize
-	return (body - layout.MaxBatchBody(0)) / (layout.MaxBatchBody(1) - layout.MaxBatchBody(0))
-}
-
 // SealDescriptor codes b as the record h and places it before the first chunk in
-// the buffer. It returns the descriptor's bytes.
+// the buffer. It returns the descriptor's bytes. The coded body must leave room for
+// the record's header in a slot: see Cost.
 func (b *Batch) SealDescriptor(h layout.RecordHeader) []byte {
 	rec := layout.AppendBatch(make([]byte, layout.RecordHeaderSize, layout.RecordHeaderSize+layout.MaxBatchBody(len(b.Copies))), &b.Batch)
 	layout.SealRecord(h, rec)
@@ -56,7 +50,8 @@ func (b *Batch) WithDescriptor(desc []byte, n int) []byte {
 }
 
 // ReadDescriptor reads the descriptor in slot s, which must be the record want.
-// An error wrapping layout.ErrCorrupt says that it is not there: the log ends.
+// An error wrapping layout.ErrCorrupt or layout.ErrVersion says that it is not
+// there: the log ends.
 func ReadDescriptor(a *Area, s block.Slot, want layout.Identity) (layout.RecordHeader, *layout.Batch, error) {
 	var h layout.RecordHeader
 	if err := a.CheckSlot(s); err != nil {
