@@ -103,8 +103,8 @@ func (r *ring) next(place uint64, id layout.Identity) (record, error) {
 		return record{}, fmt.Errorf("%w: place %d is outside the journal of %d bytes", layout.ErrCorrupt, place, r.len)
 	}
 	rec, err := r.at(int64(place), id)
-	if errors.Is(err, layout.ErrCorrupt) && place != 0 {
-		if wrapped, werr := r.at(0, id); !errors.Is(werr, layout.ErrCorrupt) {
+	if err != nil && notHere(err) && place != 0 {
+		if wrapped, werr := r.at(0, id); werr == nil || !notHere(werr) {
 			return wrapped, werr
 		}
 	}
