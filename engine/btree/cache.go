@@ -148,6 +148,7 @@ func (c *Cache) cleaned(page block.Page, node any, bytes, charge int64) {
 	c.dirty--
 	c.used -= charge
 	c.add(&c.held, page, node, bytes)
+	c.evict(nil) // it may count for more than when it became dirty
 }
 
 // taken removes the clean node of page, if it is there, because it becomes dirty.

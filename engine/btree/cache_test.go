@@ -49,6 +49,29 @@ func TestDirtyNodesMayExceedTheBound(t *testing.T) {
 	require.LessOrEqual(t, c.Bytes(), int64(64<<10))
 }
 
+// A node that grew while it was dirty counts for more once it is clean; clean
+// nodes make room for that before AdvanceEpoch does.
+func TestGrownNodesMakeRoomWhenCleaned(t *testing.T) {
+	const limit = 1 << 20
+	c := btree.NewCache(limit)
+	a := newArea()
+	idle := a.create(c) // clean nodes that fill the cache
+	for i := range uint64(60_000) {
+		_, err := idle.Insert(entry{Chunk: i * i})
+		require.NoError(t, err)
+	}
+	a.checkpoint(t, c, idle)
+	tree := a.create(c)
+	for i := range uint64(3000) {
+		_, err := tree.Insert(entry{Chunk: i * i})
+		require.NoError(t, err)
+	}
+	require.LessOrEqual(t, c.Bytes(), int64(limit))
+	_, err := tree.Checkpoint(a.alloc, a.release, a.write)
+	require.NoError(t, err)
+	require.LessOrEqual(t, c.Bytes(), int64(limit))
+}
+
 // What is used again and again stays when a long scan passes through.
 func TestCacheGivesASecondChance(t *testing.T) {
 	a := newArea()
