@@ -17,7 +17,7 @@ func bedSize(all []spec.Experiment) stack.Size {
 		if !e.Measured {
 			continue
 		}
-		need := stack.Size{Origin: e.Origin, Stores: e.Store * int64(len(e.Variants))}
+		need := stack.Size{Origin: e.Origin, Stores: e.Store * int64(storesOf(e.Variants))}
 		switch e.Procedure {
 		case spec.Peer:
 			continue

@@ -33,7 +33,9 @@ func (b *bench) buildHeld(ctx context.Context, meter func() *stack.FlushMeter) (
 		if err != nil {
 			return err
 		}
-		off += b.Store
+		if variant != spec.Raw {
+			off += b.Store
+		}
 		h := &held{Stack: st, oldest: 1}
 		all = append(all, h)
 		if err := h.make(ctx, snapshots, b); err != nil {

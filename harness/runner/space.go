@@ -20,10 +20,10 @@ import (
 const (
 	spaceChunk      = 4 << 10
 	spaceSnapshots  = 16
-	spaceExceptions = 1 << 17
+	spaceExceptions = 1 << 18
 	spaceGroup      = 256                              // chunks overwritten at once
 	spaceRun        = 32                               // neighbours, where chunks are overwritten in runs
-	spaceCache      = 8 << 20                          // less than what the exceptions take
+	spaceCache      = 16 << 20                         // less than what the exceptions take
 	spaceStore      = 4 * spaceExceptions * spaceChunk // runs are copied ahead
 )
 

@@ -64,8 +64,19 @@ func (w *write) close() error { return nil }
 func (w *write) config(c cell, variant int) stack.Config {
 	return stack.Config{
 		Variant: w.Variants[variant], ChunkSize: c.chunk, Origin: w.Origin,
-		StoreOff: int64(variant) * w.Store, StoreSize: w.Store,
+		StoreOff: int64(storesOf(w.Variants[:variant])) * w.Store, StoreSize: w.Store,
 	}
+}
+
+// storesOf returns how many of the variants have a store.
+func storesOf(variants []string) int {
+	n := 0
+	for _, v := range variants {
+		if v != spec.Raw {
+			n++
+		}
+	}
+	return n
 }
 
 // capacity is how many chunks a store takes for certain, descriptors and leases
