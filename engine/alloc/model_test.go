@@ -40,9 +40,8 @@ type model struct {
 	slots   *alloc.Slots
 	state   []state
 	count   [states]uint64
-	depth   int  // of operations that interrupt each other
-	written bool // a checkpoint is on its way
-	blocked int  // operations interrupted
+	depth   int // of operations that interrupt each other
+	blocked int // operations interrupted
 }
 
 func newModel(t testing.TB, seed uint64, words uint64, cacheBytes int64) *model {
@@ -254,8 +253,8 @@ func TestAgainstAModel(t *testing.T) {
 	}{
 		{"few slots", 3, 1 << 20, 20, 400},
 		{"in memory", 300, 1 << 20, 3, 800},
-		{"without cache", 6000, 0, 3, 250},
-		{"small cache", 6000, 100 << 10, 3, 250},
+		{"without cache", 6000, 0, 2, 150},
+		{"small cache", 6000, 100 << 10, 2, 150},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			blocked := 0
@@ -268,7 +267,7 @@ func TestAgainstAModel(t *testing.T) {
 				blocked += m.blocked
 			}
 			if c.cache < 1<<20 {
-				require.Greater(t, blocked, 30)
+				require.Greater(t, blocked, 10)
 			}
 		})
 	}
