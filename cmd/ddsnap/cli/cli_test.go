@@ -44,6 +44,10 @@ func TestScripts(t *testing.T) {
 			"patch":  patch,
 			"term":   term,
 		},
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("GORACE", "atexit_sleep_ms=0") // else each command of a race build takes a second more
+			return nil
+		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 	})

@@ -5,6 +5,7 @@ package cli
 import (
 	"fmt"
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -33,17 +34,23 @@ func (s *size) Set(text string) error {
 	return err
 }
 
+// sizes is what parseSize reads.
+const sizes = `^([0-9]+)(?:([kmgt])(?:i?b)?|b)?$`
+
 // parseSize reads a positive number of bytes with an optional unit k, m, g or t,
 // each 1024 of the one before, in either case and with an optional "b" or "ib".
 func parseSize(text string) (int64, error) {
-	unit := strings.ToLower(strings.TrimLeft(text, "0123456789"))
-	shift, ok := map[string]uint{"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40}[strings.TrimSuffix(strings.TrimSuffix(unit, "b"), "i")]
-	n, err := strconv.ParseInt(text[:len(text)-len(unit)], 10, 64)
-	switch {
-	case !ok || err != nil || n <= 0:
+	parts := regexp.MustCompile(sizes).FindStringSubmatch(strings.ToLower(text))
+	if parts == nil {
 		return 0, fmt.Errorf("%q is not a size: want a number such as 4096, 64k, 100m, 10g or 2t", text)
-	case n > math.MaxInt64>>shift:
+	}
+	shift := map[string]uint{"": 0, "k": 10, "m": 20, "g": 30, "t": 40}[parts[2]]
+	n, err := strconv.ParseInt(parts[1], 10, 64)
+	switch {
+	case err != nil || n > math.MaxInt64>>shift:
 		return 0, fmt.Errorf("size %s is too large", text)
+	case n == 0:
+		return 0, fmt.Errorf("size %s is zero", text)
 	}
 	return n << shift, nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"zumastor.org/zumastor/engine/admin"
 	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/device"
 	"zumastor.org/zumastor/engine/store"
 )
 
@@ -26,13 +27,16 @@ speak of, however large the origin and however many the snapshots.
 
 The first argument is the control socket of a running server, or a store that no
 server has open. In the second case the origin must not be written to except
-through "ddsnap nbd" from then on; what the system still holds in memory is
-written out first, as by sync(1).`,
+through "ddsnap nbd" from then on, and what is written to it must be durable
+before: name it with --origin, or the whole system is flushed as by sync(1), which
+can take long.`,
 		Example: `  ddsnap create /srv/vm.store.control 17
-  ddsnap create /srv/vm.store $(date +%s)`,
+  ddsnap create --origin /srv/vm.img /srv/vm.store $(date +%s)`,
 		Args: args(2, 2, "SERVER|STORE", "TAG"),
 	}
 	f := a.targetFlags(cmd)
+	var origin string
+	cmd.Flags().StringVar(&origin, "origin", "", "`device` of the origin, to be flushed first; a running server knows it")
 	cmd.ValidArgsFunction = a.completeTags(f, false)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		tag, err := parseTag(args[1])
@@ -41,7 +45,9 @@ written out first, as by sync(1).`,
 		}
 		return a.with(cmd.Context(), args[0], f, false, func(ctx context.Context, t *target) error {
 			if t.offline != nil {
-				unix.Sync() // the origin is not known here, and its data must be as durable as the snapshot
+				if err := flushOrigin(t, origin); err != nil {
+					return err
+				}
 			}
 			snap, err := t.Create(ctx, tag)
 			switch {
@@ -56,6 +62,25 @@ written out first, as by sync(1).`,
 		})
 	}
 	return cmd
+}
+
+// flushOrigin makes what was written to the origin as durable as the snapshot will
+// be. If it is not named, that takes flushing everything.
+func flushOrigin(t *target, origin string) error {
+	if origin == "" {
+		unix.Sync()
+		return nil
+	}
+	f, err := device.OpenFile(origin, device.FileOptions{ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	if want := t.offline.Geometry().Size(); f.Size() < want {
+		err = fmt.Errorf("%w: origin %s has %d bytes, and the store on %s is for one of %d: is it the right device?",
+			block.ErrGeometry, origin, f.Size(), t.name, want)
+		return errors.Join(err, f.Close())
+	}
+	return errors.Join(f.Flush(), f.Close())
 }
 
 func (a *app) delete() *cobra.Command {
