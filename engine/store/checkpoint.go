@@ -76,11 +76,8 @@ func (s *Store) freeze() (*image, error) {
 	if err := s.slots.Freeze(); err != nil {
 		return nil, err
 	}
-	dirty := 0
-	for _, t := range s.trees() {
-		dirty += t.Dirty()
-	}
-	if free := s.pages.Free(); free < uint64(dirty) {
+	dirty := s.dirtyPages()
+	if free := s.pages.Free(); free < dirty {
 		return nil, fmt.Errorf("metadata area has %d free pages for a checkpoint of %d: %w", free, dirty, alloc.ErrNoSpace)
 	}
 	img := &image{copied: s.copied}

@@ -88,7 +88,7 @@ func (s *Store) Report(b wire.Batch) (released layout.Position, err error) {
 	switch {
 	case err != nil:
 		return released, err
-	case overdue: // memory is bounded: whoever dirties pages waits
+	case overdue: // memory and room are bounded: whoever dirties pages waits
 		return released, s.Checkpoint()
 	case due:
 		s.wake()
@@ -129,7 +129,7 @@ func (s *Store) takeIn(b wire.Batch) (due, overdue bool, released layout.Positio
 	s.position = b.Position
 	s.copied += int64(len(b.Copies)) << s.geo.ChunkShift()
 	s.changed = true
-	return s.checkpointDue(), s.dirtyShare() > 2, s.released, nil
+	return s.checkpointDue(), s.dirtyShare() > 2 || s.cramped(), s.released, nil
 }
 
 // insert adds the exceptions of a batch to the index, in steps. Those that no

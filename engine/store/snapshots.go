@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 
+	"zumastor.org/zumastor/engine/alloc"
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/journal"
 	"zumastor.org/zumastor/engine/layout"
@@ -21,6 +22,9 @@ func (s *Store) CreateSnapshot(tag block.Tag) (snap layout.Snapshot, err error) 
 	s.admin.Lock()
 	defer s.admin.Unlock()
 	if err := s.begin(); err != nil {
+		return snap, err
+	}
+	if err := s.checkRoom(); err != nil {
 		return snap, err
 	}
 	change := func() (wire.State, error) {
@@ -43,16 +47,29 @@ func (s *Store) CreateSnapshot(tag block.Tag) (snap layout.Snapshot, err error) 
 }
 
 // begin makes sure that the store's superblock says that there may be something
-// to replay.
+// to replay, and that there is room for the next checkpoint.
 func (s *Store) begin() error {
 	if err := s.mutable(); err != nil {
 		return err
 	}
 	s.mu.Lock()
-	clean := s.sb.Clean
+	now := s.sb.Clean || s.cramped()
 	s.mu.Unlock()
-	if clean {
+	if now {
 		return s.Checkpoint()
+	}
+	return nil
+}
+
+// checkRoom returns an error when one more snapshot may be too many for the
+// metadata area. With at most half of its pages in use, a checkpoint always has
+// room, whatever is dirty, and so a store that takes no more snapshots still
+// takes their deletion.
+func (s *Store) checkRoom() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if used, all := s.pages.Used()-uint64(s.pages.Deferred()), s.sb.TreePages.Len; 2*used > all {
+		return fmt.Errorf("snapshots and exceptions use %d of %d metadata pages: %w", used, all, alloc.ErrNoSpace)
 	}
 	return nil
 }

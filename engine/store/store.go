@@ -183,8 +183,21 @@ const (
 func (s *Store) checkpointDue() bool {
 	return s.copied >= s.opts.CheckpointBytes || s.dirtyShare() >= 1 ||
 		float64(s.control.Used()) > maxFill*float64(s.control.Size()) ||
-		s.journalFill() > maxFill ||
+		s.journalFill() > maxFill || s.cramped() ||
 		s.slots.Waiting() > maxFreedSlots || s.slots.Waiting() > 0 && s.starving()
+}
+
+// cramped reports whether a checkpoint would take half of the free pages. The
+// lock is held.
+func (s *Store) cramped() bool { return 2*s.dirtyPages() >= s.pages.Free() }
+
+// dirtyPages returns how many pages a checkpoint would write. The lock is held.
+func (s *Store) dirtyPages() uint64 {
+	n := 0
+	for _, t := range s.trees() {
+		n += t.Dirty()
+	}
+	return uint64(n)
 }
 
 // journalFill returns how full the journal of batches is. The lock is held.
