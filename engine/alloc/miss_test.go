@@ -65,25 +65,25 @@ func TestFailedReadsLeaveNoLeak(t *testing.T) {
 
 // A Lease that fails between two pages has allocated some of what it found.
 func TestReturnOfAHalfMadeLease(t *testing.T) {
+	half := 0
 	for nth := 1; ; nth++ {
-		a := newArea(0)
-		s := a.filled(t, 9000, func(i uint64) uint64 { return 1 << (i % 2) })
+		a := newArea(threePages)
+		s := a.filled(t, 12<<10, sparse)
 		used := s.Used()
-		evict := func() { a.write(t, s.Tree()) }
-		fail := nth
-		l := &lock{between: func() {
-			evict()
-			if fail--; fail == 0 {
-				a.failAt = a.reads + 1
-			}
-		}}
-		_, err := resolveLease(s, l, 8000)
+		a.failAt = a.reads + nth
+		err := load(s, func() error {
+			_, err := s.Lease(8000)
+			return err
+		}, func() {})
 		a.failAt = 0
 		if err == nil {
-			require.Greater(t, nth, 2)
+			require.Greater(t, half, 3)
 			return
 		}
 		require.ErrorIs(t, err, errRead)
+		if s.Allocated() > used {
+			half++
+		}
 		for _, r := range slices.Clone(s.Leases()) {
 			s.Return(r)
 		}
@@ -98,6 +98,14 @@ func TestReturnOfAHalfMadeLease(t *testing.T) {
 		require.Equal(t, uint64(10), size(got))
 		counts(t, s, used+10, used, 0)
 	}
+}
+
+// sparse is the bits of an area with eight slots free in every 512th word.
+func sparse(index uint64) uint64 {
+	if index%512 == 0 {
+		return math.MaxUint64 - 0xff0
+	}
+	return math.MaxUint64
 }
 
 func resolveLease(s *alloc.Slots, l *lock, want uint64) (got []layout.SlotRun, err error) {
@@ -182,40 +190,41 @@ func TestLeaseSearchesALargeAreaInLittleMemory(t *testing.T) {
 
 // Slots that another has taken since a search found them are not given out twice.
 func TestLeaseDuringALeaseThatMisses(t *testing.T) {
-	a := newArea(threePages)
-	s := a.filled(t, 20_000, func(i uint64) uint64 { return math.MaxUint64 - 1<<(i%32) })
-	other := map[layout.SlotRun]bool{}
-	n := 0
-	var got []layout.SlotRun
-	require.NoError(t, load(s, func() (err error) {
-		got, err = s.Lease(100)
-		return err
-	}, func() {
-		if n++; n != 4 {
-			return
+	for _, want := range []uint64{100, 20} {
+		for when := 1; when < 24; when += 3 {
+			a := newArea(threePages)
+			s := a.filled(t, 12<<10, sparse)
+			used := s.Used()
+			other := map[layout.SlotRun]bool{}
+			n := 0
+			var got []layout.SlotRun
+			require.NoError(t, load(s, func() (err error) {
+				got, err = s.Lease(100)
+				return err
+			}, func() {
+				if n++; n == when {
+					theirs, err := resolveLease(s, &lock{}, want)
+					require.NoError(t, err)
+					for _, r := range theirs {
+						other[r] = true
+					}
+				}
+			}))
+			for _, r := range got {
+				require.NotContains(t, other, r)
+			}
+			counts(t, s, used+size(s.Leases()), used, 0)
+			require.GreaterOrEqual(t, size(s.Leases()), uint64(100))
 		}
-		for _, r := range lease(t, s, 20) {
-			other[r] = true
-		}
-	}))
-	require.Len(t, got, 100)
-	for _, r := range got {
-		require.NotContains(t, other, r)
 	}
-	counts(t, s, 20_000*63+100+uint64(len(other)), 20_000*63, 0)
 }
 
 // A checkpoint that is taken while a Lease reads a page lists what that Lease has
 // allocated so far, so that a crash gives it back.
 func TestCheckpointDuringALeaseThatMisses(t *testing.T) {
-	const words, step = 32 << 10, 512
+	const words = 32 << 10
 	a := newArea(threePages)
-	s := a.filled(t, words, func(i uint64) uint64 {
-		if i%step == 0 {
-			return math.MaxUint64 - 0xff0
-		}
-		return math.MaxUint64
-	})
+	s := a.filled(t, words, sparse)
 	used, half := s.Used(), 0
 	var got []layout.SlotRun
 	require.NoError(t, load(s, func() (err error) {
@@ -236,7 +245,7 @@ func TestCheckpointDuringALeaseThatMisses(t *testing.T) {
 		}
 		counts(t, crashed, used, used, 0)
 	}))
-	require.Equal(t, uint64(words/step*8), size(got))
+	require.Equal(t, uint64(words/512*8), size(got))
 	require.Greater(t, half, 10, "no checkpoint while slots were allocated")
 	counts(t, s, used+size(got), used, 0)
 }

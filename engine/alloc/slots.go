@@ -118,7 +118,7 @@ func (s *Slots) Lease(want uint64) ([]layout.SlotRun, error) {
 
 // find returns free runs of want slots in all, in the order of the search, or
 // less when there is no more. After an error it goes on where it stopped, unless
-// slots were allocated in between.
+// another find came in between: what that found is no longer free.
 func (s *Slots) find(want uint64) ([]layout.SlotRun, error) {
 	f := &s.search
 	if f.want != want || want == 0 {
@@ -306,7 +306,6 @@ func (s *Slots) Thaw() { s.frozen = nil }
 
 // set marks a run within one word allocated in the tree.
 func (s *Slots) set(r layout.SlotRun) error {
-	s.search = search{} // what it has found may be no longer free
 	return s.update(r, func(old, mask uint64) uint64 { return old | mask })
 }
 
