@@ -5,6 +5,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -85,4 +86,14 @@ func TestExitCodes(t *testing.T) {
 	// A device without a store has corrupt superblocks, and is the wrong device.
 	require.Equal(t, exitWrong, exitCode(fmt.Errorf("%w: %w", store.ErrNoStore, layout.ErrCorrupt)))
 	require.Len(t, exitMeanings(), exitNoSpace+1)
+}
+
+// TestExitCodesInGuide holds docs/ddsnap.md to the codes.
+func TestExitCodesInGuide(t *testing.T) {
+	guide, err := os.ReadFile("../../../docs/ddsnap.md")
+	require.NoError(t, err)
+	plain := strings.ReplaceAll(string(guide), "`", "")
+	for code, meaning := range exitMeanings() {
+		require.Contains(t, plain, fmt.Sprintf("| %d | %s |", code, meaning))
+	}
 }
