@@ -113,9 +113,21 @@ func (s *Store) checkNext(p layout.Position) error {
 func (s *Store) takeIn(b wire.Batch) (due, overdue bool, released layout.Position, err error) {
 	s.steps.RLock()
 	defer s.steps.RUnlock()
+	s.use(b)
 	if err := s.insert(b.Batch); err != nil {
 		return false, false, released, err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.position = b.Position
+	s.copied += int64(len(b.Copies)) << s.geo.ChunkShift()
+	s.changed = true
+	return s.checkpointDue(), s.dirtyShare() > 2 || s.cramped(), s.released, nil
+}
+
+// use takes the slots of a batch out of its client's leases, before exceptions are
+// in them: should not all be inserted, none may be leased again.
+func (s *Store) use(b wire.Batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range slotRuns(b.Copies) {
@@ -126,10 +138,6 @@ func (s *Store) takeIn(b wire.Batch) (due, overdue bool, released layout.Positio
 		s.slots.Use(head)
 		s.heads = append(s.heads, head)
 	}
-	s.position = b.Position
-	s.copied += int64(len(b.Copies)) << s.geo.ChunkShift()
-	s.changed = true
-	return s.checkpointDue(), s.dirtyShare() > 2 || s.cramped(), s.released, nil
 }
 
 // insert adds the exceptions of a batch to the index, in steps. Those that no
