@@ -81,7 +81,7 @@ func (r *Ring) Release(p layout.Position) { r.oldest = int64(p.Place) }
 // without having written anything if there is no room. A record that takes at most
 // half of the ring always has room when nothing is needed any more.
 func (r *Ring) Append(kind layout.RecordKind, body []byte) error {
-	n := (layout.RecordHeaderSize + int64(len(body)) + r.grain - 1) / r.grain * r.grain
+	n := r.recordSize(len(body))
 	at, ok := r.place(n)
 	if !ok {
 		return ErrFull
@@ -101,6 +101,17 @@ func (r *Ring) Append(kind layout.RecordKind, body []byte) error {
 	r.next = (at + n) % r.size
 	r.id.Seq++
 	return nil
+}
+
+// Fits reports whether Append has room for a body of n bytes.
+func (r *Ring) Fits(n int) bool {
+	_, ok := r.place(r.recordSize(n))
+	return ok
+}
+
+// recordSize returns how many bytes a record with a body of n bytes takes.
+func (r *Ring) recordSize(n int) int64 {
+	return (layout.RecordHeaderSize + int64(n) + r.grain - 1) / r.grain * r.grain
 }
 
 // place returns where a record of n bytes goes. One grain always stays free, so
@@ -136,7 +147,7 @@ func (r *Ring) Replay(epoch uint64, pos layout.Position, fn func(layout.RecordHe
 		if err := fn(h, body); err != nil {
 			return err
 		}
-		n := (layout.RecordHeaderSize + int64(len(body)) + r.grain - 1) / r.grain * r.grain
+		n := r.recordSize(len(body))
 		r.next = (at + n) % r.size
 		r.id.Seq++
 	}

@@ -95,24 +95,27 @@ func (s *Store) create(tag block.Tag) (snap layout.Snapshot, err error) {
 }
 
 // record makes a snapshot's changed entry durable and takes it over. The lock is
-// held; a miss can occur only before the record is written.
+// held. Only the insert can miss a page: once the record is written, nothing is
+// made again.
 func (s *Store) record(snap layout.Snapshot) error {
-	if _, _, err := s.snaps.tree.Ceiling(snap); err != nil {
+	body := layout.AppendSnapshotRecord(nil, snap)
+	if !s.control.Fits(len(body)) {
+		return journal.ErrFull
+	}
+	if _, err := s.snaps.tree.Insert(snap); err != nil {
 		return err
 	}
-	if err := s.control.Append(layout.RecordSnapshot, layout.AppendSnapshotRecord(nil, snap)); err != nil {
-		if errors.Is(err, journal.ErrFull) {
-			return err
-		}
+	if err := s.control.Append(layout.RecordSnapshot, body); err != nil {
 		s.doubt(snap)
 		return s.fail(err)
 	}
+	s.snaps.put(snap)
 	s.sb.Generation = max(s.sb.Generation, snap.Generation)
 	s.changed = true
 	if s.checkpointDue() {
 		s.wake()
 	}
-	return s.snaps.store(snap)
+	return nil
 }
 
 // doubt takes in that nobody knows whether a new snapshot's record is durable: the
