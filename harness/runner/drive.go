@@ -15,23 +15,31 @@ import (
 	"zumastor.org/zumastor/workloads/apply"
 )
 
-// drive issues a stream to a stack and takes the time by the stack's clock.
+// drive issues a stream to a stack, an op as soon as one before has ended, and
+// takes the time by the stack's clock. A CopyBound, and what is modelled, gets
+// whole groups of ops.
 func drive(ctx context.Context, st *stack.Stack, s workloads.Stream, depth int, version uint64) (apply.Result, error) {
+	if st.Modelled() || st.Bound() {
+		return driveGroups(ctx, st, s, depth, version)
+	}
+	return apply.Run(ctx, st.Device(), s, apply.Options{Depth: depth, Seed: stack.ContentSeed, Version: version})
+}
+
+// driveGroups issues a stream in groups of at most depth ops and 32 MiB, each when
+// the one before has ended, and takes the time within the stack alone.
+func driveGroups(ctx context.Context, st *stack.Stack, s workloads.Stream, depth int, version uint64) (apply.Result, error) {
 	o := apply.Options{Depth: depth, Seed: stack.ContentSeed, Version: version}
-	switch {
-	case st.Modelled():
+	if st.Modelled() {
 		began := st.Now()
 		r, err := apply.Replay(ctx, hollow{st.Device(), st}, s, o)
 		r.Elapsed = st.Now() - began
 		return r, err
-	case st.Bound():
-		loop := &bareLoop{Device: st.Device(), latency: apply.NewLatency()}
-		r, err := apply.Replay(ctx, loop, s, o)
-		r.Elapsed = loop.spent
-		r.ByKind[workloads.Write].Latency = loop.latency
-		return r, err
 	}
-	return apply.Run(ctx, st.Device(), s, o)
+	loop := &bareLoop{Device: st.Device(), latency: apply.NewLatency()}
+	r, err := apply.Replay(ctx, loop, s, o)
+	r.Elapsed = loop.spent
+	r.ByKind[workloads.Write].Latency = loop.latency
+	return r, err
 }
 
 // hollow is a modelled stack whose content is zeroes, which take no memory: a
@@ -56,8 +64,8 @@ func (h hollow) Do(ops []device.Op) error {
 
 func (h hollow) WriteZeroes(off, n int64) error { return device.WriteZeroes(h.Device, off, n) }
 
-// bareLoop counts the time within a device only: making the content of writes,
-// which workers of apply.Run do beside each other, is not in it.
+// bareLoop counts the time within a device only: making the content of writes is
+// not in it.
 type bareLoop struct {
 	device.Device
 	spent   time.Duration

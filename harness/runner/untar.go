@@ -136,11 +136,7 @@ func (u *untar) measured(ctx context.Context, round int, rng *rand.Rand) (all []
 
 // phase replays one phase and makes the snapshot behind it.
 func (u *untar) phase(ctx context.Context, st *stack.Stack, phase, round int, kind results.Kind, model string) (results.Sample, error) {
-	depth := u.Depths[0]
-	if kind == results.Modelled && u.ModelDepth > 0 {
-		depth = u.ModelDepth
-	}
-	r, err := drive(ctx, st, workloads.NewSlice(u.phases[phase%len(u.phases)]), depth, u.newVersion())
+	r, err := driveGroups(ctx, st, workloads.NewSlice(u.phases[phase%len(u.phases)]), u.Depths[0], u.newVersion())
 	if err != nil {
 		return results.Sample{}, fmt.Errorf("%s, phase %d: %w", st.Variant, phase, err)
 	}

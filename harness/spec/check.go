@@ -79,7 +79,7 @@ func (e *Experiment) checkAxes(bad func(string, ...any) error) error {
 			return bad("block %d is larger than a chunk of %d, or no multiple of 512", e.Block, c)
 		}
 	}
-	for _, d := range append(slices.Clone(e.Depths), max(1, e.ModelDepth)) {
+	for _, d := range e.Depths {
 		if d < 1 || d > maxDepth {
 			return bad("queue depth %d is not from 1 to %d", d, maxDepth)
 		}

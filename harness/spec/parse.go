@@ -110,8 +110,6 @@ func (e *Experiment) setAmount(key, value string) (err error) {
 		e.Rounds, err = strconv.Atoi(value)
 	case "phases":
 		e.Phases, err = strconv.Atoi(value)
-	case "model-depth":
-		e.ModelDepth, err = strconv.Atoi(value)
 	case "model-phases":
 		e.ModelPhases, err = strconv.Atoi(value)
 	default:

@@ -60,19 +60,16 @@ type Experiment struct {
 	Ops       []string
 	Chunks    []int64 // bytes
 	Depths    []int   // queue depths
-	// ModelDepth is the queue depth at which a trace is modelled; zero means the
-	// first of Depths.
-	ModelDepth int
-	Snapshots  []int   // numbers held
-	Volumes    []int64 // sizes of volumes that only metadata is kept of, bytes
-	Block      int64   // bytes an op
-	Origin     int64   // bytes
-	Store      int64   // bytes of each variant's store
-	Window     time.Duration
-	MinOps     int
-	MaxOps     int
-	Rounds     int
-	Trace      string
+	Snapshots []int   // numbers held
+	Volumes   []int64 // sizes of volumes that only metadata is kept of, bytes
+	Block     int64   // bytes an op
+	Origin    int64   // bytes
+	Store     int64   // bytes of each variant's store
+	Window    time.Duration
+	MinOps    int
+	MaxOps    int
+	Rounds    int
+	Trace     string
 	// Phases and ModelPhases are how many of the trace's are replayed, measured
 	// and modelled; from the first again when there are fewer.
 	Phases, ModelPhases int

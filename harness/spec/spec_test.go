@@ -71,22 +71,22 @@ func TestParseNamesFileAndLine(t *testing.T) {
 
 func TestParseChecksWhatSettingsSay(t *testing.T) {
 	for line, complaint := range map[string]string{
-		"procedure = think":  `unknown procedure "think"`,
-		"rounds = 0":         "at least one is needed",
-		"variants = zfs":     `unknown variant "zfs"`,
-		"variants = qcow2":   `unknown variant "qcow2"`,
-		"models = tape":      `unknown model "tape"`,
-		"ops = trim":         `has no op "trim"`,
-		"chunks = 5000":      "not a power of two",
-		"chunks = 2M":        "not a power of two",
-		"depths = 0":         "queue depth 0",
-		"snapshots = -1":     "-1 snapshots",
-		"block = 128K":       "larger than a chunk",
-		"max-ops = 7":        "max-ops not below min-ops",
-		"procedure = untar":  "needs trace",
-		"measured = no":      "nothing to do",
-		"origin = 0":         "must be positive",
-		"model-depth = 9999": "queue depth 9999",
+		"procedure = think": `unknown procedure "think"`,
+		"rounds = 0":        "at least one is needed",
+		"variants = zfs":    `unknown variant "zfs"`,
+		"variants = qcow2":  `unknown variant "qcow2"`,
+		"models = tape":     `unknown model "tape"`,
+		"ops = trim":        `has no op "trim"`,
+		"chunks = 5000":     "not a power of two",
+		"chunks = 2M":       "not a power of two",
+		"depths = 0":        "queue depth 0",
+		"snapshots = -1":    "-1 snapshots",
+		"block = 128K":      "larger than a chunk",
+		"max-ops = 7":       "max-ops not below min-ops",
+		"procedure = untar": "needs trace",
+		"measured = no":     "nothing to do",
+		"origin = 0":        "must be positive",
+		"depths = 9999":     "queue depth 9999",
 	} {
 		_, err := Parse("a.exp", good+"[quick]\n"+line, Quick)
 		require.ErrorIs(t, err, ErrSpec, line)
