@@ -11,8 +11,10 @@ import (
 	"os"
 
 	"zumastor.org/zumastor/cmd/ddsnap/cli"
+	"zumastor.org/zumastor/engine/device"
 )
 
 func main() {
+	device.UseBlockingIO()
 	os.Exit(cli.Run(os.Args[1:], cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
 }

@@ -11,10 +11,12 @@ import (
 	"os/signal"
 	"syscall"
 
+	"zumastor.org/zumastor/engine/device"
 	"zumastor.org/zumastor/harness/cli"
 )
 
 func main() {
+	device.UseBlockingIO()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := cli.Main(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()

@@ -47,7 +47,8 @@ func (a *app) targetFlags(cmd *cobra.Command) *targetFlags {
 }
 
 // open opens what name names. A store is locked until the target's close, beside
-// other readers if it is only to be read.
+// other readers if it is only to be read. If its server has it open, the target
+// is that server.
 func (a *app) open(ctx context.Context, name string, f *targetFlags, readOnly bool) (*target, error) {
 	info, err := os.Stat(name)
 	if errors.Is(err, os.ErrNotExist) {
@@ -57,7 +58,13 @@ func (a *app) open(ctx context.Context, name string, f *targetFlags, readOnly bo
 		return nil, err
 	}
 	if info.Mode().Type() != os.ModeSocket {
-		return openStore(service.Paths{Store: name, Meta: f.meta, Journal: f.journal}, readOnly)
+		t, err := openStore(service.Paths{Store: name, Meta: f.meta, Journal: f.journal}, readOnly)
+		if errors.Is(err, device.ErrInUse) {
+			if client, socket := serverOf(ctx, name); client != nil {
+				return &target{Manager: client, name: socket, close: client.Close}, nil
+			}
+		}
+		return t, err
 	}
 	client, err := admin.Dial(ctx, name)
 	if err != nil {
@@ -66,10 +73,23 @@ func (a *app) open(ctx context.Context, name string, f *targetFlags, readOnly bo
 	return &target{Manager: client, name: name, close: client.Close}, nil
 }
 
+// serverOf connects to the server that has a store open, if it listens where
+// servers do by default. Without one the client is nil.
+func serverOf(ctx context.Context, path string) (client *admin.Client, socket string) {
+	socket, err := service.Socket(path, service.ControlSuffix)
+	if err != nil {
+		return nil, ""
+	}
+	if client, err = admin.Dial(ctx, socket); err != nil {
+		return nil, ""
+	}
+	return client, socket
+}
+
 func openStore(p service.Paths, readOnly bool) (*target, error) {
 	devs, err := service.OpenDevices(p, service.Access{ReadOnly: readOnly})
 	if err != nil {
-		return nil, serverHint(p.Store, err)
+		return nil, err
 	}
 	sb := devs.Superblock()
 	unclean := sb != nil && !sb.Clean
@@ -89,14 +109,10 @@ func serverHint(path string, err error) error {
 	if !errors.Is(err, device.ErrInUse) {
 		return err
 	}
-	socket, pathErr := service.Socket(path, service.ControlSuffix)
-	if pathErr != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	client, dialErr := admin.Dial(ctx, socket)
-	if dialErr != nil {
+	client, socket := serverOf(ctx, path)
+	if client == nil {
 		return err
 	}
 	return errors.Join(fmt.Errorf("%w; its server's control socket is %s", err, socket), client.Close())
