@@ -89,9 +89,9 @@ clients, and the other verbs work on the control socket of such a server, or on
 a store that no server has open.`,
 		Example: `  ddsnap initialize --size 10g /srv/vm.store /srv/vm.img
   ddsnap nbd /srv/vm.store /srv/vm.img &
-  ddsnap create /srv/vm.store.control 1
+  ddsnap create /srv/vm.store 1
   nbdcopy 'nbd+unix:///snapshot/1?socket=/srv/vm.store.nbd' backup.img
-  ddsnap status /srv/vm.store.control`,
+  ddsnap status /srv/vm.store`,
 		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,

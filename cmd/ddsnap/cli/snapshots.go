@@ -30,7 +30,7 @@ server has open. In the second case the origin must not be written to except
 through "ddsnap nbd" from then on, and what is written to it must be durable
 before: name it with --origin, or the whole system is flushed as by sync(1), which
 can take long.`,
-		Example: `  ddsnap create /srv/vm.store.control 17
+		Example: `  ddsnap create /srv/vm.store 17
   ddsnap create --origin /srv/vm.img /srv/vm.store $(date +%s)`,
 		Args: args(2, 2, "SERVER|STORE", "TAG"),
 	}
@@ -91,7 +91,7 @@ func (a *app) delete() *cobra.Command {
 then frees what only it needed in the background; on a store that no server has
 open, delete does so before it returns, and if it is interrupted, whoever opens
 the store next goes on. A snapshot that a client reads is not deleted.`,
-		Example: `  ddsnap delete /srv/vm.store.control 17`,
+		Example: `  ddsnap delete /srv/vm.store 17`,
 		Args:    args(2, 2, "SERVER|STORE", "TAG"),
 	}
 	f := a.targetFlags(cmd)
@@ -139,7 +139,7 @@ func (a *app) list() *cobra.Command {
 		Long: `List prints the snapshots, oldest first: tag, when each was taken, the origin's
 size then, and how many NBD connections read it now.`,
 		Example: `  ddsnap list /srv/vm.store
-  ddsnap list --json /srv/vm.store.control | jq '.[].tag'`,
+  ddsnap list --json /srv/vm.store | jq '.[].tag'`,
 		Args: args(1, 1, "SERVER|STORE"),
 	}
 	f := a.targetFlags(cmd)

@@ -32,8 +32,8 @@ frees is the column ALONE. Chunks that still are as the origin's are not counted
 
 With --list, --last, --size or --state it prints one thing for scripts. --state
 prints normal, absent or squashed and exits with 0, 1 or 2, or with 9 on an error.`,
-		Example: `  ddsnap status /srv/vm.store.control
-  ddsnap status --state /srv/vm.store.control 17 && echo usable`,
+		Example: `  ddsnap status /srv/vm.store
+  ddsnap status --state /srv/vm.store 17 && echo usable`,
 		Args: args(1, 2, "SERVER|STORE", "TAG"),
 	}
 	f := &statusFlags{targetFlags: a.targetFlags(cmd)}
