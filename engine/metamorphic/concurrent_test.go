@@ -154,7 +154,7 @@ func TestSnapshotsUnderConcurrentWrites(t *testing.T) {
 			c.start(4)
 			rng := rand.New(rand.NewPCG(uint64(i), 3))
 			held := map[block.Tag]bounds{}
-			for tag := block.Tag(1); tag <= block.Tag(soaking(40, 2000)); tag++ {
+			for tag := block.Tag(1); tag <= block.Tag(soaking(40, 300)); tag++ {
 				c.await(50)
 				held[tag] = c.snapshot(tag)
 				require.NoError(t, held[tag].verify(c.rig, tag))

@@ -470,10 +470,23 @@ func TestRule7ReportOfAnOlderSessionIsRefused(t *testing.T) {
 			require.NoError(t, err)
 			old := r.Volume
 			require.NoError(t, old.Close())
-			r.Volume, err = volume.OpenOrigin(r.Server, r.Origin, r.Devices, volume.Options{AheadBytes: -1})
+			session, err := r.Server.Attach(old)
 			require.NoError(t, err)
+			copies := []layout.Copy{{Chunk: 0, Slot: session.Leases[0].First + 1}}
+			b := wire.Batch{Batch: &layout.Batch{Generation: 1, Copies: copies}, Position: session.Position}
+			_, err = r.Server.Report(b)
+			require.ErrorIs(t, err, store.ErrStale, "the last session's next batch")
+			b.Position.Seq++
+			_, err = r.Server.Report(b)
+			require.NoError(t, err, "this session's")
+			_, err = r.Server.Report(b)
+			require.ErrorIs(t, err, store.ErrStale, "once more")
+
 			_, err = old.WriteAt(make([]byte, 512), 0)
-			require.ErrorIs(t, err, store.ErrStale)
+			require.ErrorIs(t, err, device.ErrClosed)
+			require.NoError(t, r.Server.Detach())
+			_, err = r.Server.Report(b)
+			require.ErrorIs(t, err, store.ErrStale, "nobody's")
 		})
 	}
 }

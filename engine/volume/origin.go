@@ -15,6 +15,7 @@ package volume
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -52,8 +53,9 @@ type Origin struct {
 	// gate is held for reading by every write from the decision whether it needs
 	// a copy-out until it has returned, and for writing by the change of
 	// generation: each write belongs wholly to one side.
-	gate  sync.RWMutex
-	state atomic.Pointer[wire.State]
+	gate   sync.RWMutex
+	state  atomic.Pointer[wire.State]
+	closed atomic.Bool
 }
 
 var (
@@ -105,16 +107,36 @@ func orDefault(v, byDefault int64) int64 {
 	return v
 }
 
-// Close detaches the origin from its server. The device stays open. No request
-// may be under way.
-func (v *Origin) Close() error { return v.server.Detach() }
+// Close detaches the origin from its server, once no write is under way; requests
+// after it wrap device.ErrClosed. The device stays open. A second Close does
+// nothing.
+func (v *Origin) Close() error {
+	v.gate.Lock()
+	closed := v.closed.Swap(true)
+	v.gate.Unlock()
+	if closed {
+		return nil
+	}
+	return v.server.Detach()
+}
+
+// check returns an error unless the origin is open and has the range.
+func (v *Origin) check(off, n int64) error {
+	if v.closed.Load() {
+		return fmt.Errorf("origin: %w", device.ErrClosed)
+	}
+	if err := device.CheckIO(off, n, v.geo.Size()); err != nil {
+		return fmt.Errorf("origin: %w", err)
+	}
+	return nil
+}
 
 // Size returns the origin's size in bytes.
 func (v *Origin) Size() int64 { return v.geo.Size() }
 
 // ReadAt reads straight from the origin device.
 func (v *Origin) ReadAt(p []byte, off int64) (int, error) {
-	if err := v.geo.CheckRange(off, int64(len(p))); err != nil {
+	if err := v.check(off, int64(len(p))); err != nil {
 		return 0, err
 	}
 	return v.dev.ReadAt(p, off)
@@ -153,7 +175,12 @@ func (v *Origin) Discard(off, n int64) error {
 
 // Flush makes all writes that have returned durable. What they displaced became
 // durable before they were let through.
-func (v *Origin) Flush() error { return v.dev.Flush() }
+func (v *Origin) Flush() error {
+	if err := v.check(0, 0); err != nil {
+		return err
+	}
+	return v.dev.Flush()
+}
 
 // Do copies out what all ops together displace in as few batches as possible, then
 // gives the ops to the origin device in one submission. With one caller and a
@@ -162,10 +189,8 @@ func (v *Origin) Do(ops []device.Op) error {
 	v.gate.RLock()
 	defer v.gate.RUnlock()
 	var need []*request
+	ops, bad := v.valid(ops)
 	for _, op := range ops {
-		if err := v.geo.CheckRange(op.Off, int64(len(op.Data))); err != nil {
-			return err
-		}
 		first, end := v.geo.Span(op.Off, int64(len(op.Data)))
 		if op.Kind == device.Write && !v.isSettled(first, end) {
 			need = append(need, newRequest(first, end))
@@ -176,12 +201,29 @@ func (v *Origin) Do(ops []device.Op) error {
 			return err
 		}
 	}
-	return device.Do(v.dev, ops)
+	if err := device.Do(v.dev, ops); bad == nil {
+		return err
+	}
+	return bad
+}
+
+// valid returns the ops whose ranges are good, and the first error of the others.
+func (v *Origin) valid(ops []device.Op) (valid []device.Op, bad error) {
+	valid = ops
+	for i, op := range ops {
+		switch err := v.check(op.Off, int64(len(op.Data))); {
+		case err != nil && bad == nil:
+			valid, bad = slices.Clone(ops[:i]), err
+		case err == nil && bad != nil:
+			valid = append(valid, op)
+		}
+	}
+	return valid, bad
 }
 
 // settle returns when every chunk of the range is settled. The gate is held.
 func (v *Origin) settle(off, n int64) error {
-	if err := v.geo.CheckRange(off, n); err != nil {
+	if err := v.check(off, n); err != nil {
 		return err
 	}
 	first, end := v.geo.Span(off, n)

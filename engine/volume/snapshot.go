@@ -5,7 +5,7 @@ package volume
 import (
 	"errors"
 	"fmt"
-	"sync"
+	"sync/atomic"
 
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/device"
@@ -25,7 +25,7 @@ type Snapshot struct {
 	geo    block.Geometry
 	snap   layout.Snapshot
 	offset int64 // of slot 0 on the store
-	close  sync.Once
+	closed atomic.Bool
 }
 
 var _ device.Device = (*Snapshot)(nil)
@@ -58,9 +58,12 @@ func (s *Snapshot) Info() layout.Snapshot { return s.snap }
 // Size returns the size of the origin when the snapshot was made, in bytes.
 func (s *Snapshot) Size() int64 { return s.snap.Size }
 
-// Close lets the snapshot be deleted again.
+// Close lets the snapshot be deleted again; reads after it wrap device.ErrClosed,
+// and none may be under way.
 func (s *Snapshot) Close() error {
-	s.close.Do(func() { s.server.CloseSnapshot(s.snap.Generation) })
+	if !s.closed.Swap(true) {
+		s.server.CloseSnapshot(s.snap.Generation)
+	}
 	return nil
 }
 
@@ -74,8 +77,11 @@ const maxMappings = 8
 // The index has the copy before the origin is written, so it is enough to ask
 // again after the read: what is still shared then was read in time.
 func (s *Snapshot) ReadAt(p []byte, off int64) (int, error) {
-	if err := s.geo.CheckRange(off, int64(len(p))); err != nil {
-		return 0, err
+	if s.closed.Load() {
+		return 0, fmt.Errorf("snapshot %d: %w", s.snap.Tag, device.ErrClosed)
+	}
+	if err := device.CheckIO(off, int64(len(p)), s.snap.Size); err != nil {
+		return 0, fmt.Errorf("snapshot %d: %w", s.snap.Tag, err)
 	}
 	first, end := s.geo.Span(off, int64(len(p)))
 	var few [maxMappings]wire.Mapping

@@ -157,8 +157,10 @@ func TestCrashKeepsSnapshots(t *testing.T) {
 	want := r.readOrigin()
 	r.scribble(2, 50)
 	rng := rand.New(rand.NewPCG(3, 4))
-	r.origin = r.origin.(*memdev.Device).Crash(rng, memdev.RandomFate(rng))
-	r.store.Store = r.store.Store.(*memdev.Device).Crash(rng, memdev.RandomFate(rng))
+	origin := r.origin.(*memdev.Device).Crash(rng, memdev.RandomFate(rng))
+	left := r.store.Store.(*memdev.Device).Crash(rng, memdev.RandomFate(rng))
+	r.close()
+	r.origin, r.store.Store = origin, left
 	r.open()
 	require.True(t, bytes.Equal(want, r.readSnapshot(1)))
 	require.Equal(t, layout.PlacementInline, r.server.Status().Placement)
