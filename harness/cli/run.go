@@ -71,7 +71,7 @@ zbench run --resume RUN goes on with the round that it was in.`,
 	flags.Uint64Var(&f.seed, "seed", 1, "of addresses and of the order of measurements")
 	flags.StringVar(&f.dir, "dir", os.TempDir(), "the `directory` that files are made in; it must not be in memory")
 	flags.StringVar(&f.device, "device", "", "a block `device` to overwrite in place of files")
-	flags.BoolVar(&f.force, "force", false, "overwrite the device though something is on it")
+	flags.BoolVar(&f.force, "force", false, "overwrite devices though something is on them")
 	flags.StringVar(&f.nvram, "nvram", "", "a battery-backed block `device` for placement nvram (default simulated)")
 	flags.StringVar(&f.pmem, "pmem", "", "a DAX `file` or device for placement pmem (default simulated)")
 	flags.StringVar(&f.resume, "resume", "", "go on with a `run` that was interrupted: its name or \"latest\"")

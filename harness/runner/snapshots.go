@@ -65,7 +65,7 @@ func (s *snapshots) round(ctx context.Context, n int) ([]results.Sample, error) 
 		}
 	}
 	if n == 0 && slices.Contains(s.Ops, "space") {
-		space, err := s.space(ctx)
+		space, err := s.space(ctx, spaceExceptions)
 		if err != nil {
 			return nil, err
 		}

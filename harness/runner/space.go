@@ -21,10 +21,10 @@ const (
 	spaceChunk      = 4 << 10
 	spaceSnapshots  = 16
 	spaceExceptions = 1 << 18
-	spaceGroup      = 256                              // chunks overwritten at once
-	spaceRun        = 32                               // neighbours, where chunks are overwritten in runs
-	spaceCache      = 16 << 20                         // less than what the exceptions take
-	spaceStore      = 4 * spaceExceptions * spaceChunk // runs are copied ahead
+	spaceGroup      = 256      // chunks overwritten at once
+	spaceRun        = 32       // neighbours, where chunks are overwritten in runs
+	spaceCache      = 16 << 20 // less than what the exceptions take
+	spaceRoom       = 1 << 14  // chunks beside the exceptions
 )
 
 // Units of space samples beside those that goals ask for.
@@ -34,15 +34,16 @@ const (
 )
 
 // space measures the metadata that exceptions take on the device, and the most
-// that is ever kept in memory, on volumes of several sizes.
-func (s *snapshots) space(ctx context.Context) ([]results.Sample, error) {
+// that is ever kept in memory, on volumes of several sizes, with about a number
+// of exceptions.
+func (s *snapshots) space(ctx context.Context, exceptions int) ([]results.Sample, error) {
 	var all []results.Sample
 	for _, volume := range s.Volumes {
 		for _, pattern := range []struct {
 			name string
 			run  int
 		}{{"random", 1}, {"runs", spaceRun}} {
-			sample, err := s.spaceOf(ctx, volume, pattern.run)
+			sample, err := s.spaceOf(ctx, volume, exceptions, pattern.run)
 			if err != nil {
 				return nil, fmt.Errorf("space of a volume of %d bytes: %w", volume, err)
 			}
@@ -54,10 +55,11 @@ func (s *snapshots) space(ctx context.Context) ([]results.Sample, error) {
 }
 
 // spaceOf overwrites chunks of a volume under several snapshots, in runs.
-func (s *snapshots) spaceOf(ctx context.Context, volume int64, run int) (sample results.Sample, err error) {
-	bed := stack.NewMemory(stack.Size{Origin: volume, Stores: spaceStore})
+func (s *snapshots) spaceOf(ctx context.Context, volume int64, exceptions, run int) (sample results.Sample, err error) {
+	room := int64(4*exceptions+spaceRoom) * spaceChunk // runs are copied ahead
+	bed := stack.NewMemory(stack.Size{Origin: volume, Stores: room})
 	st, err := bed.Build(stack.Config{
-		Variant: "inline", ChunkSize: spaceChunk, Origin: volume, StoreSize: spaceStore, CacheBytes: spaceCache,
+		Variant: "inline", ChunkSize: spaceChunk, Origin: volume, StoreSize: room, CacheBytes: spaceCache,
 	})
 	if err != nil {
 		return sample, err
@@ -69,7 +71,7 @@ func (s *snapshots) spaceOf(ctx context.Context, volume int64, run int) (sample 
 		if err := st.Snapshot(tag + 1); err != nil {
 			return sample, err
 		}
-		for range spaceExceptions / spaceSnapshots / spaceGroup {
+		for range exceptions / spaceSnapshots / spaceGroup {
 			if ctx.Err() != nil {
 				return sample, context.Cause(ctx)
 			}

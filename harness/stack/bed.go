@@ -40,16 +40,24 @@ type Options struct {
 	// Device, if not "", is a block device or file to be overwritten in place of
 	// files in Dir.
 	Device string
-	// Force overwrites Device though something is on it.
-	Force bool
 	// NVRAM and PMem name a block device and a mapping for the placements of
 	// those names; "" simulates them in memory.
 	NVRAM, PMem string
+	// Force overwrites Device, NVRAM and PMem though something is on them.
+	Force bool
 }
 
 // Open makes a bed of files or of a block device and fills it, so that reads find
 // blocks and writes need none to be allocated. Close removes the files.
 func Open(o Options, size Size) (*Bed, error) {
+	for _, path := range []string{o.Device, o.NVRAM, o.PMem} {
+		if path == "" || o.Force {
+			continue
+		}
+		if err := device.CheckUnused(path); err != nil {
+			return nil, fmt.Errorf("%w (--force overwrites it all the same)", err)
+		}
+	}
 	b := &Bed{began: time.Now(), nvram: o.NVRAM, pmem: o.PMem}
 	build := b.openFiles
 	if o.Device != "" {
@@ -108,11 +116,6 @@ func checkSpace(dir string, size Size) error {
 }
 
 func (b *Bed) openDevice(o Options, size Size) error {
-	if !o.Force {
-		if err := device.CheckUnused(o.Device); err != nil {
-			return fmt.Errorf("%w (FORCE=yes or --force overwrites it all the same)", err)
-		}
-	}
 	f, err := device.OpenFile(o.Device, device.FileOptions{Direct: true})
 	if err != nil {
 		return err
