@@ -21,6 +21,7 @@ type Cache struct {
 	mu    sync.Mutex // guards all below
 	limit int64
 	used  int64 // bytes of all nodes
+	fixed int64 // bytes of those that are dirty or held
 	dirty int
 	epoch uint64
 	pages map[block.Page]*slot
@@ -80,6 +81,7 @@ func (c *Cache) AdvanceEpoch() {
 	c.epoch++
 	for _, s := range c.held {
 		c.clock.add(s)
+		c.fixed -= s.bytes
 	}
 	c.held = nil
 	c.evict(nil)
@@ -92,8 +94,15 @@ func (c *Cache) DirtyPages() int {
 	return c.dirty
 }
 
-// Bytes returns the memory that all nodes take, dirty ones included. A dirty
-// node counts with the size that it had when it became dirty.
+// Fixed returns the memory of the nodes that only a checkpoint makes droppable:
+// those that are dirty, and those of a checkpoint that is being written.
+func (c *Cache) Fixed() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.fixed
+}
+
+// Bytes returns the memory that all nodes take, dirty ones included.
 func (c *Cache) Bytes() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -146,9 +155,10 @@ func (c *Cache) cleaned(page block.Page, node any, bytes, charge int64) {
 	defer c.mu.Unlock()
 	c.remove(page)
 	c.dirty--
-	c.used -= charge
+	c.count(-charge)
 	c.add(&c.held, page, node, bytes)
-	c.evict(nil) // it may count for more than when it became dirty
+	c.fixed += bytes
+	c.evict(nil)
 }
 
 // taken removes the clean node of page, if it is there, because it becomes dirty.
@@ -157,7 +167,7 @@ func (c *Cache) taken(page block.Page, charge int64) {
 	defer c.mu.Unlock()
 	c.remove(page)
 	c.dirty++
-	c.used += charge
+	c.count(charge)
 	c.evict(nil)
 }
 
@@ -166,8 +176,22 @@ func (c *Cache) created(charge int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.dirty++
-	c.used += charge
+	c.count(charge)
 	c.evict(nil)
+}
+
+// resized counts that a dirty node has grown, or shrunk, by delta bytes.
+func (c *Cache) resized(delta int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.count(delta)
+	c.evict(nil)
+}
+
+// count adds bytes of dirty nodes. The caller holds mu.
+func (c *Cache) count(bytes int64) {
+	c.used += bytes
+	c.fixed += bytes
 }
 
 // discarded forgets a node that left its tree: a dirty one by its charge, a
@@ -177,7 +201,7 @@ func (c *Cache) discarded(page block.Page, dirty bool, charge int64) {
 	defer c.mu.Unlock()
 	if dirty {
 		c.dirty--
-		c.used -= charge
+		c.count(-charge)
 		return
 	}
 	c.remove(page)
@@ -199,6 +223,9 @@ func (c *Cache) remove(page block.Page) {
 		return
 	}
 	delete(c.pages, page)
+	if s.home == &c.held {
+		c.fixed -= s.bytes
+	}
 	s.home.remove(s)
 	c.used -= s.bytes
 }

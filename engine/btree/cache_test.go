@@ -253,3 +253,27 @@ func read(t *testing.T, tree *btree.Tree[entry], lock sync.Locker, seed, limit u
 		}
 	}
 }
+
+// A dirty node was counted as what it took when it became dirty: a cache that
+// kept to its bound by its own count held more.
+func TestDirtyNodesCountAsTheyGrow(t *testing.T) {
+	c := btree.NewCache(roomy)
+	a := newArea()
+	tree := a.create(c)
+	const size = 32 // bytes of an entry at least
+	for i := range uint64(20_000) {
+		_, err := tree.Insert(entry{Chunk: i * 7 % 20_011})
+		require.NoError(t, err)
+	}
+	require.GreaterOrEqual(t, c.Fixed(), int64(20_000*size))
+	require.Equal(t, c.Bytes(), c.Fixed(), "all nodes are dirty")
+	a.checkpoint(t, c, tree)
+	require.Zero(t, c.Fixed())
+	require.NotZero(t, c.Bytes())
+	for range 10_000 {
+		_, err := tree.Delete(entry{Chunk: uint64(tree.Len())})
+		require.NoError(t, err)
+	}
+	a.checkpoint(t, c, tree)
+	require.Zero(t, c.Fixed())
+}

@@ -103,6 +103,7 @@ func (t *Tree[E]) merge(parent *node[E], i int) {
 	left.entries = append(left.entries, right.entries...)
 	left.kids = append(left.kids, right.kids...)
 	t.measure(left)
+	t.recharge(left)
 	t.discard(right)
 	t.removeAt(parent, i+1)
 }

@@ -149,6 +149,15 @@ func (t *Tree[E]) insertAt(n *node[E], i int, e E, kid ref[E]) {
 		n.kids = slices.Insert(n.kids, i, kid)
 	}
 	n.size += t.costAt(n, i) + t.costAt(n, i+1)
+	t.recharge(n)
+}
+
+// recharge has the cache count the dirty node n as what it takes now.
+func (t *Tree[E]) recharge(n *node[E]) {
+	if m := n.memory(); m != n.charge {
+		t.cache.resized(m - n.charge)
+		n.charge = m
+	}
 }
 
 // replaceAt puts e in the place of entry i.

@@ -122,7 +122,7 @@ func (s *Store) takeIn(b wire.Batch) (due, overdue bool, released layout.Positio
 	s.position = b.Position
 	s.copied += int64(len(b.Copies)) << s.geo.ChunkShift()
 	s.changed = true
-	return s.checkpointDue(), s.dirtyShare() > 2 || s.cramped(), s.released, nil
+	return s.checkpointDue(), s.fixed() > 2*maxFixed || s.cramped(), s.released, nil
 }
 
 // use takes the slots of a batch out of its client's leases, before exceptions are

@@ -173,15 +173,14 @@ func (s *Store) Maintain() (more bool, err error) {
 
 // Thresholds of a checkpoint.
 const (
-	maxDirtyShare = 4       // dirty pages may take this part of the cache
+	maxFixed      = 0.25    // of the cache, that may be dirty or on its way to the device
 	maxFill       = 0.4     // of the log's or the snapshot records' room
 	maxFreedSlots = 1 << 16 // that wait for a checkpoint
-	dirtyPageCost = 16 << 10
 )
 
 // checkpointDue reports whether a checkpoint should be taken. The lock is held.
 func (s *Store) checkpointDue() bool {
-	return s.copied >= s.opts.CheckpointBytes || s.dirtyShare() >= 1 ||
+	return s.copied >= s.opts.CheckpointBytes || s.fixed() >= maxFixed ||
 		float64(s.control.Used()) > maxFill*float64(s.control.Size()) ||
 		s.journalFill() > maxFill || s.cramped() ||
 		s.slots.Waiting() > maxFreedSlots || s.slots.Waiting() > 0 && s.starving()
@@ -216,10 +215,9 @@ func (s *Store) starving() bool {
 	return s.slots.Total()-s.slots.Allocated() < s.leaseSlots()
 }
 
-// dirtyShare returns the memory of dirty pages as a part of what they may take.
-// The lock is held.
-func (s *Store) dirtyShare() float64 {
-	return float64(s.cache.DirtyPages()) * dirtyPageCost * maxDirtyShare / float64(s.opts.CacheBytes)
+// fixed returns which part of the cache cannot be dropped. The lock is held.
+func (s *Store) fixed() float64 {
+	return float64(s.cache.Fixed()) / float64(s.opts.CacheBytes)
 }
 
 // journalRegion returns where the journal of batches lies.
