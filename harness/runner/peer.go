@@ -159,8 +159,8 @@ func (p *peer) depth(ctx context.Context, qd, round int, rng *rand.Rand) ([]resu
 	var all []results.Sample
 	for _, op := range p.Ops {
 		tallies := make([]tally, len(p.Variants))
-		err := inTurns(ctx, rng, len(p.Variants), func(v, slice int) error {
-			r, err := p.drive(ctx, p.Variants[v], op, &a, slice, turns, qd)
+		err := inTurns(ctx, rng, turnsOf(op), len(p.Variants), func(v, slice int) error {
+			r, err := p.drive(ctx, p.Variants[v], op, &a, slice, turnsOf(op), qd)
 			tallies[v].add(r)
 			return err
 		})

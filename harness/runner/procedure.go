@@ -62,8 +62,21 @@ func newProcedure(b bench) procedure {
 	return &write{bench: b, counts: map[cell]int{}}
 }
 
-// turns is how many slices a window is cut into: turns of each variant.
-const turns = 4
+// How many slices a window is cut into: the turns of each variant. First writes
+// have few, for a slice begins with an empty queue and ends with a flush; what
+// can be repeated has many short ones, which see the same machine.
+const (
+	turns      = 4
+	shortTurns = 12
+)
+
+// turnsOf returns the number of slices of an op's windows.
+func turnsOf(op string) int {
+	if op == "rewrite" || op == "read" {
+		return shortTurns
+	}
+	return turns
+}
 
 // random returns the generator of a round: orders and addresses follow from the
 // seed alone.
@@ -75,8 +88,8 @@ func (b *bench) random(round int) *rand.Rand {
 
 // inTurns calls measure for every slice of every one of n variants, in an order
 // drawn anew for each slice.
-func inTurns(ctx context.Context, rng *rand.Rand, n int, measure func(variant, slice int) error) error {
-	for slice := range turns {
+func inTurns(ctx context.Context, rng *rand.Rand, slices, n int, measure func(variant, slice int) error) error {
+	for slice := range slices {
 		for _, v := range rng.Perm(n) {
 			if err := ctx.Err(); err != nil {
 				return context.Cause(ctx)

@@ -48,8 +48,8 @@ func (r *read) round(ctx context.Context, n int) ([]results.Sample, error) {
 func (r *read) depth(ctx context.Context, qd, round int, rng *rand.Rand) ([]results.Sample, error) {
 	tallies := make([]tally, len(r.stacks))
 	seed := rng.Uint64()
-	err := inTurns(ctx, rng, len(r.stacks), func(v, slice int) error {
-		got, err := readRandom(ctx, r.stacks[v].Device(), r.Block, qd, seed+uint64(slice), r.Window/turns)
+	err := inTurns(ctx, rng, shortTurns, len(r.stacks), func(v, slice int) error {
+		got, err := readRandom(ctx, r.stacks[v].Device(), r.Block, qd, seed+uint64(slice), r.Window/shortTurns)
 		tallies[v].add(got)
 		return err
 	})

@@ -265,13 +265,13 @@ func TestSequentialSlicesJoin(t *testing.T) {
 func TestInTurnsGivesEachVariantEachSlice(t *testing.T) {
 	b := bench{Experiment: spec.Experiment{Name: "E6"}}
 	var order []string
-	require.NoError(t, inTurns(t.Context(), b.random(3), 3, func(v, s int) error {
+	require.NoError(t, inTurns(t.Context(), b.random(3), turns, 3, func(v, s int) error {
 		order = append(order, fmt.Sprint(v, s))
 		return nil
 	}))
 	require.Len(t, order, 3*turns)
 	var again []string
-	require.NoError(t, inTurns(t.Context(), b.random(3), 3, func(v, s int) error {
+	require.NoError(t, inTurns(t.Context(), b.random(3), turns, 3, func(v, s int) error {
 		again = append(again, fmt.Sprint(v, s))
 		return nil
 	}))

@@ -105,7 +105,7 @@ func (s *snapshots) firstWrites(ctx context.Context, rng *rand.Rand, tallies []t
 		return nil
 	}
 	a := newAddresses(rng.Uint64(), s.Origin, s.Chunks[0], s.Block, s.count)
-	return inTurns(ctx, rng, len(s.stacks), func(v, slice int) error {
+	return inTurns(ctx, rng, turns, len(s.stacks), func(v, slice int) error {
 		r, err := drive(ctx, s.stacks[v].Stack, a.slice(slice, turns), s.Depths[0], s.newVersion())
 		tallies[v].add(r)
 		return err
@@ -118,7 +118,7 @@ func (s *snapshots) reads(ctx context.Context, rng *rand.Rand, tallies []tally) 
 		return nil
 	}
 	seed := rng.Uint64()
-	return inTurns(ctx, rng, len(s.stacks), func(v, slice int) error {
+	return inTurns(ctx, rng, shortTurns, len(s.stacks), func(v, slice int) error {
 		h := s.stacks[v]
 		if !spec.IsPlacement(h.Variant) {
 			return nil
@@ -127,7 +127,7 @@ func (s *snapshots) reads(ctx context.Context, rng *rand.Rand, tallies []tally) 
 		if err != nil {
 			return err
 		}
-		r, err := readRandom(ctx, snap, s.Block, s.Depths[0], seed+uint64(slice), s.Window/turns)
+		r, err := readRandom(ctx, snap, s.Block, s.Depths[0], seed+uint64(slice), s.Window/shortTurns)
 		tallies[v].add(r)
 		if cerr := snap.Close(); err == nil {
 			err = cerr

@@ -182,8 +182,8 @@ func (w *write) windows(ctx context.Context, c cell, op string, stacks []*stack.
 			}
 		}
 	}
-	err := inTurns(ctx, rng, len(chosen), func(v, slice int) error {
-		r, err := drive(ctx, chosen[v], w.stream(op, chosen[v].Variant, a, slice, turns), c.qd, w.newVersion())
+	err := inTurns(ctx, rng, turnsOf(op), len(chosen), func(v, slice int) error {
+		r, err := drive(ctx, chosen[v], w.stream(op, chosen[v].Variant, a, slice, turnsOf(op)), c.qd, w.newVersion())
 		tallies[v].add(r)
 		return err
 	})
