@@ -16,6 +16,7 @@ import (
 
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/device"
+	"zumastor.org/zumastor/engine/device/errdev"
 	"zumastor.org/zumastor/engine/device/memdev"
 	"zumastor.org/zumastor/engine/metamorphic/rig"
 	"zumastor.org/zumastor/engine/model"
@@ -36,16 +37,28 @@ type crowd struct {
 	writes  atomic.Int64
 	stop    atomic.Bool
 	writers sync.WaitGroup
+	errs    bool // writes may fail; the version of one that does may be there or not
 }
 
 // bounds are the versions of each unit that a snapshot may hold.
 type bounds struct{ low, high []uint64 }
 
-func newCrowd(t *testing.T, o rig.Options) *crowd {
-	r, err := rig.New(o, rig.Wrappers{})
+func newCrowd(t *testing.T, o rig.Options, w rig.Wrappers) *crowd {
+	r, err := rig.New(o, w)
 	require.NoError(t, err)
 	units := o.OriginSize / block.SectorSize / unit
-	return &crowd{t: t, rig: r, begun: make([]atomic.Uint64, units), done: make([]atomic.Uint64, units)}
+	c := &crowd{t: t, rig: r, begun: make([]atomic.Uint64, units), done: make([]atomic.Uint64, units)}
+	t.Cleanup(func() {
+		c.end()
+		c.rig.Abandon()
+	})
+	return c
+}
+
+// end stops the writers.
+func (c *crowd) end() {
+	c.stop.Store(true)
+	c.writers.Wait()
 }
 
 // start lets n writers loose. Writer i writes the units whose number is i modulo n.
@@ -75,10 +88,14 @@ func (c *crowd) write(rng *rand.Rand, w, n int) error {
 		ops = append(ops, device.Op{Kind: device.Write, Off: int64(u) * unit * block.SectorSize, Data: p})
 		units = append(units, u)
 	}
-	if err := c.rig.Volume.Do(ops); err != nil {
+	err := c.rig.Volume.Do(ops)
+	c.writes.Add(1)
+	if err != nil && c.errs {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
-	c.writes.Add(1)
 	for _, u := range units {
 		c.done[u].Store(c.begun[u].Load())
 	}
@@ -145,12 +162,7 @@ func TestSnapshotsUnderConcurrentWrites(t *testing.T) {
 			o.Background = true
 			o.OriginSize, o.StoreSize, o.ChunkSize = 256<<10, 64<<20, 4<<10
 			o.CheckpointBytes, o.CacheBytes = 300_000, int64(1+i%3*50_000)
-			c := newCrowd(t, o)
-			t.Cleanup(func() {
-				c.stop.Store(true)
-				c.writers.Wait()
-				c.rig.Abandon()
-			})
+			c := newCrowd(t, o, rig.Wrappers{})
 			c.start(4)
 			rng := rand.New(rand.NewPCG(uint64(i), 3))
 			held := map[block.Tag]bounds{}
@@ -166,8 +178,7 @@ func TestSnapshotsUnderConcurrentWrites(t *testing.T) {
 				}
 			}
 			left := c.rig.Crash(rng, memdev.RandomFate(rng))
-			c.stop.Store(true)
-			c.writers.Wait()
+			c.end()
 			for tag, b := range held {
 				require.NoError(t, b.verify(c.rig, tag))
 			}
@@ -179,6 +190,42 @@ func TestSnapshotsUnderConcurrentWrites(t *testing.T) {
 			defer left.Abandon()
 			for tag, b := range held {
 				require.NoError(t, b.verify(left, tag), "after a power cut")
+			}
+		})
+	}
+}
+
+// TestConcurrentWritersMeetErrors lets an I/O of the store fail while several
+// writers wait for copy-outs: all of them go on, and no snapshot is harmed.
+func TestConcurrentWritersMeetErrors(t *testing.T) {
+	for _, o := range setups() {
+		t.Run(name(o), func(t *testing.T) {
+			o.Background = true
+			o.OriginSize, o.StoreSize, o.ChunkSize = 256<<10, 64<<20, 4<<10
+			for n := int64(1); n <= int64(soaking(12, 100)); n++ {
+				var plan errdev.Plan
+				c := newCrowd(t, o, planned(rig.Store, &plan))
+				c.errs = true
+				c.start(4)
+				c.await(10)
+				held := map[block.Tag]bounds{1: c.snapshot(1)}
+				c.await(10)
+				held[2] = c.snapshot(2)
+				plan.Inject(errdev.Fault{Kinds: errdev.Writes | errdev.Flushes, Nth: n, Forever: n%2 == 0})
+				c.await(60)
+				plan.Clear()
+				for tag, b := range held {
+					require.NoError(t, b.verify(c.rig, tag), "fault %d", n)
+				}
+				c.end()
+				left := c.rig.Flushed()
+				c.rig.Abandon()
+				require.NoError(t, left.Open())
+				for tag, b := range held {
+					require.NoError(t, b.verify(left, tag), "fault %d, opened again", n)
+				}
+				require.NoError(t, left.Close())
+				require.NoError(t, checkStore(left))
 			}
 		})
 	}
