@@ -50,6 +50,12 @@ zbench run --resume RUN goes on with the round that it was in.`,
   zbench run --suite quick --resume latest`,
 		Args: between(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.dir == "" {
+				f.dir = a.root
+				if err := os.MkdirAll(f.dir, 0o755); err != nil {
+					return err
+				}
+			}
 			o, err := f.options()
 			if err != nil {
 				return err
@@ -69,7 +75,7 @@ zbench run --resume RUN goes on with the round that it was in.`,
 	flags.StringSliceVar(&f.placements, "placements", nil, "`placements` in place of those of the experiments: inline, disk, nvram, pmem")
 	flags.StringSliceVar(&f.snapshots, "snapshots", nil, "`numbers` of snapshots in place of those of the experiments")
 	flags.Uint64Var(&f.seed, "seed", 1, "of addresses and of the order of measurements")
-	flags.StringVar(&f.dir, "dir", os.TempDir(), "the `directory` that files are made in; it must not be in memory")
+	flags.StringVar(&f.dir, "dir", "", "the `directory` that files are made in (default that of the runs); not one in memory")
 	flags.StringVar(&f.device, "device", "", "a block `device` to overwrite in place of files")
 	flags.BoolVar(&f.force, "force", false, "overwrite devices though something is on them")
 	flags.StringVar(&f.nvram, "nvram", "", "a battery-backed block `device` for placement nvram (default simulated)")

@@ -34,8 +34,7 @@ type bench struct {
 	seed    uint64
 	dir     string   // for files of its own
 	program []string // serves an export: see package harness/export
-	warn    func(string)
-	version uint64 // of the content written last
+	version uint64   // of the content written last
 }
 
 // newVersion returns the version of content that was not written before, so that

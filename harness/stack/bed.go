@@ -48,7 +48,8 @@ type Options struct {
 }
 
 // Open makes a bed of files or of a block device and fills it, so that reads find
-// blocks and writes need none to be allocated. Close removes the files.
+// blocks and writes need none to be allocated. Its files have no names: they are
+// gone after Close, and when the process ends.
 func Open(o Options, size Size) (*Bed, error) {
 	for _, path := range []string{o.Device, o.NVRAM, o.PMem} {
 		if path == "" || o.Force {
@@ -74,19 +75,17 @@ func Open(o Options, size Size) (*Bed, error) {
 }
 
 func (b *Bed) openFiles(o Options, size Size) error {
-	if err := checkSpace(o.Dir, size); err != nil {
+	if err := b.checkFileSystem(o.Dir, size); err != nil {
 		return err
 	}
 	dir, err := os.MkdirTemp(o.Dir, "zbench-")
 	if err != nil {
 		return fmt.Errorf("making files for devices: %w", err)
 	}
-	b.onClose(func() error { return os.RemoveAll(dir) })
-	if b.origin, err = b.create(filepath.Join(dir, "origin"), size.Origin); err != nil {
-		return err
+	if b.origin, err = b.create(filepath.Join(dir, "origin"), size.Origin); err == nil {
+		b.stores, err = b.create(filepath.Join(dir, "stores"), size.Stores)
 	}
-	b.stores, err = b.create(filepath.Join(dir, "stores"), size.Stores)
-	return err
+	return errors.Join(err, os.RemoveAll(dir)) // open files live on, and end with the process however that ends
 }
 
 func (b *Bed) create(path string, size int64) (device.Device, error) {
@@ -101,11 +100,14 @@ func (b *Bed) create(path string, size int64) (device.Device, error) {
 	return f, nil
 }
 
-// checkSpace refuses what would fill the file system.
-func checkSpace(dir string, size Size) error {
+// checkFileSystem refuses what would fill the file system.
+func (b *Bed) checkFileSystem(dir string, size Size) error {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err != nil {
 		return fmt.Errorf("asking for the free space of %s: %w", dir, err)
+	}
+	if fs.Type == unix.TMPFS_MAGIC {
+		b.note("the files are in memory (tmpfs): name a directory on a disk with --dir")
 	}
 	free, need := int64(fs.Bavail)*fs.Bsize, size.Origin+size.Stores
 	if free-free/20 < need {

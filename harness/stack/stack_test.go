@@ -93,7 +93,7 @@ func TestModelledTimeIsVirtual(t *testing.T) {
 	require.ErrorContains(t, err, `no disk model "tape"`)
 }
 
-func TestFilesAreFilledAndRemoved(t *testing.T) {
+func TestFilesAreFilledAndNameless(t *testing.T) {
 	dir := t.TempDir()
 	bed, err := Open(Options{Dir: dir}, Size{Origin: 2*mib + 512*8, Stores: mib})
 	require.NoError(t, err)
@@ -101,10 +101,12 @@ func TestFilesAreFilledAndRemoved(t *testing.T) {
 	_, err = bed.origin.ReadAt(p, 0)
 	require.NoError(t, err)
 	require.NoError(t, gen.Verify(p, ContentSeed, 0, 0))
-	require.NoError(t, bed.Close())
 	left, err := os.ReadDir(dir)
 	require.NoError(t, err)
-	require.Empty(t, left)
+	require.Empty(t, left, "they have no names")
+	require.NoError(t, bed.Close())
+	_, err = bed.origin.ReadAt(p, 0)
+	require.ErrorIs(t, err, device.ErrClosed)
 }
 
 func TestOpenRefuses(t *testing.T) {
