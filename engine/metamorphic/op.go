@@ -8,7 +8,8 @@
 // package model's; and the reducer that makes a failing file short. The options
 // change how the engine works and never what it answers: the same file passes
 // under all of them. It does not own how a volume is put together (package rig).
-// Tests call it, one goroutine a runner. A difference, and every error that the
+// Its own tests run it for seconds, or with ZUMASTOR_SOAK=10m for as long as that
+// says. Tests call it, one goroutine a runner. A difference, and every error that the
 // model does not expect, ends a run with an error that names the operation.
 package metamorphic
 
