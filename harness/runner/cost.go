@@ -74,13 +74,17 @@ func (c cost) roundCost(n int) time.Duration {
 
 // Guesses of single steps.
 const (
-	bedCost        = 8 * time.Second
+	bedRate        = 1 << 30 // bytes a second at which a bed is filled
 	snapshotCost   = 3 * time.Millisecond
 	modelCost      = 150 * time.Millisecond // of one setting
 	modelPhaseCost = 150 * time.Millisecond
 	phaseCost      = 700 * time.Millisecond
 	peerCost       = 400 * time.Millisecond // of a new snapshot on both sides
 )
+
+func bedCost(size stack.Size) time.Duration {
+	return time.Duration(float64(size.Origin+size.Stores) / bedRate * float64(time.Second))
+}
 
 func costOf(e spec.Experiment) cost {
 	windows := func(n int) time.Duration { return time.Duration(n) * e.Window * 6 / 5 }
@@ -126,7 +130,7 @@ func remaining(all []spec.Experiment, record *results.Run) time.Duration {
 		measured = measured || e.Measured && e.Procedure != spec.Peer
 	}
 	if measured {
-		total += bedCost
+		total += bedCost(bedSize(all))
 	}
 	return total
 }

@@ -143,8 +143,9 @@ func (r *runner) all(ctx context.Context, chosen []spec.Experiment) (err error) 
 func (r *runner) one(ctx context.Context, e spec.Experiment, all []spec.Experiment) (err error) {
 	c := costOf(e)
 	if e.Measured && e.Procedure != spec.Peer && r.bed == nil {
-		r.progress.begin("preparing devices", bedCost)
-		if r.bed, err = stack.Open(r.Bed, bedSize(all)); err != nil {
+		size := bedSize(all)
+		r.progress.begin("preparing devices", bedCost(size))
+		if r.bed, err = stack.Open(r.Bed, size); err != nil {
 			return err
 		}
 	}
