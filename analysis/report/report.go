@@ -18,6 +18,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"html/template"
+	"slices"
 	"strings"
 
 	"zumastor.org/zumastor/analysis/goals"
@@ -230,6 +231,7 @@ func (f figure) make(set results.Set) (it *item, warnings []string, err error) {
 		}
 		t := table.OfSeries(s, f.X.Label, f.X.Unit)
 		it.table, it.Header, it.Rows = &t, t.Header, t.Rows
+		s.Lines = slices.DeleteFunc(s.Lines, func(l group.Line) bool { return l.Name == f.apart })
 		chart = plot.Lines(f.Figure, s)
 		if f.shape == bars {
 			chart = plot.Bars(f.Figure, s)

@@ -43,6 +43,8 @@ type figure struct {
 	// goalOf chooses the settings to which the figure's references apply, nil for
 	// all: the goal of a model is no goal for measured numbers.
 	goalOf group.Selector
+	// apart is a line that only the table has: it would squash the others.
+	apart string
 }
 
 // split returns a figure for each combination of values of the keys in each.
@@ -125,19 +127,25 @@ func nsnaps() section {
 }
 
 func chunkSize() section {
-	return section{
-		Experiment: "E2", Title: "Chunk size",
-		Says: "Small chunks copy little for a small random write; large ones need fewer exceptions and seeks.",
-		figures: []figure{{
-			Name: "e2-chunk",
+	var figures []figure
+	for _, op := range []struct{ op, title, name string }{
+		{"firstwrite", "Cost of a random 4 KiB first write", "e2-chunk"}, {"sequential", "Cost of a sequential first write", "e2-sequential"},
+	} {
+		figures = append(figures, figure{
+			Name: op.name,
 			Figure: plot.Figure{
-				Title: "Cost of a random 4 KiB first write by chunk size", X: plot.Axis{Label: "chunk size", Scale: plot.Log, Unit: "B"},
+				Title: op.title + " by chunk size", X: plot.Axis{Label: "chunk size", Scale: plot.Log, Unit: "B"},
 				Y: plot.Axis{Label: "time against raw", Unit: "x"},
 			},
-			query: group.Query{Where: group.Selector{"experiment": "E2", "op": "firstwrite"}, Unit: results.NsPerOp, As: group.Cost,
+			query: group.Query{Where: group.Selector{"experiment": "E2", "op": op.op}, Unit: results.NsPerOp, As: group.Cost,
 				Against: group.Selector{"variant": "raw"}, X: "chunk", Line: "variant"},
 			each: []string{"qd", "model"},
-		}},
+		})
+	}
+	return section{
+		Experiment: "E2", Title: "Chunk size",
+		Says:    "Small chunks copy little for a small random write; large ones need fewer exceptions and seeks.",
+		figures: figures,
 	}
 }
 
@@ -155,7 +163,8 @@ func placement() section {
 			},
 			query: group.Query{Where: group.Selector{"experiment": "E3", "op": "firstwrite"}, Unit: results.NsPerOp, As: group.Speed,
 				Against: against, X: "model", Line: "variant"},
-			each: []string{"chunk"},
+			each:  []string{"chunk"},
+			apart: "raw",
 		}},
 	}
 }
@@ -194,9 +203,17 @@ func manySnapshots() section {
 			each:  []string{"model"},
 		})
 	}
+	figures = append(figures, figure{
+		Name: "e5-space",
+		Figure: plot.Figure{
+			Title: "Metadata an exception, by volume size", X: plot.Axis{Label: "volume", Scale: plot.Log, Unit: "B"},
+			Y: plot.Axis{Label: "bytes on the device", Unit: results.BytesPerException}, References: goal(24, "goal: at most 24 B"),
+		},
+		query: group.Query{Where: group.Selector{"experiment": "E5", "op": "space"}, Unit: results.BytesPerException, X: "volume", Line: "pattern"},
+	})
 	return section{
 		Experiment: "E5", Title: "Up to 10,000 snapshots",
-		Says:    "What one more snapshot costs: to create, to write under, to read and to delete.",
+		Says:    "What one more snapshot costs: to create, to write under, to read and to delete; and what an exception takes.",
 		figures: figures,
 	}
 }

@@ -24,7 +24,8 @@ import (
 // same client talks to them.
 type peer struct {
 	bench
-	tmp     string
+	tmp     string // for files
+	sockets string // for sockets, whose paths must be short and, for qemu, absolute
 	ours    *export.Child
 	clients map[string]*nbdclient.Client // by variant, but for QCOW2
 	qemu    *qemu
@@ -39,11 +40,14 @@ func (p *peer) prepare(ctx context.Context) (err error) {
 	if p.tmp, err = os.MkdirTemp(p.dir, "zbench-"); err != nil {
 		return err
 	}
+	if p.sockets, err = os.MkdirTemp("", "zbench-"); err != nil {
+		return err
+	}
 	direct, err := p.startOurs()
 	if err != nil {
 		return err
 	}
-	p.qemu = &qemu{image: filepath.Join(p.tmp, "image.qcow2"), socket: filepath.Join(p.tmp, "qemu"), direct: direct}
+	p.qemu = &qemu{image: filepath.Join(p.tmp, "image.qcow2"), socket: filepath.Join(p.sockets, "qemu"), direct: direct}
 	if err := p.qemu.create(ctx, p.Origin, p.Chunks[0]); err != nil {
 		return err
 	}
@@ -60,7 +64,7 @@ func (p *peer) prepare(ctx context.Context) (err error) {
 // serves them.
 func (p *peer) startOurs() (direct bool, err error) {
 	c := export.Config{
-		Origin: filepath.Join(p.tmp, "origin"), Store: filepath.Join(p.tmp, "store"), Socket: filepath.Join(p.tmp, "ours"),
+		Origin: filepath.Join(p.tmp, "origin"), Store: filepath.Join(p.tmp, "store"), Socket: filepath.Join(p.sockets, "ours"),
 		ChunkSize: p.Chunks[0], Variant: "inline",
 	}
 	for path, size := range map[string]int64{c.Origin: p.Origin, c.Store: p.Store} {
@@ -102,8 +106,10 @@ func (p *peer) close() error {
 	if p.ours != nil {
 		errs = append(errs, p.ours.Close())
 	}
-	if p.tmp != "" {
-		errs = append(errs, os.RemoveAll(p.tmp))
+	for _, dir := range []string{p.tmp, p.sockets} {
+		if dir != "" {
+			errs = append(errs, os.RemoveAll(dir))
+		}
 	}
 	return errors.Join(errs...)
 }
