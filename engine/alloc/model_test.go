@@ -147,8 +147,13 @@ func (m *model) lease(want uint64) {
 		}
 		return err
 	})
-	if errors.Is(err, alloc.ErrNoSpace) {
-		require.True(m.t, !room || m.count[isFree] == 0, "no space with %d slots free", m.count[isFree])
+	switch {
+	case errors.Is(err, alloc.ErrLeases):
+		require.False(m.t, room)
+		return
+	case errors.Is(err, alloc.ErrNoSpace):
+		require.True(m.t, room)
+		require.Zero(m.t, m.count[isFree])
 		return
 	}
 	require.NoError(m.t, err)

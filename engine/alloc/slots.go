@@ -23,6 +23,10 @@ import (
 // ErrNoSpace is returned when no free place is left.
 var ErrNoSpace = errors.New("no space left in the store")
 
+// ErrLeases is returned when as many runs are leased as a superblock can list:
+// some must be used first.
+var ErrLeases = errors.New("too many leases are not used yet")
+
 const wordSlots = 64
 
 // Slots is the allocation state of a data area.
@@ -90,10 +94,13 @@ func (s *Slots) Leases() []layout.SlotRun { return s.leases }
 
 // Lease gives out up to want free slots, in as few runs as the search from where
 // the last one ended finds, but not so many runs that there are more than
-// layout.MaxLeases in all. It returns [ErrNoSpace] if it finds none. What a Lease
-// has found that failed for good, the next one gives out, whatever it wants.
+// layout.MaxLeases in all. It returns [ErrLeases] if there are so many already,
+// and [ErrNoSpace] if it finds none. What a Lease has found that failed for good, the next one gives out, whatever it wants.
 func (s *Slots) Lease(want uint64) ([]layout.SlotRun, error) {
 	if len(s.found) == 0 {
+		if len(s.leases) >= layout.MaxLeases {
+			return nil, ErrLeases
+		}
 		found, err := s.find(want)
 		if err != nil {
 			return nil, err
@@ -124,7 +131,7 @@ func (s *Slots) find(want uint64) ([]layout.SlotRun, error) {
 	if f.want != want || want == 0 {
 		*f = search{want: want, from: s.cursor}
 	}
-	left := min(want-length(f.got), s.leasable()-length(f.got))
+	left := min(want-length(f.got), s.Leasable()-length(f.got))
 	for room := layout.MaxLeases - len(s.leases); left > 0 && len(f.got) < room; {
 		run, ok, err := s.nextFree(left)
 		if err != nil {
@@ -149,9 +156,9 @@ func (s *Slots) find(want uint64) ([]layout.SlotRun, error) {
 	return got, nil
 }
 
-// leasable returns how many slots may be leased. A search ends with the last of
-// them, and a full area is not searched at all.
-func (s *Slots) leasable() uint64 {
+// Leasable returns how many slots are free to be leased. A search ends with the
+// last of them, and a full area is not searched at all.
+func (s *Slots) Leasable() uint64 {
 	return s.total - s.used - (length(s.frozen) - length(s.clearing))
 }
 

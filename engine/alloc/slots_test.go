@@ -156,9 +156,10 @@ func TestLeasesFitTheSuperblock(t *testing.T) {
 	require.Len(t, got, layout.MaxLeases)
 	require.Len(t, s.Leases(), layout.MaxLeases)
 	_, err := s.Lease(1)
-	require.ErrorIs(t, err, alloc.ErrNoSpace)
+	require.ErrorIs(t, err, alloc.ErrLeases)
+	require.NotZero(t, s.Leasable())
 	s.Use(got[5])
-	s.Use(got[77])
+	s.Use(got[7])
 	require.Len(t, lease(t, s, 1000), 2)
 	require.Len(t, s.Leases(), layout.MaxLeases)
 }
@@ -168,20 +169,20 @@ func TestLeasesFitTheSuperblock(t *testing.T) {
 func TestInterleavedLeasesFitTheSuperblock(t *testing.T) {
 	a := newArea(1 << 20)
 	s := a.filled(t, 10, func(uint64) uint64 { return math.MaxUint64 })
-	half := func(odd uint64) []layout.SlotRun {
-		for i := range uint64(64) {
+	half := func(odd, n uint64) []layout.SlotRun {
+		for i := range n {
 			s.Free(run(2*i+odd, 2*i+odd+1))
 		}
 		require.NoError(t, s.Freeze())
 		s.Thaw()
-		return lease(t, s, 64)
+		return lease(t, s, n)
 	}
-	client := append(half(0), half(1)...)
-	require.Len(t, s.Leases(), 128)
+	client := append(half(0, layout.MaxLeases-6), half(1, 6)...)
+	require.Len(t, s.Leases(), layout.MaxLeases)
 	_, err := s.Lease(1)
-	require.ErrorIs(t, err, alloc.ErrNoSpace)
+	require.ErrorIs(t, err, alloc.ErrLeases)
 	for i, r := range client {
 		s.Use(r)
-		require.Len(t, s.Leases(), 127-i)
+		require.Len(t, s.Leases(), layout.MaxLeases-1-i)
 	}
 }

@@ -17,14 +17,16 @@ const insertStep = 64
 
 // Lease gives the client up to want more slots. When less is free but some wait
 // for a checkpoint, it takes that checkpoint first; when none is free, it also
-// ends the deletions under way.
+// ends the deletions under way. How many runs are leased at a time is bounded, so
+// that it gives less, or returns an error that wraps [alloc.ErrLeases], where
+// free slots are scattered.
 func (s *Store) Lease(want uint64) ([]layout.SlotRun, error) {
 	if err := s.mutable(); err != nil {
 		return nil, err
 	}
 	runs, head, err := s.lease(want)
 	full := errors.Is(err, alloc.ErrNoSpace)
-	if full || err == nil && length(runs) < want && s.waiting() {
+	if full || err == nil && length(runs) < want && s.short() {
 		for more := full; more; {
 			if more, err = s.reclaim(); err != nil {
 				return nil, err
@@ -35,8 +37,8 @@ func (s *Store) Lease(want uint64) ([]layout.SlotRun, error) {
 		}
 		more, headNow, again := s.lease(want - length(runs))
 		runs, head = append(runs, more...), head || headNow
-		if len(runs) > 0 || !errors.Is(again, alloc.ErrNoSpace) {
-			err = nil
+		if err = nil; len(runs) == 0 {
+			err = again
 		}
 	}
 	if err == nil && head {
@@ -45,11 +47,11 @@ func (s *Store) Lease(want uint64) ([]layout.SlotRun, error) {
 	return runs, err
 }
 
-// waiting reports whether a checkpoint would free slots.
-func (s *Store) waiting() bool {
+// short reports whether no slot is free, but a checkpoint would free some.
+func (s *Store) short() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.heads) > 0 || s.slots.Waiting() > 0
+	return s.slots.Leasable() == 0 && (len(s.heads) > 0 || s.slots.Waiting() > 0)
 }
 
 // length returns how many slots the runs have.

@@ -362,6 +362,10 @@ func (c *copier) lease(want uint64) error {
 	}
 	headless := c.leases.headless()
 	runs, err := c.v.server.Lease(max(want, c.leaseSlots))
+	if errors.Is(err, alloc.ErrLeases) && c.leases.free() == 0 {
+		c.awaitCommit() // it uses leases
+		runs, err = c.v.server.Lease(max(want, c.leaseSlots))
+	}
 	c.leases.add(runs)
 	if c.leases.free() == 0 {
 		if err == nil {
@@ -373,6 +377,12 @@ func (c *copier) lease(want uint64) error {
 		c.log.Start(c.epoch, layout.Position{Place: uint64(runs[0].First), Seq: c.log.Position().Seq})
 	}
 	return nil
+}
+
+// awaitCommit returns when the batch before the one being built is reported.
+func (c *copier) awaitCommit() {
+	c.committing.Lock()
+	defer c.committing.Unlock()
 }
 
 // readBytes bounds one read of neighbouring chunks, so that long runs keep several

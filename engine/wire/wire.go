@@ -65,7 +65,8 @@ type Server interface {
 	// Detach ends the client's session and takes its leases back.
 	Detach() error
 	// Lease gives the client up to want more slots. It returns an error that wraps
-	// alloc.ErrNoSpace when there is none.
+	// alloc.ErrNoSpace when there is none, and one that wraps alloc.ErrLeases when
+	// there can be more only after a Report.
 	Lease(want uint64) ([]layout.SlotRun, error)
 	// Report says that a batch is durable. When it returns, snapshot reads find
 	// the batch's chunks in their slots, and the batch's origin writes may go.
