@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -63,7 +64,8 @@ func Create(root string, m Manifest) (*Run, error) {
 	if m.Start.IsZero() {
 		m.Start = time.Now().UTC().Truncate(time.Second)
 	}
-	if m.ID == "" {
+	named := m.ID != ""
+	if !named {
 		m.ID = m.Start.UTC().Format("20060102-150405") + "-" + m.Suite
 	}
 	if !isWord(m.ID) || m.ID == Latest || m.ID[0] == '.' {
@@ -71,13 +73,19 @@ func Create(root string, m Manifest) (*Run, error) {
 	}
 	m.Format = formatVersion
 	m.Completed = []string{}
-	dir := filepath.Join(root, m.ID)
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		return nil, fmt.Errorf("creating run %s: %w", m.ID, err)
 	}
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	dir := filepath.Join(root, m.ID)
+	err := os.Mkdir(dir, 0o755)
+	for n := 2; !named && errors.Is(err, fs.ErrExist); n++ { // another began in the same second
+		dir = filepath.Join(root, m.ID+"-"+strconv.Itoa(n))
+		err = os.Mkdir(dir, 0o755)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("creating run %s: %w", m.ID, err)
 	}
+	m.ID = filepath.Base(dir)
 	r := &Run{dir: dir, manifest: m}
 	if err := r.writeManifest(m); err != nil {
 		return nil, err

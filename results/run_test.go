@@ -3,6 +3,7 @@
 package results
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -161,4 +162,18 @@ func FuzzDecodeHistogram(f *testing.F) {
 			require.ErrorIs(t, err, ErrCorrupt)
 		}
 	})
+}
+
+// Two runs that began in the same second had the same name, and the second failed.
+func TestRunsOfOneSecondHaveTheirOwnNames(t *testing.T) {
+	root := t.TempDir()
+	m := Manifest{Suite: "smoke", Start: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
+	for _, want := range []string{"20260102-030405-smoke", "20260102-030405-smoke-2", "20260102-030405-smoke-3"} {
+		r, err := Create(root, m)
+		require.NoError(t, err)
+		require.Equal(t, want, r.Manifest().ID)
+	}
+	m.ID = "20260102-030405-smoke"
+	_, err := Create(root, m)
+	require.ErrorIs(t, err, fs.ErrExist, "a name that was asked for is not changed")
 }
