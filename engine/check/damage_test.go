@@ -41,8 +41,8 @@ func (r *rig) setPage(p int64, buf []byte) {
 
 // superblock returns the newest.
 func (r *rig) superblock() *layout.Superblock {
-	a, aerr := layout.DecodeSuperblock(r.page(0))
-	b, berr := layout.DecodeSuperblock(r.page(1))
+	a, aerr := layout.DecodeSuperblock(r.page(0)[:layout.SuperblockSize])
+	b, berr := layout.DecodeSuperblock(r.page(1)[:layout.SuperblockSize])
 	if aerr != nil || berr == nil && b.Checkpoint > a.Checkpoint {
 		return b
 	}

@@ -3,7 +3,6 @@
 package check
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 
@@ -54,7 +53,7 @@ func openImage(d Devices, report report) *image {
 type candidate struct {
 	sb    *layout.Superblock
 	err   error
-	empty bool // all zeroes, as formatting leaves the second
+	empty bool // zeroes, as formatting leaves the second
 }
 
 func (img *image) superblock(i int64) candidate {
@@ -62,9 +61,9 @@ func (img *image) superblock(i int64) candidate {
 	if err != nil {
 		return candidate{err: err}
 	}
-	sb, err := layout.DecodeSuperblock(page)
+	sb, err := layout.DecodeSuperblock(page[:layout.SuperblockSize])
 	if err != nil {
-		return candidate{err: err, empty: !bytes.ContainsFunc(page, func(r rune) bool { return r != 0 })}
+		return candidate{err: err, empty: layout.NeverWritten(page[:layout.SuperblockSize])}
 	}
 	return candidate{sb: sb}
 }
@@ -98,8 +97,8 @@ func (img *image) judgeSuperblock(i int, c candidate, report report) {
 	case c.err != nil && errors.Is(c.err, layout.ErrVersion):
 		v.Problem, v.Meaning = c.err.Error(), "a newer program may have written this store"
 	case c.err != nil:
-		v.Severity, v.Problem = Note, c.err.Error()
-		v.Meaning = fmt.Sprintf("normal after a crash while it was written; checkpoint %d in the other one is used", img.sb.Checkpoint)
+		v.Problem = c.err.Error()
+		v.Meaning = fmt.Sprintf("no crash does that; if it was the newer one, what checkpoint %d in the other one points at may have been written over: the store is refused", img.sb.Checkpoint)
 	case c.sb.Checkpoint%layout.Superblocks != uint64(i):
 		v.Problem = fmt.Sprintf("it is checkpoint %d, which belongs into page %d", c.sb.Checkpoint, c.sb.Checkpoint%layout.Superblocks)
 		v.Meaning = "a page was copied or written to the wrong place"

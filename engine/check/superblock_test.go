@@ -18,19 +18,25 @@ import (
 
 func itoa[N ~uint64](n N) string { return fmt.Sprint(uint64(n)) }
 
-// A single damaged superblock may be the work of a crash; the other one serves.
-func TestOneDamagedSuperblockIsANote(t *testing.T) {
+// A crash leaves both superblocks whole. One that is not, or has become zeroes, may
+// have been the newer.
+func TestOneDamagedSuperblockIsFound(t *testing.T) {
 	whole := closed(t, shape{layout.PlacementInline, true})
 	for p := range int64(2) {
-		r := whole.copied()
-		page := r.page(p)
-		page[200] ^= 1
-		r.setPage(p, page)
-		found := r.find(check.Options{Data: true})
-		require.Len(t, found, 1, checktest.Format(found))
-		require.Equal(t, check.Note, found[0].Severity)
-		require.Equal(t, check.BadSuperblock, found[0].Code)
-		require.Equal(t, fmt.Sprintf("superblock %d", p), found[0].Structure)
+		for name, damage := range map[string]func(page []byte){
+			"bit":    func(page []byte) { page[200] ^= 1 },
+			"zeroes": func(page []byte) { clear(page) },
+		} {
+			r := whole.copied()
+			page := r.page(p)
+			damage(page)
+			r.setPage(p, page)
+			found := checktest.Violations(r.checked(), check.Damage)
+			require.NotEmpty(t, found, name)
+			require.Equal(t, check.BadSuperblock, found[0].Code, name)
+			require.Equal(t, fmt.Sprintf("superblock %d", p), found[0].Structure, name)
+			require.Contains(t, found[0].Meaning, "the store is refused", name)
+		}
 	}
 }
 

@@ -21,8 +21,13 @@ const (
 // checkpoint n in page n%2.
 const Superblocks = 2
 
+// SuperblockSize is a superblock's size in bytes: one sector, so that a write of
+// it is either done or not. The rest of its page is written as zeroes, and not
+// read.
+const SuperblockSize = block.SectorSize
+
 // MaxLeases is how many runs of leased slots a superblock can list.
-const MaxLeases = 128
+const MaxLeases = 13
 
 // Placement says where a batch's record is made durable. Part of the format,
 // must not change.
@@ -96,8 +101,7 @@ type Extent struct {
 // End returns the page after the extent.
 func (e Extent) End() block.Page { return e.First + block.Page(e.Len) }
 
-// Superblock is a checkpoint's root: all that must be known to open a store. It
-// fills a page.
+// Superblock is a checkpoint's root: all that must be known to open a store.
 type Superblock struct {
 	UUID       UUID
 	Checkpoint uint64 // number of this checkpoint; the higher valid one of the two is the store's
@@ -126,12 +130,12 @@ type Superblock struct {
 	Leases     []SlotRun        // allocated, but used by no batch of this checkpoint
 }
 
-// superblockDisk is the page: the fields one after another, little endian,
+// superblockDisk is the sector: the fields one after another, little endian,
 // without padding.
 type superblockDisk struct {
 	Magic       uint64
 	Version     uint32
-	CRC         uint32 // CRC32C of the page with this field zero
+	CRC         uint32 // CRC32C of the sector with this field zero
 	UUID        UUID
 	Checkpoint  uint64 // offset 32
 	Epoch       uint64
@@ -152,9 +156,8 @@ type superblockDisk struct {
 	LogPos      Position
 	Allocated   uint64 // offset 184
 	Roots       [Kinds]rootDisk
-	Reserved    [1024 - 288]byte
-	Leases      [MaxLeases]SlotRun // offset 1024
-	Reserved2   [1024]byte
+	Reserved    [304 - 288]byte
+	Leases      [MaxLeases]SlotRun // offset 304
 }
 
 type rootDisk struct {
@@ -173,7 +176,7 @@ const (
 	knownFlags = flagSeparate | flagClean
 )
 
-// Encode returns the superblock's page. It panics when there are more than
+// Encode returns the superblock's [SuperblockSize] bytes. It panics when there are more than
 // [MaxLeases] leases: the caller's fault.
 func (s *Superblock) Encode() []byte {
 	if len(s.Leases) > MaxLeases {
@@ -196,23 +199,22 @@ func (s *Superblock) Encode() []byte {
 		d.Roots[i] = rootDisk{Page: uint64(r.Page), Entries: r.Entries, Level: r.Level}
 	}
 	copy(d.Leases[:], s.Leases)
-	page := make([]byte, 0, block.PageSize)
-	page, err := binary.Append(page, binary.LittleEndian, &d)
+	p, err := binary.Append(make([]byte, 0, SuperblockSize), binary.LittleEndian, &d)
 	if err != nil {
 		panic(err) // superblockDisk has a fixed size
 	}
-	binary.LittleEndian.PutUint32(page[superblockCRC:], ChecksumWithout(page, superblockCRC))
-	return page
+	binary.LittleEndian.PutUint32(p[superblockCRC:], ChecksumWithout(p, superblockCRC))
+	return p
 }
 
-// DecodeSuperblock reads a superblock's page. Its numbers are checked against
+// DecodeSuperblock reads a superblock's [SuperblockSize] bytes. Its numbers are checked against
 // each other, not against the size of a device.
-func DecodeSuperblock(page []byte) (*Superblock, error) {
-	if len(page) != block.PageSize {
-		return nil, fmt.Errorf("%w: superblock of %d bytes", ErrCorrupt, len(page))
+func DecodeSuperblock(p []byte) (*Superblock, error) {
+	if len(p) != SuperblockSize {
+		return nil, fmt.Errorf("%w: superblock of %d bytes", ErrCorrupt, len(p))
 	}
 	var d superblockDisk
-	if _, err := binary.Decode(page, binary.LittleEndian, &d); err != nil {
+	if _, err := binary.Decode(p, binary.LittleEndian, &d); err != nil {
 		return nil, fmt.Errorf("%w: superblock: %v", ErrCorrupt, err)
 	}
 	switch {
@@ -220,7 +222,7 @@ func DecodeSuperblock(page []byte) (*Superblock, error) {
 		return nil, fmt.Errorf("%w: no superblock: magic %#x, want %#x", ErrCorrupt, d.Magic, uint64(Magic))
 	case d.Version != Version:
 		return nil, fmt.Errorf("%w: store format %d, this program knows %d", ErrVersion, d.Version, Version)
-	case d.CRC != ChecksumWithout(page, superblockCRC):
+	case d.CRC != ChecksumWithout(p, superblockCRC):
 		return nil, fmt.Errorf("%w: superblock checksum", ErrCorrupt)
 	case d.Flags&^knownFlags != 0:
 		return nil, fmt.Errorf("%w: superblock flags %#x", ErrCorrupt, d.Flags)
@@ -241,11 +243,15 @@ func DecodeSuperblock(page []byte) (*Superblock, error) {
 	if err := s.validate(); err != nil {
 		return nil, err
 	}
-	if !bytes.Equal(page, s.Encode()) {
+	if !bytes.Equal(p, s.Encode()) {
 		return nil, fmt.Errorf("%w: superblock: reserved bytes are not zero", ErrCorrupt)
 	}
 	return s, nil
 }
+
+// NeverWritten reports whether a superblock is as formatting leaves the one of
+// checkpoint 1: zeroes. Beside a later checkpoint than 0 that is damage.
+func NeverWritten(p []byte) bool { return bytes.Count(p, []byte{0}) == len(p) }
 
 // validate checks what no checksum can: that the numbers make sense together.
 func (s *Superblock) validate() error {

@@ -117,7 +117,7 @@ func (s *Store) write(img *image) error {
 		}
 	}
 	page := device.Buffer(block.PageSize)
-	copy(page, img.sb.Encode())
+	copy(page, img.sb.Encode()) // the sectors after it stay zero
 	at := int64(img.sb.Checkpoint%layout.Superblocks) * block.PageSize
 	if _, err := s.meta.WriteAt(page, at); err != nil {
 		return fmt.Errorf("writing the superblock of checkpoint %d: %w", img.sb.Checkpoint, err)

@@ -52,10 +52,13 @@ func Format(d placement.Devices, o FormatOptions) (layout.UUID, error) {
 		return layout.UUID{}, err
 	}
 	meta := d.MetaDevice()
-	// The page of checkpoint 0 first empty: an old store's superblock with a
-	// higher number must not outlive this.
+	// First the other page is made empty, durably: an old store's superblock must
+	// not outlive this beside the new one.
 	page := device.Buffer(block.PageSize)
 	if _, err := meta.WriteAt(page, block.PageSize); err != nil {
+		return layout.UUID{}, fmt.Errorf("clearing superblock 1: %w", err)
+	}
+	if err := meta.Flush(); err != nil {
 		return layout.UUID{}, fmt.Errorf("clearing superblock 1: %w", err)
 	}
 	copy(page, sb.Encode())

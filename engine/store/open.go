@@ -64,28 +64,38 @@ func orDefault(v, byDefault int64) int64 {
 	return v
 }
 
-// readSuperblock returns the newer of the valid superblocks.
+// readSuperblock returns the newer of the superblocks. A crash leaves each whole,
+// new or old. So one that is damaged may have been the newer one, and what the
+// other points at may have been written over since: then none is good.
 func readSuperblock(meta device.Device) (*layout.Superblock, error) {
 	if meta.Size() < layout.Superblocks*block.PageSize {
 		return nil, fmt.Errorf("%w: it has %d bytes", ErrNoStore, meta.Size())
 	}
 	var newest *layout.Superblock
 	var errs []error
+	blank := false // the last of errs is about zeroes
 	page := device.Buffer(block.PageSize)
 	for i := range int64(layout.Superblocks) {
 		if _, err := meta.ReadAt(page, i*block.PageSize); err != nil {
 			return nil, fmt.Errorf("reading superblock %d: %w", i, err)
 		}
-		sb, err := layout.DecodeSuperblock(page)
+		p := page[:layout.SuperblockSize]
+		sb, err := layout.DecodeSuperblock(p)
 		switch {
+		case errors.Is(err, layout.ErrVersion):
+			return nil, fmt.Errorf("superblock %d: %w", i, err)
 		case err != nil:
-			errs = append(errs, fmt.Errorf("superblock %d: %w", i, err))
+			errs, blank = append(errs, fmt.Errorf("superblock %d: %w", i, err)), layout.NeverWritten(p)
 		case newest == nil || sb.Checkpoint > newest.Checkpoint:
 			newest = sb
 		}
 	}
 	if newest == nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoStore, errors.Join(errs...))
+	}
+	if len(errs) > 0 && !(blank && newest.Checkpoint == 0) {
+		return nil, fmt.Errorf("%w; checkpoint %d in the other one may be older than the store, so that it was not opened and nothing was changed",
+			errs[0], newest.Checkpoint)
 	}
 	return newest, nil
 }

@@ -105,7 +105,7 @@ func (d *Devices) Superblock() *layout.Superblock {
 		if _, err := d.MetaDevice().ReadAt(page, i*block.PageSize); err != nil {
 			continue
 		}
-		sb, err := layout.DecodeSuperblock(page)
+		sb, err := layout.DecodeSuperblock(page[:layout.SuperblockSize])
 		if err == nil && (newest == nil || sb.Checkpoint > newest.Checkpoint) {
 			newest = sb
 		}
