@@ -5,7 +5,6 @@ package volume_test
 import (
 	"errors"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,39 +12,43 @@ import (
 
 	"zumastor.org/zumastor/engine/alloc"
 	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/device"
 	"zumastor.org/zumastor/engine/device/memdev"
 	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/metamorphic/rig"
 	"zumastor.org/zumastor/engine/wire"
 )
 
-// tardy is a server that takes its time with reports, so that leases are asked for
-// meanwhile, and counts those refused for their number.
+// tardy is a server that, once, calls meanwhile before it takes in a report.
 type tardy struct {
 	wire.Server
-	on              atomic.Bool
-	leases, refused atomic.Int64
+	meanwhile func()
+	refused   chan struct{} // told of leases refused for the number of runs
 }
 
 func (s *tardy) Report(b wire.Batch) (layout.Position, error) {
-	if s.on.Load() {
-		time.Sleep(time.Millisecond)
+	if f := s.meanwhile; f != nil {
+		s.meanwhile = nil
+		f()
 	}
 	return s.Server.Report(b)
 }
 
 func (s *tardy) Lease(want uint64) ([]layout.SlotRun, error) {
 	runs, err := s.Server.Lease(want)
-	if s.leases.Add(1); errors.Is(err, alloc.ErrLeases) {
-		s.refused.Add(1)
+	if errors.Is(err, alloc.ErrLeases) {
+		select {
+		case s.refused <- struct{}{}:
+		default:
+		}
 	}
 	return runs, err
 }
 
-// scattered returns a store of which about 200 slots are free, no two of them
-// neighbours.
-func scattered(t *testing.T, server *tardy) *rig.Rig {
-	o := small(layout.PlacementNVRAM)
+// scattered returns a store whose free slots, many, are all odd ones. Chunk 0 is
+// copied for every snapshot.
+func scattered(t *testing.T, p layout.Placement, server *tardy) *rig.Rig {
+	o := small(p)
 	o.ChunkSize, o.StoreSize, o.AheadBytes = 4<<10, 400*4<<10, -1
 	r := open(t, o, rig.Wrappers{Server: func(s wire.Server) wire.Server {
 		server.Server = s
@@ -57,42 +60,64 @@ func scattered(t *testing.T, server *tardy) *rig.Rig {
 		_, err := r.Server.CreateSnapshot(last)
 		require.NoError(t, err)
 	}
-	require.Greater(t, last, block.Tag(390))
-	for tag := block.Tag(1); tag < last; tag += 2 {
-		require.NoError(t, r.Server.DeleteSnapshot(tag))
+	for tag := block.Tag(1); tag < last; tag++ {
+		at, err := r.Server.Map(block.Generation(tag), 0, 1, nil)
+		require.NoError(t, err)
+		if at[0].Slot%2 == 1 {
+			require.NoError(t, r.Server.DeleteSnapshot(tag))
+		}
 	}
 	require.NoError(t, r.Maintain())
 	require.NoError(t, r.Server.Store.Checkpoint())
 	return r
 }
 
+// writes returns writes to the chunks [first, end).
+func writes(first, end int64) (ops []device.Op) {
+	for ; first < end; first++ {
+		ops = append(ops, device.Op{Kind: device.Write, Off: first * 4 << 10, Data: make([]byte, 4<<10)})
+	}
+	return ops
+}
+
 // Where free slots are scattered, no more of them are leased at a time than a
 // superblock lists. That is no lack of space, and no reason for checkpoints.
 func TestScatteredSlotsAreNoLackOfSpace(t *testing.T) {
-	server := &tardy{}
-	r := scattered(t, server)
-	_, err := r.Server.CreateSnapshot(1)
-	require.NoError(t, err)
-	var checkpoints atomic.Int64
-	r.Machine.Device(rig.Meta).SetHook(func(e memdev.Event) {
-		if e.Kind == memdev.Wrote && e.Off < layout.Superblocks*block.PageSize {
-			checkpoints.Add(1)
-		}
-	})
-	server.on.Store(true)
-	before := server.leases.Load()
-	var writers sync.WaitGroup
-	for first := range int64(16) {
-		writers.Go(func() {
-			for chunk := 1 + first; chunk <= 160; chunk += 16 {
-				if _, err := r.Volume.WriteAt(make([]byte, 4<<10), chunk*4<<10); err != nil {
-					t.Errorf("chunk %d: %v", chunk, err)
+	for _, p := range []layout.Placement{layout.PlacementInline, layout.PlacementNVRAM} {
+		t.Run(p.String(), func(t *testing.T) {
+			server := &tardy{refused: make(chan struct{}, 1)}
+			r := scattered(t, p, server)
+			_, err := r.Server.CreateSnapshot(5000)
+			require.NoError(t, err)
+			checkpoints := 0
+			r.Machine.Device(rig.Meta).SetHook(func(e memdev.Event) {
+				if e.Kind == memdev.Wrote && e.Off < layout.Superblocks*block.PageSize {
+					checkpoints++
+				}
+			})
+			// The first batch has taken all leases, and is not reported, when the
+			// second needs some.
+			var second sync.WaitGroup
+			server.meanwhile = func() {
+				second.Go(func() {
+					if err := r.Volume.Do(writes(50, 70)); err != nil {
+						t.Error(err)
+					}
+				})
+				select {
+				case <-server.refused:
+				case <-time.After(10 * time.Second):
+					t.Error("no lease was asked for during a commit")
 				}
 			}
+			first := int64(layout.MaxLeases)
+			if p == layout.PlacementInline {
+				first -= 2 // a descriptor, and the next one
+			}
+			require.NoError(t, r.Volume.Do(writes(1, 1+first)))
+			second.Wait()
+			require.NoError(t, r.Volume.Do(writes(70, 150)))
+			require.Less(t, checkpoints, 4)
 		})
 	}
-	writers.Wait()
-	require.Positive(t, server.refused.Load(), "no lease was asked for during a commit")
-	require.Greater(t, server.leases.Load()-before, int64(160/layout.MaxLeases))
-	require.Less(t, checkpoints.Load(), int64(4))
 }
