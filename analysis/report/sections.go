@@ -104,7 +104,7 @@ func goal(v float64, text string) []plot.Reference { return []plot.Reference{{Va
 // sections returns the experiments in the order of the report. The same ones
 // serve both kinds; a figure appears where there are samples for it.
 func sections() []section {
-	return []section{nsnaps(), chunkSize(), placement(), originRead(), manySnapshots(), depth(), peer()}
+	return []section{nsnaps(), chunkSize(), placement(), originRead(), manySnapshots(), depth(), peer(), fioClient()}
 }
 
 func nsnaps() section {
@@ -258,7 +258,26 @@ func peer() section {
 			},
 			query: group.Query{Where: group.Selector{"experiment": "PEER"}, Unit: results.NsPerOp, As: group.Speed,
 				Against: group.Selector{"variant": "qcow2"}, X: "op", Line: "variant"},
-			each: []string{"qd"},
+			each:  []string{"qd"},
+			apart: "raw",
+		}},
+	}
+}
+
+func fioClient() section {
+	return section{
+		Experiment: "FIO", Title: "fio as the client",
+		Says: "fio's own jobs on the same exports, behind a new snapshot: each block for the first time in random order, again in another, random reads, a sequential write and read.",
+		figures: []figure{{
+			Name: "fio", shape: bars,
+			Figure: plot.Figure{
+				Title: "fio over NBD, against qcow2", X: plot.Axis{Label: "job"},
+				Y: plot.Axis{Label: "speed against qcow2", Unit: "x"},
+			},
+			query: group.Query{Where: group.Selector{"experiment": "FIO"}, Unit: results.NsPerOp, As: group.Speed,
+				Against: group.Selector{"variant": "qcow2"}, X: "op", Line: "variant"},
+			each:  []string{"qd"},
+			apart: "raw",
 		}},
 	}
 }

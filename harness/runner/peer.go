@@ -64,7 +64,7 @@ func (p *peer) prepare(ctx context.Context) (err error) {
 // serves them.
 func (p *peer) startOurs() (direct bool, err error) {
 	c := export.Config{
-		Origin: filepath.Join(p.tmp, "origin"), Store: filepath.Join(p.tmp, "store"), Socket: filepath.Join(p.sockets, "ours"),
+		Origin: filepath.Join(p.tmp, "origin"), Store: filepath.Join(p.tmp, "store"), Socket: p.socket(),
 		ChunkSize: p.Chunks[0], Variant: "inline",
 	}
 	for path, size := range map[string]int64{c.Origin: p.Origin, c.Store: p.Store} {
@@ -113,6 +113,9 @@ func (p *peer) close() error {
 	}
 	return errors.Join(errs...)
 }
+
+// socket returns where our process serves.
+func (p *peer) socket() string { return filepath.Join(p.sockets, "ours") }
 
 // calibrate finds out how many first writes fill a window.
 func (p *peer) calibrate(ctx context.Context, qd int) error {

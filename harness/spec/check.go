@@ -17,6 +17,7 @@ var (
 		Read:      {"read"},
 		Snapshots: {"delete", "create", "firstwrite", "read", "space"},
 		Peer:      {"firstwrite", "rewrite"},
+		FIO:       nil, // its jobs are fio's own
 	}
 )
 
@@ -62,7 +63,7 @@ func (e *Experiment) check() error {
 
 func (e *Experiment) checkAxes(bad func(string, ...any) error) error {
 	for _, v := range e.Variants {
-		if v == QCOW2 && e.Procedure != Peer || IsPlacement(v) && !slices.Contains(placements, v) {
+		if v == QCOW2 && e.Procedure != Peer && e.Procedure != FIO || IsPlacement(v) && !slices.Contains(placements, v) {
 			return bad("unknown variant %q: there are %s, %s and the placements %q", v, Raw, CopyBound, placements)
 		}
 	}

@@ -39,6 +39,7 @@ const (
 	Read      Procedure = "read"      // origin reads with snapshots held
 	Snapshots Procedure = "snapshots" // the cost of snapshots by their number
 	Peer      Procedure = "peer"      // against another program, over NBD
+	FIO       Procedure = "fio"       // the same with fio as the client
 )
 
 // Variants with a meaning of their own. All others are placements.
