@@ -63,7 +63,7 @@ func TestEveryGoalIsNotMeasuredWithoutSamples(t *testing.T) {
 	}
 	for _, name := range []string{"origin-read-vs-raw", "rewrite-vs-raw", "settled-allocs", "firstwrite-vs-copybound",
 		"inline-vs-nvram-measured", "inline-vs-nvram-hdd", "inline-vs-nvram-ssd", "inline-vs-nvram-nvme",
-		"write-1000-vs-1-snapshots", "create-10000th", "nsnaps-hdd-16k", "metadata-per-exception", "memory-bounded",
+		"write-1000-vs-1-snapshots", "write-1000-vs-1-median", "create-10000th", "nsnaps-hdd-16k", "metadata-per-exception", "memory-bounded",
 		"qemu-firstwrite", "qemu-rewrite"} {
 		require.True(t, seen[name], name)
 	}

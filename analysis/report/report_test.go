@@ -37,7 +37,7 @@ func (m *maker) add(kind results.Kind, experiment string, ns float64, conf ...st
 	}
 	s := results.Sample{
 		Experiment: experiment, Kind: kind, Round: m.round, N: 1000, Config: results.Conf(conf...),
-		Values: map[string]float64{results.NsPerOp: ns, results.IOPS: 1e9 / ns},
+		Values: map[string]float64{results.NsPerOp: ns, results.IOPS: 1e9 / ns, results.P50: 0.9 * ns},
 	}
 	m.samples = append(m.samples, s)
 	return &m.samples[len(m.samples)-1]
