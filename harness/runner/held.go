@@ -25,16 +25,16 @@ type held struct {
 // variants come first, once, without snapshots.
 func (b *bench) buildHeld(ctx context.Context, meter func() *stack.FlushMeter) ([]*held, error) {
 	var all []*held
-	off := int64(0)
+	share := stack.Share{Of: stacksHeld(b.Experiment)}
 	add := func(variant string, chunk int64, snapshots int) error {
 		st, err := b.bed.Build(stack.Config{
-			Variant: variant, ChunkSize: chunk, Origin: b.Origin, StoreOff: off, StoreSize: b.Store, Meter: meter(),
+			Variant: variant, ChunkSize: chunk, Origin: b.Origin, Share: share, StoreSize: b.Store, Meter: meter(),
 		})
 		if err != nil {
 			return err
 		}
 		if variant != spec.Raw {
-			off += b.Store
+			share.Nth++
 		}
 		h := &held{Stack: st, oldest: 1}
 		all = append(all, h)

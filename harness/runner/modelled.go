@@ -55,7 +55,7 @@ func (w *write) modelledCell(ctx context.Context, c cell, model string, variant 
 		return nil, err
 	}
 	conf := w.config(c, variant)
-	conf.StoreOff = 0
+	conf.Share = stack.Share{}
 	st, err := bed.Build(conf)
 	if err != nil {
 		return nil, err

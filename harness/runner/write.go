@@ -64,7 +64,7 @@ func (w *write) close() error { return nil }
 func (w *write) config(c cell, variant int) stack.Config {
 	return stack.Config{
 		Variant: w.Variants[variant], ChunkSize: c.chunk, Origin: w.Origin,
-		StoreOff: int64(storesOf(w.Variants[:variant])) * w.Store, StoreSize: w.Store,
+		Share: stack.Share{Nth: storesOf(w.Variants[:variant]), Of: storesOf(w.Variants)}, StoreSize: w.Store,
 	}
 }
 

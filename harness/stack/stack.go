@@ -23,8 +23,9 @@ type Config struct {
 	Variant   string // spec.Raw, spec.CopyBound or a placement
 	ChunkSize int64  // bytes; unused by raw
 	Origin    int64  // how much of the bed's origin it has, bytes
-	StoreOff  int64  // where on the bed its store begins, bytes
+	StoreOff  int64  // where on the bed its store begins, bytes; unless it is a share
 	StoreSize int64
+	Share     Share // of the room for stores, which its store is
 	// CacheBytes bounds the metadata cache; zero means the engine's default.
 	CacheBytes int64
 	// Meter, if not nil, counts the time that flushes take.
@@ -57,7 +58,7 @@ func (s *Stack) build() error {
 	if s.origin, err = cut(s.bed.origin, 0, s.Origin); err != nil || s.Variant == spec.Raw {
 		return err
 	}
-	if s.devs.Store, err = cut(s.bed.stores, s.StoreOff, s.StoreSize); err != nil {
+	if s.devs.Store, err = s.storeDevice(); err != nil {
 		return err
 	}
 	if s.Variant == spec.CopyBound {
@@ -68,6 +69,14 @@ func (s *Stack) build() error {
 		s.origin, s.devs.Store = s.Meter.wrap(s.origin), s.Meter.wrap(s.devs.Store)
 	}
 	return s.buildEngine()
+}
+
+// storeDevice returns the part of the bed that is the stack's store.
+func (s *Stack) storeDevice() (device.Device, error) {
+	if s.Share.Of > 0 {
+		return share(s.bed.stores, s.Share, s.StoreSize)
+	}
+	return cut(s.bed.stores, s.StoreOff, s.StoreSize)
 }
 
 func (s *Stack) buildEngine() error {

@@ -236,3 +236,35 @@ func TestOpenPathsNeedsBoth(t *testing.T) {
 	_, err := OpenPaths(origin, filepath.Join(dir, "none"))
 	require.True(t, errors.Is(err, os.ErrNotExist))
 }
+
+func TestStripesConform(t *testing.T) {
+	devtest.Run(t, func(t *testing.T) device.Device {
+		d, err := share(memdev.New(4*2*stripeSize), Share{Nth: 2, Of: 4}, 2*stripeSize)
+		require.NoError(t, err)
+		return d
+	})
+}
+
+// Shares have no byte in common, and writes across stripes come back whole.
+func TestSharesAreApart(t *testing.T) {
+	bed := memdev.New(3 * 4 * stripeSize)
+	var shares []device.Device
+	for nth := range 3 {
+		d, err := share(bed, Share{Nth: nth, Of: 3}, 4*stripeSize)
+		require.NoError(t, err)
+		p := bytes.Repeat([]byte{byte(nth + 1)}, 4*stripeSize)
+		require.NoError(t, device.Do(d, []device.Op{{Kind: device.Write, Off: 0, Data: p}}))
+		shares = append(shares, d)
+	}
+	for nth, d := range shares {
+		p := make([]byte, 4*stripeSize)
+		_, err := d.ReadAt(p, 0)
+		require.NoError(t, err)
+		require.Equal(t, 4*stripeSize, bytes.Count(p, []byte{byte(nth + 1)}))
+	}
+	_, err := share(bed, Share{Nth: 1, Of: 4}, 4*stripeSize)
+	require.ErrorIs(t, err, device.ErrRange, "the bed is too small")
+	d, err := share(bed, Share{Nth: 1, Of: 3}, stripeSize/2)
+	require.NoError(t, err, "a share that is no whole number of stripes is in one piece")
+	require.EqualValues(t, stripeSize/2, d.Size())
+}
