@@ -174,24 +174,14 @@ func (s *Store) claimPages() error {
 
 // loadSnapshots reads the snapshot tree into memory.
 func (s *Store) loadSnapshots() error {
-	next := layout.Snapshot{}
-	for {
-		var got []layout.Snapshot
-		err := s.resolve(func() (err error) {
-			got, err = s.snaps.tree.Scan(next, 256, got[:0])
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("reading the snapshot table: %w", err)
-		}
-		for _, e := range got {
-			s.snaps.put(e)
-			next.Generation = e.Generation + 1
-		}
-		if len(got) == 0 {
-			return nil
-		}
+	err := s.snaps.tree.Ascend(layout.Snapshot{}, func(e layout.Snapshot) bool {
+		s.snaps.put(e)
+		return true
+	})
+	if err != nil {
+		return fmt.Errorf("reading the snapshot table: %w", err)
 	}
+	return nil
 }
 
 // recover replays what happened after the checkpoint and makes the result the
