@@ -25,7 +25,7 @@ func drive(ctx context.Context, st *stack.Stack, s workloads.Stream, depth int, 
 	return apply.Run(ctx, st.Device(), s, apply.Options{Depth: depth, Seed: stack.ContentSeed, Version: version})
 }
 
-// driveGroups issues a stream in groups of at most depth ops and 32 MiB, each when
+// driveGroups issues a stream in groups of at most depth ops and 128 MiB, each when
 // the one before has ended, and takes the time within the stack alone.
 func driveGroups(ctx context.Context, st *stack.Stack, s workloads.Stream, depth int, version uint64) (apply.Result, error) {
 	o := apply.Options{Depth: depth, Seed: stack.ContentSeed, Version: version}
