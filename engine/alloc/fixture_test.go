@@ -80,7 +80,7 @@ func (a *area) open(root layout.Root) *btree.Tree[layout.SlotWord] {
 func (a *area) write(t testing.TB, tree *btree.Tree[layout.SlotWord]) layout.Root {
 	t.Helper()
 	a.alloc.Rewind()
-	root, err := tree.Checkpoint(a.alloc.Alloc, a.alloc.Defer, func(p block.Page, image []byte) error {
+	root, err := tree.Checkpoint(1, a.alloc.Alloc, a.alloc.Defer, func(p block.Page, image []byte) error {
 		a.pages[p] = image
 		return nil
 	})

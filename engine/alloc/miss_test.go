@@ -141,7 +141,7 @@ func TestLeaseDuringAFreezeThatMisses(t *testing.T) {
 	s.Thaw()
 	got, err := resolveLease(s, &lock{}, waits)
 	require.NoError(t, err)
-	require.Len(t, got, layout.MaxLeases)
+	require.Len(t, got, alloc.MaxLeases)
 }
 
 // load runs fn until it misses no page, as btree.Resolve does, but lets go of each
@@ -222,7 +222,7 @@ func TestLeaseDuringALeaseThatMisses(t *testing.T) {
 // A checkpoint that is taken while a Lease reads a page lists what that Lease has
 // allocated so far, so that a crash gives it back.
 func TestCheckpointDuringALeaseThatMisses(t *testing.T) {
-	const words = layout.MaxLeases * 512
+	const words = alloc.MaxLeases * 512
 	a := newArea(threePages)
 	s := a.filled(t, words, sparse)
 	used, half := s.Used(), 0

@@ -132,13 +132,13 @@ func (m *model) step() {
 }
 
 // mayUse reports whether leases may be split: the superblock has room.
-func (m *model) mayUse() bool { return len(m.slots.Leases()) < layout.MaxLeases }
+func (m *model) mayUse() bool { return len(m.slots.Leases()) < alloc.MaxLeases }
 
 func (m *model) lease(want uint64) {
 	var room bool
 	var got []layout.SlotRun
 	err := m.resolve(func() (err error) {
-		room = len(m.slots.Leases()) < layout.MaxLeases
+		room = len(m.slots.Leases()) < alloc.MaxLeases
 		got, err = m.slots.Lease(want)
 		if err == nil {
 			for _, r := range got {
@@ -158,7 +158,7 @@ func (m *model) lease(want uint64) {
 	}
 	require.NoError(m.t, err)
 	require.NotEmpty(m.t, got)
-	require.LessOrEqual(m.t, len(m.slots.Leases()), layout.MaxLeases)
+	require.LessOrEqual(m.t, len(m.slots.Leases()), alloc.MaxLeases)
 	if m.depth == 0 {
 		require.LessOrEqual(m.t, size(got), want)
 	}

@@ -23,8 +23,11 @@ import (
 // ErrNoSpace is returned when no free place is left.
 var ErrNoSpace = errors.New("no space left in the store")
 
-// ErrLeases is returned when as many runs are leased as a superblock can list:
-// some must be used first.
+// MaxLeases is how many runs of slots can be leased at a time: the lease tree is
+// written anew by every checkpoint.
+const MaxLeases = 128
+
+// ErrLeases is returned when [MaxLeases] runs are leased: some must be used first.
 var ErrLeases = errors.New("too many leases are not used yet")
 
 const wordSlots = 64
@@ -32,7 +35,7 @@ const wordSlots = 64
 // Slots is the allocation state of a data area.
 //
 // A slot is free, leased, or allocated to an exception or a descriptor. A lease
-// is allocated in the tree, and listed in the superblock so that a crash gives
+// is allocated in the tree, and listed in the lease tree so that a crash gives
 // back what was not used. A slot that is freed waits: Free sets it aside, the
 // next checkpoint's Freeze makes it free in the tree and so in what that
 // checkpoint writes, and Thaw, when the checkpoint is durable, lets it be leased.
@@ -94,11 +97,11 @@ func (s *Slots) Leases() []layout.SlotRun { return s.leases }
 
 // Lease gives out up to want free slots, in as few runs as the search from where
 // the last one ended finds, but not so many runs that there are more than
-// layout.MaxLeases in all. It returns [ErrLeases] if there are so many already,
+// MaxLeases in all. It returns [ErrLeases] if there are so many already,
 // and [ErrNoSpace] if it finds none. What a Lease has found that failed for good, the next one gives out, whatever it wants.
 func (s *Slots) Lease(want uint64) ([]layout.SlotRun, error) {
 	if len(s.found) == 0 {
-		if len(s.leases) >= layout.MaxLeases {
+		if len(s.leases) >= MaxLeases {
 			return nil, ErrLeases
 		}
 		found, err := s.find(want)
@@ -132,7 +135,7 @@ func (s *Slots) find(want uint64) ([]layout.SlotRun, error) {
 		*f = search{want: want, from: s.cursor}
 	}
 	left := min(want-length(f.got), s.Leasable()-length(f.got))
-	for room := layout.MaxLeases - len(s.leases); left > 0 && len(f.got) < room; {
+	for room := MaxLeases - len(s.leases); left > 0 && len(f.got) < room; {
 		run, ok, err := s.nextFree(left)
 		if err != nil {
 			return nil, err
@@ -262,7 +265,7 @@ func (s *Slots) frozenAfter(slot block.Slot) int {
 }
 
 // Use turns leased slots into used ones. Runs that are used from their first slot
-// on stay as many as Lease gave out, and so fit into a superblock.
+// on stay as many as Lease gave out.
 func (s *Slots) Use(r layout.SlotRun) { s.leases = subtract(s.leases, r) }
 
 // Claim allocates slots that the tree has as free: recovery uses it for what a

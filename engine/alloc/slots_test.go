@@ -147,26 +147,25 @@ func TestLeaseOfNothing(t *testing.T) {
 	require.ErrorIs(t, err, alloc.ErrNoSpace)
 }
 
-// A superblock lists MaxLeases runs: there are never more, however fragmented the
-// area is.
-func TestLeasesFitTheSuperblock(t *testing.T) {
+// There are never more than MaxLeases runs, however fragmented the area is.
+func TestLeasesAreBounded(t *testing.T) {
 	a := newArea(1 << 20)
 	s := a.filled(t, 100, func(uint64) uint64 { return 0x5555_5555_5555_5555 })
 	got := lease(t, s, 1000)
-	require.Len(t, got, layout.MaxLeases)
-	require.Len(t, s.Leases(), layout.MaxLeases)
+	require.Len(t, got, alloc.MaxLeases)
+	require.Len(t, s.Leases(), alloc.MaxLeases)
 	_, err := s.Lease(1)
 	require.ErrorIs(t, err, alloc.ErrLeases)
 	require.NotZero(t, s.Leasable())
 	s.Use(got[5])
 	s.Use(got[7])
 	require.Len(t, lease(t, s, 1000), 2)
-	require.Len(t, s.Leases(), layout.MaxLeases)
+	require.Len(t, s.Leases(), alloc.MaxLeases)
 }
 
 // Leases that lie between one another are not joined: used one after another, as a
-// client does, they are never more than the superblock lists.
-func TestInterleavedLeasesFitTheSuperblock(t *testing.T) {
+// client does, they are never more than MaxLeases.
+func TestInterleavedLeasesAreBounded(t *testing.T) {
 	a := newArea(1 << 20)
 	s := a.filled(t, 10, func(uint64) uint64 { return math.MaxUint64 })
 	half := func(odd, n uint64) []layout.SlotRun {
@@ -177,12 +176,12 @@ func TestInterleavedLeasesFitTheSuperblock(t *testing.T) {
 		s.Thaw()
 		return lease(t, s, n)
 	}
-	client := append(half(0, layout.MaxLeases-6), half(1, 6)...)
-	require.Len(t, s.Leases(), layout.MaxLeases)
+	client := append(half(0, alloc.MaxLeases-6), half(1, 6)...)
+	require.Len(t, s.Leases(), alloc.MaxLeases)
 	_, err := s.Lease(1)
 	require.ErrorIs(t, err, alloc.ErrLeases)
 	for i, r := range client {
 		s.Use(r)
-		require.Len(t, s.Leases(), layout.MaxLeases-1-i)
+		require.Len(t, s.Leases(), alloc.MaxLeases-1-i)
 	}
 }

@@ -39,14 +39,15 @@ type Slot uint64
 // Page numbers a PageSize place of the metadata area.
 type Page uint64
 
-// Generation is the counter that each new snapshot advances. The origin's
-// current generation is that of the newest snapshot ever made; zero means that
-// none was.
+// Generation is the counter that each new snapshot of a store advances. A branch's
+// current generation is that of the newest snapshot ever made of it; the
+// origin's is zero when none was, a snapshot's is then its own.
 type Generation uint64
 
 // Branch numbers a line of writes with exceptions of its own. The origin is
-// branch zero.
-type Branch uint32
+// branch zero; what is written to a snapshot is the branch whose number is the
+// snapshot's generation.
+type Branch uint64
 
 // Tag is the number by which a user names a snapshot; unique within a store.
 type Tag uint32

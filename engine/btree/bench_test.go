@@ -29,7 +29,7 @@ func BenchmarkCeiling(b *testing.B) {
 			tree, rng := million(b)
 			if clean {
 				a := newArea()
-				_, err := tree.Checkpoint(a.alloc, a.release, a.write)
+				_, err := tree.Checkpoint(1, a.alloc, a.release, a.write)
 				require.NoError(b, err)
 			}
 			b.ReportAllocs()
@@ -73,7 +73,7 @@ func BenchmarkCheckpoint(b *testing.B) {
 			require.NoError(b, err)
 		}
 		pages += tree.Dirty()
-		_, err := tree.Checkpoint(a.alloc, a.release, a.write)
+		_, err := tree.Checkpoint(1, a.alloc, a.release, a.write)
 		require.NoError(b, err)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(pages), "ns/page")

@@ -67,7 +67,7 @@ func TestGrownNodesMakeRoomWhenCleaned(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.LessOrEqual(t, c.Bytes(), int64(limit))
-	_, err := tree.Checkpoint(a.alloc, a.release, a.write)
+	_, err := tree.Checkpoint(1, a.alloc, a.release, a.write)
 	require.NoError(t, err)
 	require.LessOrEqual(t, c.Bytes(), int64(limit))
 }
@@ -102,7 +102,7 @@ func TestPagesOfACheckpointStayUntilWritten(t *testing.T) {
 		_, err := tree.Insert(entry{Chunk: i * i})
 		require.NoError(t, err)
 	}
-	_, err := tree.Checkpoint(a.alloc, a.release, func(block.Page, []byte) error { return nil })
+	_, err := tree.Checkpoint(1, a.alloc, a.release, func(block.Page, []byte) error { return nil })
 	require.NoError(t, err)
 	require.Zero(t, c.DirtyPages())
 	require.Len(t, all(t, tree), 5000)

@@ -13,7 +13,8 @@ import (
 // slabPages is how many page images share one allocation.
 const slabPages = 16
 
-// Checkpoint gives every dirty page a fresh address, codes it and hands its image
+// Checkpoint gives every dirty page a fresh address, codes it, as written by the
+// checkpoint of that number, and hands its image
 // to write, children before parents, left to right. Write takes the image over:
 // block.PageSize bytes, aligned for O_DIRECT. Then it calls free for each page of
 // earlier checkpoints that the tree has left since; such an address must not be
@@ -25,7 +26,7 @@ const slabPages = 16
 // anything else. If alloc or write fails, the tree is as it was, free was not
 // called, and the addresses that alloc gave out in this call are unused.
 func (t *Tree[E]) Checkpoint(
-	alloc func() (block.Page, error), free func(block.Page), write func(p block.Page, image []byte) error,
+	number uint64, alloc func() (block.Page, error), free func(block.Page), write func(p block.Page, image []byte) error,
 ) (Root, error) {
 	addresses := make([]block.Page, t.dirty)
 	for i := range addresses {
@@ -35,7 +36,7 @@ func (t *Tree[E]) Checkpoint(
 		}
 		addresses[i] = p
 	}
-	c := checkpoint[E]{tree: t, addresses: addresses, write: write}
+	c := checkpoint[E]{tree: t, number: number, addresses: addresses, write: write}
 	if err := c.emit(&t.root); err != nil {
 		return Root{}, fmt.Errorf("checkpoint of tree kind %d: %w", t.kind, err)
 	}
@@ -50,6 +51,7 @@ func (t *Tree[E]) Checkpoint(
 // checkpoint is a Checkpoint under way.
 type checkpoint[E any] struct {
 	tree      *Tree[E]
+	number    uint64
 	addresses []block.Page // not yet given out
 	write     func(p block.Page, image []byte) error
 	slab      []byte       // not yet given out
@@ -73,7 +75,7 @@ func (c *checkpoint[E]) emit(r *ref[E]) error {
 	for _, kid := range n.kids {
 		c.children = append(c.children, kid.page)
 	}
-	h := layout.PageHeader{Kind: n.kind, Level: n.level, Page: r.page, Identity: c.tree.identity}
+	h := layout.PageHeader{Kind: n.kind, Level: n.level, Page: r.page, Identity: c.tree.identity, Checkpoint: c.number}
 	image := c.image()
 	if err := layout.EncodePage(c.tree.codec, h, n.entries, c.children, image); err != nil {
 		return err

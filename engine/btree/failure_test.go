@@ -132,7 +132,7 @@ func TestFailedCheckpointKeepsEverythingDirty(t *testing.T) {
 					}
 					return nil
 				}
-				_, err := tree.Checkpoint(
+				_, err := tree.Checkpoint(1,
 					func() (block.Page, error) { a.next++; return a.next, count("alloc") },
 					func(block.Page) { t.Fatal("freed") },
 					func(block.Page, []byte) error { return count("write") })

@@ -141,7 +141,7 @@ func (a *area) write(p block.Page, image []byte) error {
 // checkpoint makes a whole checkpoint: pages, root, reuse of what was freed.
 func (a *area) checkpoint(t testing.TB, c *btree.Cache, tree *btree.Tree[entry]) btree.Root {
 	t.Helper()
-	root, err := tree.Checkpoint(a.alloc, a.release, a.write)
+	root, err := tree.Checkpoint(1, a.alloc, a.release, a.write)
 	require.NoError(t, err)
 	require.Zero(t, tree.Dirty())
 	c.AdvanceEpoch()

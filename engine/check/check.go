@@ -50,7 +50,8 @@ type checker struct {
 	allocated  bitset // slots, as recovery would have them
 	used       bitset // slots that hold something
 	snaps      snapshotTable
-	generation block.Generation // the origin's
+	leases     []layout.SlotRun // of the checkpoint, ascending
+	generation block.Generation // the store's
 	replayed   []replayedCopy   // ascending
 	mirror     mirror
 }
@@ -68,7 +69,7 @@ func (c *checker) run(d Devices) {
 		c.total += c.sb.Roots[layout.KindExceptions-1].Entries
 	}
 	for _, step := range []func(){
-		c.readSnapshots, c.readSlots, c.claimLeases, c.replay, c.checkExceptions, c.checkChanges, c.checkLeaks,
+		c.readSnapshots, c.readSlots, c.readLeases, c.claimLeases, c.replay, c.checkExceptions, c.checkChanges, c.checkLeaks,
 	} {
 		if step(); c.stopped {
 			return

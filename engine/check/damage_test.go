@@ -99,6 +99,19 @@ func (r *rig) editSnapshots(change func(*layout.TreePage[layout.Snapshot])) {
 	edit(r, layout.SnapshotCodec{}, layout.KindSnapshots, 0, change)
 }
 
+// setLeases makes the last tree page, which must be free, the tree of leases.
+func (r *rig) setLeases(runs ...layout.SlotRun) {
+	sb := r.superblock()
+	p := sb.TreePages.End() - 1
+	buf := make([]byte, block.PageSize)
+	h := layout.PageHeader{Kind: layout.KindLeases, Page: p, Identity: sb.UUID}
+	require.NoError(r.t, layout.EncodePage(layout.LeaseCodec{}, h, runs, nil, buf))
+	r.setPage(int64(p), buf)
+	r.editSuperblock(func(sb *layout.Superblock) {
+		sb.Roots[layout.KindLeases-1] = layout.Root{Page: p, Entries: uint64(len(runs))}
+	})
+}
+
 // names returns the codes found, of at least the severity, without repetition.
 func names(found []check.Violation, least check.Severity) []check.Code {
 	var codes []check.Code
@@ -256,19 +269,25 @@ func TestContradictionsAreFound(t *testing.T) {
 		},
 		"lease of free slots": {
 			func(r *rig) {
-				r.editSuperblock(func(sb *layout.Superblock) {
-					sb.Clean, sb.Leases = false, []layout.SlotRun{{First: free, Len: 1}}
-				})
+				r.setLeases(layout.SlotRun{First: free, Len: 1})
+				r.editSuperblock(func(sb *layout.Superblock) { sb.Clean = false })
 			},
 			sorted(check.BadLease),
 		},
 		"leases in a closed store": {
 			func(r *rig) {
-				r.editExceptions(0, func(p *exceptionPage) {
-					r.editSuperblock(func(sb *layout.Superblock) { sb.Leases = []layout.SlotRun{{First: p.Entries[0].Slot, Len: 1}} })
-				})
+				var used block.Slot
+				r.editExceptions(0, func(p *exceptionPage) { used = p.Entries[0].Slot })
+				r.setLeases(layout.SlotRun{First: used, Len: 1})
 			},
 			sorted(check.BadLease, check.FreeSlot),
+		},
+		"lease of slots that are not there": {
+			func(r *rig) {
+				r.setLeases(layout.SlotRun{First: free, Len: 1 << 62})
+				r.editSuperblock(func(sb *layout.Superblock) { sb.Clean = false })
+			},
+			sorted(check.BadLease),
 		},
 		"count of allocated slots": {
 			func(r *rig) { r.editSuperblock(func(sb *layout.Superblock) { sb.Allocated-- }) },

@@ -117,9 +117,14 @@ func (img *image) dumpSuperblocks(out *printer) {
 	for i, r := range img.sb.Roots {
 		out.line("root", field{"tree", treeNames[i+1]}, field{"page", r.Page}, field{"level", r.Level}, field{"entries", r.Entries})
 	}
-	for _, l := range img.sb.Leases {
-		out.line("lease", field{"slot", l.First}, field{"slots", l.Len})
+	w := walk[layout.SlotRun]{img: img, codec: layout.LeaseCodec{}, kind: layout.KindLeases, pages: new(bitset)}
+	w.leaf = func(_ layout.PageHeader, entries []layout.SlotRun) bool {
+		for _, l := range entries {
+			out.line("lease", field{"slot", l.First}, field{"slots", l.Len})
+		}
+		return true
 	}
+	w.run()
 }
 
 // dumpSnapshots prints the snapshot table. Damage in the tree is reported with

@@ -96,6 +96,10 @@ func TestRunsTakeFewBytes(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 4<<20/chunkSize, st.Exceptions())
 	for _, tree := range st.Trees {
+		if tree.Name == "leases" {
+			require.Zero(t, tree.Pages(), "of a store that is closed")
+			continue
+		}
 		require.EqualValues(t, 1, tree.Pages(), tree.Name)
 		require.LessOrEqual(t, tree.Fill(), 1.0)
 	}

@@ -70,7 +70,7 @@ func (c *checker) laterSlots() []layout.SlotRun {
 	if c.opts.Data {
 		return []layout.SlotRun{{First: 0, Len: c.sb.Slots}}
 	}
-	return c.sb.Leases
+	return c.leases
 }
 
 // decodeBatch reads a batch and applies the tests that make recovery refuse one.
@@ -177,11 +177,27 @@ func (c *checker) judgeEnd(l recordLog, what string, pos layout.Position, end la
 	}
 }
 
-// claimLeases judges the superblock's leases and gives their slots back, as
+// readLeases reads which slots the checkpoint has as leased.
+func (c *checker) readLeases() {
+	w := walk[layout.SlotRun]{
+		img: c.image, codec: layout.LeaseCodec{}, kind: layout.KindLeases, pages: &c.pages, report: c.report,
+		leaf: func(_ layout.PageHeader, entries []layout.SlotRun) bool {
+			c.leases = append(c.leases, entries...)
+			return c.progress(len(entries))
+		},
+	}
+	c.complete[layout.KindLeases] = w.run()
+}
+
+// claimLeases judges the checkpoint's leases and gives their slots back, as
 // recovery does.
 func (c *checker) claimLeases() {
-	for _, r := range c.sb.Leases {
+	for _, r := range c.leases {
 		first, end := uint64(r.First), uint64(r.First)+r.Len
+		if end > c.sb.Slots {
+			c.badLease(r, fmt.Sprintf("there are %d slots", c.sb.Slots), "recovery refuses it, and so the store cannot be opened")
+			continue
+		}
 		for s := first; s < end; s++ {
 			if !c.allocated.has(s) && c.complete[layout.KindSlots] {
 				c.badLease(r, fmt.Sprintf("slot %d is free or leased twice", s), "two batches may be written to it")
@@ -190,8 +206,8 @@ func (c *checker) claimLeases() {
 		}
 		c.allocated.remove(first, end)
 	}
-	if c.sb.Clean && len(c.sb.Leases) > 0 {
-		c.badLease(c.sb.Leases[0], "the store was closed in order, but has leases", "their slots may be lost")
+	if c.sb.Clean && len(c.leases) > 0 {
+		c.badLease(c.leases[0], "the store was closed in order, but has leases", "their slots may be lost")
 	}
 }
 

@@ -81,6 +81,7 @@ func (img *image) stats(report report) *Stats {
 		measure(img, layout.ChangeCodec{}, layout.KindChanges, report),
 		measure(img, layout.SlotWordCodec{}, layout.KindSlots, report),
 		measure(img, layout.SnapshotCodec{}, layout.KindSnapshots, report),
+		measure(img, layout.LeaseCodec{}, layout.KindLeases, report),
 	}}
 }
 

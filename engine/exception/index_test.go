@@ -56,9 +56,9 @@ func (p *pages) clean(t testing.TB, x *exception.Index) {
 		p.images[page] = image
 		return nil
 	}
-	_, err := x.Exceptions.Checkpoint(alloc, func(block.Page) {}, write)
+	_, err := x.Exceptions.Checkpoint(1, alloc, func(block.Page) {}, write)
 	require.NoError(t, err)
-	_, err = x.Changes.Checkpoint(alloc, func(block.Page) {}, write)
+	_, err = x.Changes.Checkpoint(1, alloc, func(block.Page) {}, write)
 	require.NoError(t, err)
 	p.cache.AdvanceEpoch()
 }

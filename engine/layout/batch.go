@@ -9,17 +9,17 @@ import (
 	"zumastor.org/zumastor/engine/block"
 )
 
-// Copy is one chunk's copy-out.
+// Copy is one chunk's copy-out, or one chunk written to a snapshot.
 type Copy struct {
 	Chunk block.Chunk
 	Slot  block.Slot
-	CRC   uint32 // CRC32C of the whole slot, a partial last chunk padded with zeroes
+	CRC   uint32 // CRC32C of the whole slot, a partial last chunk padded with zeroes; zero of a branch that is not the origin
 }
 
 // Batch is the body of a [RecordBatch]: chunks of one branch that were copied
 // out in one generation, in ascending order. Coded, it is
 //
-//	0   generation u64   8 branch u32   12 runs u32   16 chunks u32   20 zero u32
+//	0   generation u64   8 branch u64   16 runs u32   20 chunks u32
 //	24  runs: chunk u64, slot u64, length u32, zero u32
 //	    checksums: u32 a chunk, in order
 //
@@ -61,9 +61,9 @@ func AppendBatch(dst []byte, b *Batch) []byte {
 	}
 	h := dst[start:]
 	le.PutUint64(h, uint64(b.Generation))
-	le.PutUint32(h[8:], uint32(b.Branch))
-	le.PutUint32(h[12:], runs)
-	le.PutUint32(h[16:], uint32(len(b.Copies)))
+	le.PutUint64(h[8:], uint64(b.Branch))
+	le.PutUint32(h[16:], runs)
+	le.PutUint32(h[20:], uint32(len(b.Copies)))
 	return dst
 }
 
@@ -82,9 +82,9 @@ func DecodeBatch(p []byte) (*Batch, error) {
 		return nil, fmt.Errorf("%w: batch of %d bytes", ErrCorrupt, len(p))
 	}
 	le := binary.LittleEndian
-	b := &Batch{Generation: block.Generation(le.Uint64(p)), Branch: block.Branch(le.Uint32(p[8:]))}
-	runs, chunks := uint64(le.Uint32(p[12:])), uint64(le.Uint32(p[16:]))
-	if uint64(len(p)) != batchHeaderSize+runs*batchRunSize+chunks*CopySize || le.Uint32(p[20:]) != 0 {
+	b := &Batch{Generation: block.Generation(le.Uint64(p)), Branch: block.Branch(le.Uint64(p[8:]))}
+	runs, chunks := uint64(le.Uint32(p[16:])), uint64(le.Uint32(p[20:]))
+	if uint64(len(p)) != batchHeaderSize+runs*batchRunSize+chunks*CopySize {
 		return nil, fmt.Errorf("%w: batch of %d bytes, %d runs and %d chunks", ErrCorrupt, len(p), runs, chunks)
 	}
 	b.Copies = make([]Copy, 0, chunks)

@@ -50,10 +50,14 @@ func TestSuperblockNonsenseIsRefused(t *testing.T) {
 		"root without entries":     func(s *sb) { s.Roots[0].Entries = 0 },
 		"entries without root":     func(s *sb) { s.Roots[0].Page = 0 },
 		"root too high":            func(s *sb) { s.Roots[0].Level = layout.MaxPageLevel + 1 },
-		"empty lease":              func(s *sb) { s.Leases[0].Len = 0 },
-		"lease beyond slots":       func(s *sb) { s.Leases[0].First = block.Slot(s.Slots) },
-		"lease across the end":     func(s *sb) { s.Leases[0].Len = s.Slots },
-		"lease overflows":          func(s *sb) { s.Leases[0].Len = math.MaxUint64 },
+		"empty grown extent":       func(s *sb) { s.Grown[0].Len = 0 },
+		"grown over tree pages":    func(s *sb) { s.Grown[0].First = s.TreePages.First },
+		"grown extents overlap":    func(s *sb) { s.Grown[0].Len = 1 << 40 },
+		"endless grown extent":     func(s *sb) { s.Grown[1].Len = math.MaxUint64 },
+		"root between extents":     func(s *sb) { s.Roots[0].Page = s.Grown[0].End() },
+		"unknown policy":           func(s *sb) { s.Policy = 3 },
+		"future restore":           func(s *sb) { s.Restore.Generation = s.Generation + 1 },
+		"restore of nothing":       func(s *sb) { s.Restore.Generation = 0 },
 	} {
 		s := exampleSuperblock()
 		change(s)
@@ -74,10 +78,10 @@ const sumOffset = 12 // in every structure
 // Bytes that a superblock, label or page does not use yet.
 func TestReservedBytesMustBeZero(t *testing.T) {
 	for name, reserved := range map[string][]int{
-		"superblock":      {281, 288, 303, 304 + 2*16, 511},
+		"superblock":      {62, 281, 305, 328 + 2*16, 488, 511},
 		"label":           {9, 11, 32, 4095},
-		"batch-record":    {7, 64 + 20, 64 + 24 + 20},
-		"exceptions-leaf": {40, 63},
+		"batch-record":    {7, 64 + 24 + 20},
+		"exceptions-leaf": {48, 63},
 	} {
 		v := vectors()[name]
 		for _, i := range reserved {
@@ -123,10 +127,10 @@ func TestOthersAreRefused(t *testing.T) {
 func TestBatchNonsenseIsRefused(t *testing.T) {
 	le := binary.LittleEndian
 	for name, change := range map[string]func(p []byte) []byte{
-		"fewer runs":        func(p []byte) []byte { le.PutUint32(p[12:], 2); return p },
-		"endless runs":      func(p []byte) []byte { le.PutUint32(p[12:], math.MaxUint32); return p },
-		"more chunks":       func(p []byte) []byte { le.PutUint32(p[16:], 5); return p },
-		"endless chunks":    func(p []byte) []byte { le.PutUint32(p[16:], math.MaxUint32); return p },
+		"fewer runs":        func(p []byte) []byte { le.PutUint32(p[16:], 2); return p },
+		"endless runs":      func(p []byte) []byte { le.PutUint32(p[16:], math.MaxUint32); return p },
+		"more chunks":       func(p []byte) []byte { le.PutUint32(p[20:], 5); return p },
+		"endless chunks":    func(p []byte) []byte { le.PutUint32(p[20:], math.MaxUint32); return p },
 		"empty run":         func(p []byte) []byte { le.PutUint32(p[24+16:], 0); return p },
 		"long run":          func(p []byte) []byte { le.PutUint32(p[24+16:], 5); return p },
 		"short run":         func(p []byte) []byte { le.PutUint32(p[24+16:], 1); return p },
@@ -145,9 +149,16 @@ func TestBatchNonsenseIsRefused(t *testing.T) {
 func TestSnapshotRecordNonsenseIsRefused(t *testing.T) {
 	for name, change := range map[string]func(p []byte) []byte{
 		"no generation": func(p []byte) []byte { clear(p[:8]); return p },
-		"no state":      func(p []byte) []byte { p[12] = 0; return p },
-		"unknown state": func(p []byte) []byte { p[12] = 3; return p },
-		"reserved":      func(p []byte) []byte { p[14] = 1; return p },
+		"future parent": func(p []byte) []byte { p[8] = 9; return p },
+		"no state":      func(p []byte) []byte { p[20] = 0; return p },
+		"unknown state": func(p []byte) []byte { p[20] = 5; return p },
+		"unknown flag":  func(p []byte) []byte { p[21] |= 4; return p },
+		"reserved":      func(p []byte) []byte { p[46] = 1; return p },
+		"group of none": func(p []byte) []byte { clear(p[44:46]); return p },
+		"size of none":  func(p []byte) []byte { clear(p[48:64]); return p },
+		"long name":     func(p []byte) []byte { p[23] = 65; return append(p[:64], make([]byte, 65)...) },
+		"bad name":      func(p []byte) []byte { p[65] = 0xff; return p },
+		"cut name":      func(p []byte) []byte { return p[:len(p)-1] },
 		"bytes left":    func(p []byte) []byte { return append(p, 0) },
 	} {
 		_, err := layout.DecodeSnapshotRecord(change(layout.AppendSnapshotRecord(nil, exampleSnapshot)))
@@ -155,9 +166,9 @@ func TestSnapshotRecordNonsenseIsRefused(t *testing.T) {
 	}
 }
 
-func TestTooManyLeasesPanic(t *testing.T) {
+func TestTooManyExtentsPanic(t *testing.T) {
 	s := exampleSuperblock()
-	s.Leases = make([]layout.SlotRun, layout.MaxLeases+1)
+	s.Grown = make([]layout.Extent, layout.MaxGrown+1)
 	require.Panics(t, func() { s.Encode() })
 }
 

@@ -18,18 +18,25 @@ const (
 	KindChanges                     // Change entries, by generation
 	KindSlots                       // SlotWord entries
 	KindSnapshots                   // Snapshot entries
-	Kinds          = int(KindSnapshots)
+	KindLeases                      // SlotRun entries
+	Kinds          = int(KindLeases)
 )
 
-// Exception says that the chunk's content of all generations from its previous
-// exception's (exclusive) to Generation (inclusive) is in Slot.
+// Exception says where a chunk's content of some generations is. Of the origin, it
+// was copied out: it is that of all generations from the previous exception's
+// (exclusive) to Generation (inclusive). Of another branch, it was written: it is
+// that of the generations from Generation on up to the next exception's.
 type Exception struct {
 	Branch     block.Branch
-	CRC        uint32 // CRC32C of the whole slot
+	CRC        uint32 // CRC32C of the whole slot; zero of a branch that is not the origin: it may be overwritten in place
 	Chunk      block.Chunk
 	Generation block.Generation
-	Slot       block.Slot
+	Slot       block.Slot // LostSlot if the content is lost
 }
+
+// LostSlot stands for the slot of a chunk whose content is lost: reading it is an
+// error. Part of the format, must not change.
+const LostSlot block.Slot = 1<<63 - 1
 
 // Change is an exception's mirror in order of generation: Chunk was copied out
 // in Generation.
@@ -227,6 +234,47 @@ func (SlotWordCodec) AppendExtra(dst []byte, _ SlotWord) []byte { return dst }
 // DecodeExtra reads nothing.
 func (SlotWordCodec) DecodeExtra([]byte, *SlotWord) {}
 
+// LeaseCodec codes the entries of the lease tree: runs of leased slots, ascending,
+// which do not overlap. An entry is
+//
+//	uvarint  first - first of the previous one
+//	uvarint  number of slots
+type LeaseCodec struct{}
+
+// Compare orders by first slot.
+func (LeaseCodec) Compare(a, b SlotRun) int { return cmp.Compare(a.First, b.First) }
+
+// Follows is never true: leases form no runs of entries.
+func (LeaseCodec) Follows(_, _ SlotRun) bool { return false }
+
+// Next returns prev's successor, which no entry equals.
+func (LeaseCodec) Next(prev SlotRun) SlotRun { return SlotRun{First: prev.First + 1} }
+
+// Append codes e after prev.
+func (LeaseCodec) Append(dst []byte, prev, e SlotRun, _ bool) []byte {
+	dst = binary.AppendUvarint(dst, uint64(e.First-prev.First))
+	return binary.AppendUvarint(dst, e.Len)
+}
+
+// Decode reads the entry after prev.
+func (LeaseCodec) Decode(src []byte, prev SlotRun, _ bool) (SlotRun, []byte, error) {
+	d := decoder{src: src}
+	e := SlotRun{First: prev.First + block.Slot(d.uvarint()), Len: d.uvarint()}
+	if e.Len == 0 || e.Len > math.MaxUint64-uint64(e.First) {
+		d.bad = true
+	}
+	return e, d.src, d.err("lease")
+}
+
+// ExtraSize is zero.
+func (LeaseCodec) ExtraSize() int { return 0 }
+
+// AppendExtra appends nothing.
+func (LeaseCodec) AppendExtra(dst []byte, _ SlotRun) []byte { return dst }
+
+// DecodeExtra reads nothing.
+func (LeaseCodec) DecodeExtra([]byte, *SlotRun) {}
+
 // appendBranchDelta codes the first two fields of a key in order: the second
 // field's delta with a bit that says whether the branch changed. It reports
 // whether both fields are the previous entry's.
@@ -251,7 +299,7 @@ func (d *decoder) branchDelta(prevBranch block.Branch, prevKey uint64) (branch b
 		return prevBranch, prevKey + v>>1, v == 0
 	}
 	delta := d.uvarint()
-	if delta == 0 || delta > math.MaxUint32-uint64(prevBranch) {
+	if delta == 0 || delta > math.MaxUint64-uint64(prevBranch) {
 		d.bad = true
 	}
 	return prevBranch + block.Branch(delta), v >> 1, false
@@ -279,6 +327,25 @@ func (d *decoder) uint32() uint32 {
 		return take(d, uint32(0), 0)
 	}
 	return take(d, binary.LittleEndian.Uint32(d.src), 4)
+}
+
+// uvarintUpTo is uvarint for a field that holds no more than most.
+func (d *decoder) uvarintUpTo(most uint64) uint64 {
+	v := d.uvarint()
+	if v > most {
+		d.bad = true
+		return 0
+	}
+	return v
+}
+
+// bytes reads n bytes, which it does not copy.
+func (d *decoder) bytes(n int) []byte {
+	if len(d.src) < n || n == 0 {
+		d.bad = d.bad || n > 0
+		return nil
+	}
+	return take(d, d.src[:n:n], n)
 }
 
 // take consumes n bytes and returns v, or marks the entry bad when n says that v

@@ -67,9 +67,10 @@ func exampleSuperblock() *layout.Superblock {
 		Control: layout.Extent{First: 2, Len: 256}, Journal: layout.Extent{First: 258, Len: 4096}, TreePages: layout.Extent{First: 4354, Len: 24640},
 		Generation: 1234, ControlPos: layout.Position{Place: 8192, Seq: 55}, LogPos: layout.Position{Place: 12288, Seq: 77}, Allocated: 4711,
 		Roots: [layout.Kinds]layout.Root{
-			{Page: 5000, Entries: 4000, Level: 2}, {Page: 5001, Entries: 4000, Level: 1}, {Page: 5002, Entries: 75}, {},
+			{Page: 5000, Entries: 4000, Level: 2}, {Page: 5001, Entries: 4000, Level: 1}, {Page: 5002, Entries: 75}, {}, {Page: 40001, Entries: 2},
 		},
-		Leases: []layout.SlotRun{{First: 100, Len: 64}, {First: 5000, Len: 647}},
+		Policy: layout.PolicyFailWrites, Restore: layout.Restore{Generation: 1200, Next: 777, Merge: true},
+		Grown: []layout.Extent{{First: 40000, Len: 512}, {First: 90000, Len: 1024}},
 	}
 }
 
@@ -82,7 +83,11 @@ func exampleBatch() *layout.Batch {
 
 var (
 	exampleIdentity = layout.Identity{UUID: exampleUUID, Epoch: 7, Seq: 77}
-	exampleSnapshot = layout.Snapshot{Generation: 9, Tag: 42, State: layout.SnapshotLive, Created: 1_700_000_000_000_000_000, Size: 1 << 30}
+	exampleSnapshot = layout.Snapshot{
+		Generation: 9, Parent: 4, Tag: 42, State: layout.SnapshotLive, Held: true, Damaged: true, Priority: -3, UseCount: 1 << 20,
+		Group: layout.UUID{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}, GroupSize: 300,
+		Created: 1_700_000_000_000_000_000, Size: 1 << 30, Name: "täglich",
+	}
 )
 
 // exampleHeader is that of a descriptor, whose next one is in slot 112.
@@ -155,7 +160,7 @@ func vectors() map[string]vector {
 	snapshot := layout.AppendSnapshotRecord(nil, exampleSnapshot)
 	exceptions := []layout.Exception{
 		{Chunk: 5, Generation: 3, Slot: 9, CRC: 0x01020304}, {Chunk: 6, Generation: 3, Slot: 10, CRC: 0x05060708},
-		{Chunk: 6, Generation: 8, Slot: 4, CRC: 0x090a0b0c}, {Branch: 2, Chunk: 1, Generation: 4, Slot: 5, CRC: 0x0d0e0f10},
+		{Chunk: 6, Generation: 8, Slot: 4, CRC: 0x090a0b0c}, {Branch: 1 << 40, Chunk: 1, Generation: 4, Slot: layout.LostSlot},
 	}
 	return map[string]vector{
 		"superblock": {
@@ -174,7 +179,7 @@ func vectors() map[string]vector {
 			func() []byte { return exampleRecord(layout.RecordSnapshot, snapshot) },
 			decodeRecord, decodedRecord{exampleHeader(layout.RecordSnapshot, len(snapshot)), exampleSnapshot},
 		},
-		"exceptions-leaf": pageVector(layout.ExceptionCodec{}, layout.PageHeader{Kind: layout.KindExceptions, Page: 5003}, exceptions, nil),
+		"exceptions-leaf": pageVector(layout.ExceptionCodec{}, layout.PageHeader{Kind: layout.KindExceptions, Page: 5003, Checkpoint: 41}, exceptions, nil),
 		"exceptions-inner": pageVector(layout.ExceptionCodec{}, layout.PageHeader{Kind: layout.KindExceptions, Level: 1, Page: 5000},
 			exceptions, []block.Page{5003, 5004, 1<<48 - 1, 4354}),
 		"changes-leaf": pageVector(layout.ChangeCodec{}, layout.PageHeader{Kind: layout.KindChanges, Page: 5005},
@@ -183,6 +188,8 @@ func vectors() map[string]vector {
 			[]layout.SlotWord{{Index: 0, Bits: ^uint64(0)}, {Index: 1, Bits: ^uint64(0)}, {Index: 2, Bits: 0xff}, {Index: 500, Bits: 1 << 63}}, nil),
 		"snapshots-leaf": pageVector(layout.SnapshotCodec{}, layout.PageHeader{Kind: layout.KindSnapshots, Page: 5006},
 			[]layout.Snapshot{exampleSnapshot, {Generation: 12, Tag: 1<<32 - 1, State: layout.SnapshotDeleting, Created: 1_699_999_999_000_000_000, Size: 1 << 29}}, nil),
+		"leases-leaf": pageVector(layout.LeaseCodec{}, layout.PageHeader{Kind: layout.KindLeases, Page: 40001, Checkpoint: 41},
+			[]layout.SlotRun{{First: 100, Len: 64}, {First: 5000, Len: 647}}, nil),
 	}
 }
 

@@ -23,7 +23,8 @@ import (
 //	    12    4 CRC32C of the whole page, this field taken as zero
 //	    16    8 the page's own address, a page number of the metadata area
 //	    24   16 identity of the store
-//	    40   24 zero
+//	    40    8 number of the checkpoint that wrote the page
+//	    48   16 zero
 const (
 	// PageHeaderSize is the length of a tree page's header in bytes.
 	PageHeaderSize = 64
@@ -47,6 +48,9 @@ type PageHeader struct {
 	Length   int // bytes of entries after the header
 	Page     block.Page
 	Identity [16]byte
+	// Checkpoint is the number of the one that wrote the page. Only what looks for
+	// the newest of several versions of a page reads it.
+	Checkpoint uint64
 }
 
 // EncodePageHeader writes h into the first [PageHeaderSize] bytes of page, whose
@@ -63,6 +67,7 @@ func EncodePageHeader(page []byte, h PageHeader) {
 	le.PutUint16(page[10:], uint16(h.Length))
 	le.PutUint64(page[16:], uint64(h.Page))
 	copy(page[24:40], h.Identity[:])
+	le.PutUint64(page[40:], h.Checkpoint)
 	le.PutUint32(page[pageCRCOffset:], ChecksumWithout(page, pageCRCOffset))
 }
 
@@ -81,6 +86,8 @@ func DecodePageHeader(page []byte) (PageHeader, error) {
 		Length:   int(le.Uint16(page[10:])),
 		Page:     block.Page(le.Uint64(page[16:])),
 		Identity: [16]byte(page[24:40]),
+
+		Checkpoint: le.Uint64(page[40:]),
 	}
 	if got := le.Uint32(page[0:]); got != pageMagic {
 		return h, h.corrupt("magic", fmt.Sprintf("%#08x", got), fmt.Sprintf("%#08x", pageMagic))
@@ -92,7 +99,7 @@ func DecodePageHeader(page []byte) (PageHeader, error) {
 		return h, h.corrupt("checksum", fmt.Sprintf("%#08x", got), fmt.Sprintf("%#08x", want))
 	}
 	switch {
-	case [24]byte(page[40:PageHeaderSize]) != [24]byte{}:
+	case [16]byte(page[48:PageHeaderSize]) != [16]byte{}:
 		return h, h.corrupt("reserved bytes are not zero", nil, nil)
 	case h.Entries < 1 || h.Entries > MaxPageEntries:
 		return h, h.corrupt("number of entries", h.Entries, fmt.Sprintf("1 to %d", MaxPageEntries))

@@ -23,8 +23,8 @@ type RecordKind uint8
 
 // The kinds of log record.
 const (
-	RecordBatch    RecordKind = 1 + iota // a batch of copy-outs
-	RecordSnapshot                       // a snapshot made or deleted
+	RecordBatch    RecordKind = 1 + iota // a batch of copy-outs, or of chunks written to a snapshot
+	RecordSnapshot                       // a snapshot's new entry: it was made, changed or deleted
 	maxRecordKind  = RecordSnapshot
 )
 
@@ -106,31 +106,41 @@ func VerifyRecord(rec []byte) error {
 	return nil
 }
 
-const snapshotRecordSize = 32
-
 // AppendSnapshotRecord codes a snapshot's entry:
 //
-//	0 generation u64   8 tag u32   12 state u8, zero 3   16 created i64   24 size i64
+//	0  generation u64   8 parent u64   16 tag u32   20 state u8   21 flags u8   22 priority i8   23 length of the name u8
+//	24 created i64     32 size i64    40 use count u32   44 group size u16   46 zero u16   48 group 16   64 name
+//
+// with the flags 1 held, 2 damaged.
 func AppendSnapshotRecord(dst []byte, s Snapshot) []byte {
 	le := binary.LittleEndian
 	dst = le.AppendUint64(dst, uint64(s.Generation))
+	dst = le.AppendUint64(dst, uint64(s.Parent))
 	dst = le.AppendUint32(dst, uint32(s.Tag))
-	dst = append(dst, byte(s.State), 0, 0, 0)
+	dst = append(dst, byte(s.State), s.flags(), byte(s.Priority), byte(len(s.Name)))
 	dst = le.AppendUint64(dst, uint64(s.Created))
-	return le.AppendUint64(dst, uint64(s.Size))
+	dst = le.AppendUint64(dst, uint64(s.Size))
+	dst = le.AppendUint32(dst, s.UseCount)
+	dst = le.AppendUint16(dst, s.GroupSize)
+	dst = le.AppendUint16(dst, 0)
+	dst = append(dst, s.Group[:]...)
+	return append(dst, s.Name...)
 }
+
+const snapshotRecordSize = 64 // without the name
 
 // DecodeSnapshotRecord is the reverse of [AppendSnapshotRecord].
 func DecodeSnapshotRecord(p []byte) (Snapshot, error) {
-	if len(p) != snapshotRecordSize {
+	if len(p) < snapshotRecordSize || len(p) != snapshotRecordSize+int(p[23]) {
 		return Snapshot{}, fmt.Errorf("%w: snapshot record of %d bytes", ErrCorrupt, len(p))
 	}
 	le := binary.LittleEndian
 	s := Snapshot{
-		Generation: block.Generation(le.Uint64(p)), Tag: block.Tag(le.Uint32(p[8:])), State: SnapshotState(p[12]),
-		Created: int64(le.Uint64(p[16:])), Size: int64(le.Uint64(p[24:])),
+		Generation: block.Generation(le.Uint64(p)), Parent: block.Branch(le.Uint64(p[8:])), Tag: block.Tag(le.Uint32(p[16:])),
+		State: SnapshotState(p[20]), Priority: int8(p[22]), Created: int64(le.Uint64(p[24:])), Size: int64(le.Uint64(p[32:])),
+		UseCount: le.Uint32(p[40:]), GroupSize: le.Uint16(p[44:]), Group: UUID(p[48:64]), Name: string(p[snapshotRecordSize:]),
 	}
-	if s.State == 0 || s.State > maxSnapshotState || s.Generation == 0 || p[13]|p[14]|p[15] != 0 {
+	if !s.setFlags(p[21]) || le.Uint16(p[46:]) != 0 || !s.valid() {
 		return s, fmt.Errorf("%w: snapshot record of generation %d in state %d", ErrCorrupt, s.Generation, s.State)
 	}
 	return s, nil

@@ -52,7 +52,7 @@ func TestEntriesRoundTrip(t *testing.T) {
 	t.Run("exceptions", func(t *testing.T) {
 		roundTrip(t, layout.ExceptionCodec{}, layout.KindExceptions, func(t *rapid.T) layout.Exception {
 			return layout.Exception{
-				Branch: small(block.Branch(1<<32-1)).Draw(t, "branch") / 8, Chunk: small(block.Chunk(top)).Draw(t, "chunk"),
+				Branch: small(block.Branch(top)).Draw(t, "branch"), Chunk: small(block.Chunk(top)).Draw(t, "chunk"),
 				Generation: small(block.Generation(top)).Draw(t, "generation"), Slot: small(block.Slot(top)).Draw(t, "slot"),
 				CRC: rapid.Uint32().Draw(t, "crc"),
 			}
@@ -61,7 +61,7 @@ func TestEntriesRoundTrip(t *testing.T) {
 	t.Run("changes", func(t *testing.T) {
 		roundTrip(t, layout.ChangeCodec{}, layout.KindChanges, func(t *rapid.T) layout.Change {
 			return layout.Change{
-				Branch: small(block.Branch(1<<32-1)).Draw(t, "branch") / 8, Chunk: small(block.Chunk(top)).Draw(t, "chunk"),
+				Branch: small(block.Branch(top)).Draw(t, "branch"), Chunk: small(block.Chunk(top)).Draw(t, "chunk"),
 				Generation: small(block.Generation(top)).Draw(t, "generation"),
 			}
 		})
@@ -73,19 +73,45 @@ func TestEntriesRoundTrip(t *testing.T) {
 	})
 	t.Run("snapshots", func(t *testing.T) {
 		roundTrip(t, layout.SnapshotCodec{}, layout.KindSnapshots, func(t *rapid.T) layout.Snapshot {
-			return layout.Snapshot{
-				Generation: small(block.Generation(top)).Draw(t, "generation"), Tag: block.Tag(rapid.Uint32().Draw(t, "tag")),
-				State:   rapid.SampledFrom([]layout.SnapshotState{layout.SnapshotLive, layout.SnapshotDeleting}).Draw(t, "state"),
-				Created: rapid.Int64().Draw(t, "created"), Size: rapid.Int64().Draw(t, "size"),
-			}
+			return drawSnapshot(t)
 		})
+	})
+	t.Run("leases", func(t *testing.T) {
+		roundTrip(t, layout.LeaseCodec{}, layout.KindLeases, func(t *rapid.T) layout.SlotRun {
+			return layout.SlotRun{First: small(block.Slot(top)).Draw(t, "first"), Len: rapid.Uint64Range(1, 1<<62).Draw(t, "len")}
+		})
+	})
+}
+
+func drawSnapshot(t *rapid.T) layout.Snapshot {
+	s := layout.Snapshot{
+		Generation: small(block.Generation(1<<63-2)).Draw(t, "generation") + 1, Tag: block.Tag(rapid.Uint32().Draw(t, "tag")),
+		State: rapid.SampledFrom([]layout.SnapshotState{layout.SnapshotLive, layout.SnapshotDeleting, layout.SnapshotSquashed, layout.SnapshotPrepared}).Draw(t, "state"),
+		Held:  rapid.Bool().Draw(t, "held"), Damaged: rapid.Bool().Draw(t, "damaged"),
+		Priority: rapid.Int8().Draw(t, "priority"), UseCount: rapid.Uint32().Draw(t, "use count"),
+		Created: rapid.Int64().Draw(t, "created"), Size: rapid.Int64().Draw(t, "size"),
+		Name: rapid.StringN(0, -1, layout.MaxName).Draw(t, "name"),
+	}
+	s.Parent = block.Branch(rapid.Uint64Max(uint64(s.Generation)-1).Draw(t, "parent"))
+	if rapid.Bool().Draw(t, "grouped") {
+		s.Group[3], s.GroupSize = 1, rapid.Uint16Min(1).Draw(t, "group size")
+	}
+	return s
+}
+
+func TestSnapshotRecordRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		want := drawSnapshot(t)
+		got, err := layout.DecodeSnapshotRecord(layout.AppendSnapshotRecord(nil, want))
+		require.NoError(t, err)
+		require.Equal(t, want, got)
 	})
 }
 
 func TestBatchRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b := layout.Batch{
-			Branch:     small(block.Branch(1<<32-1)).Draw(t, "branch"),
+			Branch:     small(block.Branch(1<<64-1)).Draw(t, "branch"),
 			Generation: small(block.Generation(1<<64-1)).Draw(t, "generation"), Copies: []layout.Copy{},
 		}
 		chunk, slot := block.Chunk(0), block.Slot(0)

@@ -5,6 +5,9 @@ package layout
 import (
 	"cmp"
 	"encoding/binary"
+	"fmt"
+	"math"
+	"unicode/utf8"
 
 	"zumastor.org/zumastor/engine/block"
 )
@@ -17,26 +20,90 @@ type SnapshotState uint8
 const (
 	SnapshotLive     SnapshotState = 1 + iota // can be read
 	SnapshotDeleting                          // deleted; its exceptions are being freed
-	maxSnapshotState = SnapshotDeleting
+	SnapshotSquashed                          // its exceptions were given up for space: it is only listed
+	SnapshotPrepared                          // of a group of which nobody has said yet whether it exists
+	maxSnapshotState = SnapshotPrepared
+)
+
+// String returns the state's name.
+func (s SnapshotState) String() string {
+	if s == 0 || s > maxSnapshotState {
+		return fmt.Sprintf("state(%d)", uint8(s))
+	}
+	return [...]string{"live", "deleting", "squashed", "prepared"}[s-1]
+}
+
+// MaxName is the longest name of a snapshot, in bytes.
+const MaxName = 64
+
+// Priorities of snapshots: when a store is full, the lower is dropped first, and
+// one of MaxPriority never.
+const (
+	MinPriority = math.MinInt8
+	MaxPriority = math.MaxInt8
 )
 
 // Snapshot is a snapshot's entry in the snapshot tree.
 type Snapshot struct {
 	Generation block.Generation // that it began: its key
-	Tag        block.Tag        // the user's name for it
+	Parent     block.Branch     // what it is a snapshot of: the origin, or the snapshot of that generation
+	Tag        block.Tag        // the user's number for it
 	State      SnapshotState
-	Created    int64 // nanoseconds since 1970 UTC
-	Size       int64 // of the origin when it was made, in bytes
+	Held       bool   // not to be deleted
+	Damaged    bool   // some of its exceptions are lost, nobody knows which
+	Priority   int8   // whether it is dropped before others
+	UseCount   uint32 // of users that persist
+	Group      UUID   // that it belongs to, or zero
+	GroupSize  uint16 // number of the group's snapshots, one a store
+	Created    int64  // nanoseconds since 1970 UTC
+	Size       int64  // of its parent when it was made, in bytes
+	Name       string // the user's name for it, at most MaxName bytes of UTF-8; or empty
+}
+
+// Flags of a coded snapshot.
+const (
+	flagHeld = 1 << iota
+	flagDamaged
+	knownSnapshotFlags = flagHeld | flagDamaged
+)
+
+func (s *Snapshot) flags() (f uint8) {
+	if s.Held {
+		f |= flagHeld
+	}
+	if s.Damaged {
+		f |= flagDamaged
+	}
+	return f
+}
+
+func (s *Snapshot) setFlags(f uint8) bool {
+	s.Held, s.Damaged = f&flagHeld != 0, f&flagDamaged != 0
+	return f&^knownSnapshotFlags == 0
+}
+
+// valid reports whether the entry can be: what no checksum can tell.
+func (s *Snapshot) valid() bool {
+	return s.Generation != 0 && uint64(s.Parent) < uint64(s.Generation) && s.State != 0 && s.State <= maxSnapshotState &&
+		len(s.Name) <= MaxName && utf8.ValidString(s.Name) && (s.Group == UUID{}) == (s.GroupSize == 0)
 }
 
 // SnapshotCodec codes the entries of the snapshot tree. An entry is
 //
 //	uvarint  generation delta
+//	uvarint  parent
 //	uvarint  tag
 //	u8       state
+//	u8       flags: 1 held, 2 damaged, 4 a group follows
+//	u8       priority
+//	uvarint  use count
 //	varint   created - previous created
 //	varint   size - previous size
+//	16       group, and uvarint group size  only with flag 4
+//	uvarint  length of the name, and so many bytes
 type SnapshotCodec struct{}
+
+const flagGroup = knownSnapshotFlags + 1
 
 // Compare orders by generation.
 func (SnapshotCodec) Compare(a, b Snapshot) int { return cmp.Compare(a.Generation, b.Generation) }
@@ -49,22 +116,43 @@ func (SnapshotCodec) Next(prev Snapshot) Snapshot { return Snapshot{Generation: 
 
 // Append codes e after prev.
 func (SnapshotCodec) Append(dst []byte, prev, e Snapshot, _ bool) []byte {
+	flags := e.flags()
+	if e.GroupSize != 0 {
+		flags |= flagGroup
+	}
 	dst = binary.AppendUvarint(dst, uint64(e.Generation-prev.Generation))
+	dst = binary.AppendUvarint(dst, uint64(e.Parent))
 	dst = binary.AppendUvarint(dst, uint64(e.Tag))
-	dst = append(dst, byte(e.State))
+	dst = append(dst, byte(e.State), flags, byte(e.Priority))
+	dst = binary.AppendUvarint(dst, uint64(e.UseCount))
 	dst = binary.AppendVarint(dst, e.Created-prev.Created)
-	return binary.AppendVarint(dst, e.Size-prev.Size)
+	dst = binary.AppendVarint(dst, e.Size-prev.Size)
+	if e.GroupSize != 0 {
+		dst = append(dst, e.Group[:]...)
+		dst = binary.AppendUvarint(dst, uint64(e.GroupSize))
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(e.Name)))
+	return append(dst, e.Name...)
 }
 
 // Decode reads the entry after prev.
 func (SnapshotCodec) Decode(src []byte, prev Snapshot, _ bool) (Snapshot, []byte, error) {
 	d := decoder{src: src}
 	e := Snapshot{Generation: prev.Generation + block.Generation(d.uvarint())}
-	tag := d.uvarint()
-	e.Tag, e.State = block.Tag(tag), SnapshotState(d.uint8())
+	e.Parent = block.Branch(d.uvarint())
+	e.Tag = block.Tag(d.uvarintUpTo(math.MaxUint32))
+	e.State = SnapshotState(d.uint8())
+	flags := d.uint8()
+	e.Priority = int8(d.uint8())
+	e.UseCount = uint32(d.uvarintUpTo(math.MaxUint32))
 	e.Created = prev.Created + d.varint()
 	e.Size = prev.Size + d.varint()
-	if tag>>32 != 0 || e.State == 0 || e.State > maxSnapshotState {
+	if flags&flagGroup != 0 {
+		copy(e.Group[:], d.bytes(len(e.Group)))
+		e.GroupSize = uint16(d.uvarintUpTo(math.MaxUint16))
+	}
+	e.Name = string(d.bytes(int(d.uvarintUpTo(MaxName))))
+	if !e.setFlags(flags&^flagGroup) || (flags&flagGroup != 0) != (e.GroupSize != 0) || !e.valid() {
 		d.bad = true
 	}
 	return e, d.src, d.err("snapshot")

@@ -26,8 +26,48 @@ const Superblocks = 2
 // read.
 const SuperblockSize = block.SectorSize
 
-// MaxLeases is how many runs of leased slots a superblock can list.
-const MaxLeases = 13
+// MaxGrown is how many extents of tree pages a superblock can list besides the
+// first one.
+const MaxGrown = 10
+
+// Policy says what happens to origin writes that need a copy-out when the store is
+// full. Part of the format, must not change.
+type Policy uint8
+
+// The policies.
+const (
+	PolicyDrop       Policy = iota // snapshots are deleted, as their priorities say
+	PolicyBlock                    // the writes wait until there is space
+	PolicyFailWrites               // the writes fail with "no space"
+	maxPolicy        = PolicyFailWrites
+)
+
+var policyNames = [...]string{"drop", "block", "fail-writes"}
+
+// String returns the policy's name on the command line.
+func (p Policy) String() string {
+	if p > maxPolicy {
+		return fmt.Sprintf("policy(%d)", uint8(p))
+	}
+	return policyNames[p]
+}
+
+// ParsePolicy is the reverse of String.
+func ParsePolicy(name string) (Policy, error) {
+	for p := range maxPolicy + 1 {
+		if policyNames[p] == name {
+			return p, nil
+		}
+	}
+	return 0, fmt.Errorf("unknown policy %q: use drop, block or fail-writes", name)
+}
+
+// Restore is a revert of the origin, or a merge into it, that is under way.
+type Restore struct {
+	Generation block.Generation // of the snapshot whose content the origin takes; zero: none is under way
+	Next       block.Chunk      // all chunks before it are restored
+	Merge      bool             // the snapshot is deleted in the end
+}
 
 // Placement says where a batch's record is made durable. Part of the format,
 // must not change.
@@ -120,14 +160,17 @@ type Superblock struct {
 	Control     Extent // ring of snapshot records
 	Journal     Extent // ring of batch records, of placement disk
 	JournalSize int64  // bytes of the ring on a device of its own, of placements nvram and pmem
-	TreePages   Extent // pages of the trees
+	TreePages   Extent // pages of the trees; see Grown for more
 
 	Generation block.Generation // the origin's current one
 	ControlPos Position         // of the first snapshot record that is not in this checkpoint
 	LogPos     Position         // of the first batch that is not in this checkpoint
 	Allocated  uint64           // slots that are allocated, leased ones included
 	Roots      [Kinds]Root      // by kind - 1
-	Leases     []SlotRun        // allocated, but used by no batch of this checkpoint
+
+	Policy  Policy
+	Restore Restore
+	Grown   []Extent // more pages of the trees, in space that the store grew by; at most MaxGrown
 }
 
 // superblockDisk is the sector: the fields one after another, little endian,
@@ -143,7 +186,9 @@ type superblockDisk struct {
 	Placement   uint8 // offset 56
 	ChunkShift  uint8
 	Flags       uint16
-	LeaseCount  uint32
+	GrownCount  uint8
+	Policy      uint8
+	Zero        uint16
 	OriginSize  int64 // offset 64
 	DataOffset  int64
 	Slots       uint64
@@ -156,8 +201,10 @@ type superblockDisk struct {
 	LogPos      Position
 	Allocated   uint64 // offset 184
 	Roots       [Kinds]rootDisk
-	Reserved    [304 - 288]byte
-	Leases      [MaxLeases]SlotRun // offset 304
+	RestoreGen  uint64 // offset 312
+	RestoreNext uint64
+	Grown       [MaxGrown]Extent // offset 328
+	Reserved    [512 - 488]byte
 }
 
 type rootDisk struct {
@@ -173,21 +220,23 @@ const superblockCRC = 12 // offset of superblockDisk.CRC
 const (
 	flagSeparate = 1 << iota
 	flagClean
-	knownFlags = flagSeparate | flagClean
+	flagMerge
+	knownFlags = flagSeparate | flagClean | flagMerge
 )
 
 // Encode returns the superblock's [SuperblockSize] bytes. It panics when there are more than
-// [MaxLeases] leases: the caller's fault.
+// [MaxGrown] extents: the caller's fault.
 func (s *Superblock) Encode() []byte {
-	if len(s.Leases) > MaxLeases {
-		panic(fmt.Sprintf("layout: %d leases in a superblock", len(s.Leases)))
+	if len(s.Grown) > MaxGrown {
+		panic(fmt.Sprintf("layout: %d grown extents in a superblock", len(s.Grown)))
 	}
 	d := superblockDisk{
 		Magic: Magic, Version: Version, UUID: s.UUID, Checkpoint: s.Checkpoint, Epoch: s.Epoch, Created: s.Created,
-		Placement: uint8(s.Placement), ChunkShift: uint8(s.ChunkShift), LeaseCount: uint32(len(s.Leases)),
+		Placement: uint8(s.Placement), ChunkShift: uint8(s.ChunkShift), GrownCount: uint8(len(s.Grown)), Policy: uint8(s.Policy),
 		OriginSize: s.OriginSize, DataOffset: s.DataOffset, Slots: s.Slots,
 		Control: s.Control, Journal: s.Journal, JournalSize: s.JournalSize, TreePages: s.TreePages,
 		Generation: uint64(s.Generation), ControlPos: s.ControlPos, LogPos: s.LogPos, Allocated: s.Allocated,
+		RestoreGen: uint64(s.Restore.Generation), RestoreNext: uint64(s.Restore.Next),
 	}
 	if s.Separate {
 		d.Flags |= flagSeparate
@@ -195,10 +244,13 @@ func (s *Superblock) Encode() []byte {
 	if s.Clean {
 		d.Flags |= flagClean
 	}
+	if s.Restore.Merge {
+		d.Flags |= flagMerge
+	}
 	for i, r := range s.Roots {
 		d.Roots[i] = rootDisk{Page: uint64(r.Page), Entries: r.Entries, Level: r.Level}
 	}
-	copy(d.Leases[:], s.Leases)
+	copy(d.Grown[:], s.Grown)
 	p, err := binary.Append(make([]byte, 0, SuperblockSize), binary.LittleEndian, &d)
 	if err != nil {
 		panic(err) // superblockDisk has a fixed size
@@ -226,8 +278,8 @@ func DecodeSuperblock(p []byte) (*Superblock, error) {
 		return nil, fmt.Errorf("%w: superblock checksum", ErrCorrupt)
 	case d.Flags&^knownFlags != 0:
 		return nil, fmt.Errorf("%w: superblock flags %#x", ErrCorrupt, d.Flags)
-	case d.LeaseCount > MaxLeases:
-		return nil, fmt.Errorf("%w: %d leases in the superblock", ErrCorrupt, d.LeaseCount)
+	case d.GrownCount > MaxGrown:
+		return nil, fmt.Errorf("%w: %d grown extents in the superblock", ErrCorrupt, d.GrownCount)
 	}
 	s := &Superblock{
 		UUID: d.UUID, Checkpoint: d.Checkpoint, Epoch: d.Epoch, Created: d.Created,
@@ -235,7 +287,8 @@ func DecodeSuperblock(p []byte) (*Superblock, error) {
 		ChunkShift: uint(d.ChunkShift), OriginSize: d.OriginSize, DataOffset: d.DataOffset, Slots: d.Slots,
 		Control: d.Control, Journal: d.Journal, JournalSize: d.JournalSize, TreePages: d.TreePages,
 		Generation: block.Generation(d.Generation), ControlPos: d.ControlPos, LogPos: d.LogPos, Allocated: d.Allocated,
-		Leases: append([]SlotRun(nil), d.Leases[:d.LeaseCount]...),
+		Policy: Policy(d.Policy), Grown: append([]Extent(nil), d.Grown[:d.GrownCount]...),
+		Restore: Restore{Generation: block.Generation(d.RestoreGen), Next: block.Chunk(d.RestoreNext), Merge: d.Flags&flagMerge != 0},
 	}
 	for i, r := range d.Roots {
 		s.Roots[i] = Root{Page: block.Page(r.Page), Level: r.Level, Entries: r.Entries}
@@ -270,17 +323,28 @@ func (s *Superblock) validate() error {
 	if err := s.validateRegions(); err != nil {
 		return err
 	}
+	if s.Policy > maxPolicy || s.Restore.Generation > s.Generation || s.Restore.Generation == 0 && s.Restore != (Restore{}) {
+		return fmt.Errorf("%w: superblock: policy %d, restore of generation %d", ErrCorrupt, s.Policy, s.Restore.Generation)
+	}
 	for i, r := range s.Roots {
-		if r.Page != 0 && (r.Page < s.TreePages.First || r.Page >= s.TreePages.End()) || (r.Page == 0) != (r.Entries == 0) || r.Level > MaxPageLevel {
+		if r.Page != 0 && !s.HasTreePage(r.Page) || (r.Page == 0) != (r.Entries == 0) || r.Level > MaxPageLevel {
 			return fmt.Errorf("%w: superblock: root of tree %d at page %d", ErrCorrupt, i+1, r.Page)
 		}
 	}
-	for _, l := range s.Leases {
-		if l.Len == 0 || uint64(l.First) >= s.Slots || l.Len > s.Slots-uint64(l.First) {
-			return fmt.Errorf("%w: superblock: lease %d+%d of %d slots", ErrCorrupt, l.First, l.Len, s.Slots)
+	return nil
+}
+
+// HasTreePage reports whether p is one of the tree pages.
+func (s *Superblock) HasTreePage(p block.Page) bool {
+	if p >= s.TreePages.First && p < s.TreePages.End() {
+		return true
+	}
+	for _, e := range s.Grown {
+		if p >= e.First && p < e.End() {
+			return true
 		}
 	}
-	return nil
+	return false
 }
 
 // validateRegions checks that the regions are apart, and those that the placement
@@ -297,11 +361,11 @@ func (s *Superblock) validateRegions() error {
 		return fmt.Errorf("%w: superblock: regions at %d and of %d bytes are not made of pages", ErrCorrupt, s.DataOffset, s.JournalSize)
 	}
 	end := block.Page(Superblocks)
-	for _, e := range []Extent{s.Control, s.Journal, s.TreePages} {
-		if e.Len == 0 {
+	for i, e := range append([]Extent{s.Control, s.Journal, s.TreePages}, s.Grown...) {
+		if e.Len == 0 && i == 1 {
 			continue
 		}
-		if e.First < end || e.Len > block.MaxStoreSize/block.PageSize || e.First > block.MaxStoreSize/block.PageSize {
+		if e.Len == 0 || e.First < end || e.Len > block.MaxStoreSize/block.PageSize || e.First > block.MaxStoreSize/block.PageSize {
 			return fmt.Errorf("%w: superblock: metadata extent %d+%d overlaps or exceeds", ErrCorrupt, e.First, e.Len)
 		}
 		end = e.End()

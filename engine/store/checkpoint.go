@@ -16,12 +16,12 @@ import (
 type tree interface {
 	Dirty() int
 	Pages(fn func(p block.Page, leaf bool) error) error
-	Checkpoint(alloc func() (block.Page, error), free func(block.Page), write func(block.Page, []byte) error) (layout.Root, error)
+	Checkpoint(number uint64, alloc func() (block.Page, error), free func(block.Page), write func(block.Page, []byte) error) (layout.Root, error)
 }
 
 // trees returns the trees by kind.
 func (s *Store) trees() [layout.Kinds]tree {
-	return [...]tree{s.index.Exceptions, s.index.Changes, s.slots.Tree(), s.snaps.tree}
+	return [...]tree{s.index.Exceptions, s.index.Changes, s.slots.Tree(), s.snaps.tree, s.leases}
 }
 
 // image is a checkpoint on its way to the device.
@@ -76,6 +76,9 @@ func (s *Store) freeze() (*image, error) {
 	if err := s.slots.Freeze(); err != nil {
 		return nil, err
 	}
+	if err := s.listLeases(); err != nil {
+		return nil, err
+	}
 	dirty := s.dirtyPages()
 	if free := s.pages.Free(); free < dirty {
 		return nil, fmt.Errorf("metadata area has %d free pages for a checkpoint of %d: %w", free, dirty, alloc.ErrNoSpace)
@@ -84,7 +87,7 @@ func (s *Store) freeze() (*image, error) {
 	s.pages.Rewind()
 	sb := &s.sb
 	for i, t := range s.trees() {
-		root, err := t.Checkpoint(s.pages.Alloc, s.pages.Defer, img.add)
+		root, err := t.Checkpoint(s.sb.Checkpoint+1, s.pages.Alloc, s.pages.Defer, img.add)
 		if err != nil {
 			return nil, s.fail(err) // the trees before this one are in no checkpoint
 		}
@@ -93,10 +96,36 @@ func (s *Store) freeze() (*image, error) {
 	sb.Checkpoint++
 	sb.Clean = s.closed
 	sb.ControlPos, sb.LogPos = s.control.Position(), s.position
-	sb.Allocated, sb.Leases = s.slots.Allocated(), slices.Clone(s.slots.Leases())
+	sb.Allocated = s.slots.Allocated()
 	img.sb, img.deferred = *sb, s.pages.Deferred()
 	s.copied, s.changed = 0, false
 	return img, nil
+}
+
+// listLeases makes the lease tree say what is leased.
+func (s *Store) listLeases() error {
+	var stale []layout.SlotRun
+	want := s.slots.Leases()
+	err := s.leases.Ascend(layout.SlotRun{}, func(r layout.SlotRun) bool {
+		if i, ok := slices.BinarySearchFunc(want, r, layout.LeaseCodec{}.Compare); !ok || want[i] != r {
+			stale = append(stale, r)
+		}
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	for _, r := range stale {
+		if _, err := s.leases.Delete(r); err != nil {
+			return err
+		}
+	}
+	for _, r := range want {
+		if _, err := s.leases.Insert(r); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // add takes a page of the image over.

@@ -156,6 +156,7 @@ func (s *Store) openTrees() {
 	slots := btree.Open(layout.SlotWordCodec{}, layout.KindSlots, p, s.cache, s.sb.UUID, root(layout.KindSlots))
 	s.slots = alloc.NewSlots(slots, s.sb.Slots, s.sb.Allocated)
 	s.snaps = table{tree: btree.Open(layout.SnapshotCodec{}, layout.KindSnapshots, p, s.cache, s.sb.UUID, root(layout.KindSnapshots))}
+	s.leases = btree.Open(layout.LeaseCodec{}, layout.KindLeases, p, s.cache, s.sb.UUID, root(layout.KindLeases))
 	s.pages = alloc.NewPages(s.sb.TreePages)
 	s.control = journal.New(journal.OnDevice{Device: s.meta}, int64(s.sb.Control.First)*block.PageSize,
 		int64(s.sb.Control.Len)*block.PageSize, block.PageSize, s.sb.UUID)
@@ -205,10 +206,8 @@ func (s *Store) recover() error {
 }
 
 func (s *Store) replay() error {
-	for _, r := range s.sb.Leases {
-		if err := s.resolve(func() error { return s.slots.Release(r) }); err != nil {
-			return err
-		}
+	if err := s.releaseLeases(); err != nil {
+		return err
 	}
 	if err := s.control.Replay(s.sb.Epoch, s.sb.ControlPos, s.replaySnapshot); err != nil {
 		return err
@@ -224,6 +223,27 @@ func (s *Store) replay() error {
 	}
 	// A torn batch may have had the next number: it is never used again.
 	s.position.Seq++
+	return nil
+}
+
+// releaseLeases gives back the slots that were leased at the checkpoint.
+func (s *Store) releaseLeases() error {
+	var leases []layout.SlotRun
+	err := s.leases.Ascend(layout.SlotRun{}, func(r layout.SlotRun) bool {
+		leases = append(leases, r)
+		return true
+	})
+	if err != nil {
+		return fmt.Errorf("reading the leases: %w", err)
+	}
+	for _, r := range leases {
+		if uint64(r.First)+r.Len > s.sb.Slots {
+			return fmt.Errorf("%w: lease of slots %d+%d of %d", layout.ErrCorrupt, r.First, r.Len, s.sb.Slots)
+		}
+		if err := s.resolve(func() error { return s.slots.Release(r) }); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -91,6 +91,7 @@ type Store struct {
 	cache    *btree.Cache
 	index    exception.Index
 	slots    *alloc.Slots
+	leases   *btree.Tree[layout.SlotRun] // as the last checkpoint has them
 	pages    *alloc.Pages
 	snaps    table
 	control  *journal.Ring

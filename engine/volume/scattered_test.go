@@ -80,8 +80,8 @@ func writes(first, end int64) (ops []device.Op) {
 	return ops
 }
 
-// Where free slots are scattered, no more of them are leased at a time than a
-// superblock lists. That is no lack of space, and no reason for checkpoints.
+// Where free slots are scattered, no more of them are leased at a time than
+// alloc.MaxLeases. That is no lack of space, and no reason for checkpoints.
 func TestScatteredSlotsAreNoLackOfSpace(t *testing.T) {
 	for _, p := range []layout.Placement{layout.PlacementInline, layout.PlacementNVRAM} {
 		t.Run(p.String(), func(t *testing.T) {
@@ -100,7 +100,7 @@ func TestScatteredSlotsAreNoLackOfSpace(t *testing.T) {
 			var second sync.WaitGroup
 			server.meanwhile = func() {
 				second.Go(func() {
-					if err := r.Volume.Do(writes(50, 70)); err != nil {
+					if err := r.Volume.Do(writes(130, 150)); err != nil {
 						t.Error(err)
 					}
 				})
@@ -110,13 +110,13 @@ func TestScatteredSlotsAreNoLackOfSpace(t *testing.T) {
 					t.Error("no lease was asked for during a commit")
 				}
 			}
-			first := int64(layout.MaxLeases)
+			first := int64(alloc.MaxLeases)
 			if p == layout.PlacementInline {
 				first -= 2 // a descriptor, and the next one
 			}
 			require.NoError(t, r.Volume.Do(writes(1, 1+first)))
 			second.Wait()
-			require.NoError(t, r.Volume.Do(writes(70, 150)))
+			require.NoError(t, r.Volume.Do(writes(150, 170)))
 			require.Less(t, checkpoints, 4)
 		})
 	}
