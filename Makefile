@@ -42,6 +42,9 @@ crash: deps ## crash and metamorphic tests for SOAK (default 5m)
 fuzz-smoke: deps ## every fuzz target for FUZZTIME (default 10s)
 	@.ci/fuzz $(FUZZTIME)
 
+generate: deps ## make manual pages, shell completions and other generated files again
+	$(GO) generate ./...
+
 lint: deps ## gofmt, vet, staticcheck, the rules of harness/lint
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo "run gofmt -w on these"; exit 1; }
 	$(GO) vet ./...

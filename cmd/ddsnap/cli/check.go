@@ -9,8 +9,6 @@ import (
 	"strconv"
 
 	"github.com/spf13/cobra"
-	"github.com/vbauerster/mpb/v8"
-	"github.com/vbauerster/mpb/v8/decor"
 
 	"zumastor.org/zumastor/cmd/ddsnap/service"
 	"zumastor.org/zumastor/engine/block"
@@ -40,6 +38,7 @@ by what recovery would make of it. No server may have the store open.`,
 	cmd.Flags().BoolVar(&data, "data", false, "verify the copied data too, which reads all of it")
 	cmd.Flags().StringVarP(&journal, "journal", "j", "", "journal `device`, of placements nvram and pmem")
 	a.jsonFlag(cmd)
+	a.progressFlag(cmd)
 	return cmd
 }
 
@@ -63,7 +62,7 @@ func (a *app) inspect(p service.Paths, do func(check.Devices) error) error {
 }
 
 func (a *app) runCheck(name string, d check.Devices, data bool) error {
-	progress, finish := a.progress()
+	progress, finish := a.progress("checking")
 	var counts [check.Damage + 1]int
 	noStore := false
 	for v := range check.Check(d, check.Options{Data: data, OnProgress: progress}) {
@@ -92,26 +91,6 @@ func (a *app) printViolation(v check.Violation) error {
 	}
 	_, err := fmt.Fprintln(a.Out, v)
 	return err
-}
-
-// progress returns a function that shows how far a check is, nil where nobody
-// would see it, and one that ends the show.
-func (a *app) progress() (show func(done, total uint64), finish func()) {
-	if a.json || !isTerminal(a.Err) {
-		return nil, func() {}
-	}
-	p := mpb.New(mpb.WithOutput(a.Err), mpb.WithWidth(40))
-	bar := p.AddBar(0, mpb.BarRemoveOnComplete(),
-		mpb.PrependDecorators(decor.Name("checking ")),
-		mpb.AppendDecorators(decor.Percentage(), decor.Name(" "), decor.AverageETA(decor.ET_STYLE_GO)))
-	show = func(done, total uint64) {
-		bar.SetTotal(int64(max(total, 1)), false)
-		bar.SetCurrent(int64(done))
-	}
-	return show, func() {
-		bar.SetTotal(-1, true)
-		p.Wait()
-	}
 }
 
 func (a *app) dump() *cobra.Command {

@@ -6,8 +6,11 @@
 // own what they do: packages admin, check, store and service. Command ddsnap calls
 // [Run], and so do tests. One Run at a time in a process: it handles signals. An
 // error is printed once, in one line that names the thing and what to do, and
-// decides the exit code.
+// decides the exit code. Manual pages and shell completions are generated from the
+// verbs.
 package cli
+
+//go:generate go test -count=1 -run "TestManPages|TestCompletions" -rewrite .
 
 import (
 	"context"
@@ -37,6 +40,7 @@ type Streams struct {
 type app struct {
 	Streams
 	json    bool
+	show    showProgress
 	timeout time.Duration
 	now     func() time.Time
 }

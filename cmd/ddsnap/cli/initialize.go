@@ -62,7 +62,7 @@ nvram and pmem keep them in a journal on the --journal device.`,
 	fl := cmd.Flags()
 	fl.BoolVarP(&i.yes, "yes", "y", false, "don't ask")
 	fl.VarP(&i.chunk, "chunksize", "c", "unit of copying, a power of two from 4k to 1m")
-	fl.StringVar(&i.placement, "placement", "inline", "where records of copies go: inline, disk, nvram or pmem")
+	fl.StringVar(&i.placement, "placement", "inline", "`where` records of copies go: inline, disk, nvram, pmem")
 	fl.StringVarP(&i.paths.Journal, "journal", "j", "", "journal `device`, of placements nvram and pmem")
 	fl.Var(&i.journalSize, "journalsize", "use this much of the journal device (default all)")
 	fl.Var(&i.size, "size", "make SNAPDEV, a new file, of this size")

@@ -64,7 +64,7 @@ kills it. It may be killed at any time: the store recovers when it is next opene
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringVarP(&f.listen, "listen", "l", "", "`address` to listen on: unix:PATH, a path, or HOST:PORT (default SNAPDEV.nbd)")
+	fl.StringVarP(&f.listen, "listen", "l", "", "`address` to listen on: unix:PATH, PATH or HOST:PORT (default SNAPDEV.nbd)")
 	fl.StringVar(&f.control, "control", "", "`path` of the control socket (default SNAPDEV.control)")
 	fl.StringVarP(&f.journal, "journal", "j", "", "journal `device`, of placements nvram and pmem")
 	fl.StringVar(&f.tlsDir, "tls", "", "insist on TLS, with server-cert.pem and server-key.pem of `directory`")
