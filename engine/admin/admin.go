@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package admin makes, deletes and describes the snapshots of a store, in this
-// process or through the control socket of the one that has it open.
+// Package admin is what can be asked of a store beside its data: to make, change
+// and delete its snapshots, and to describe it; in this process, or through the
+// control socket of the one that has it open.
 //
-// It owns [Manager], the values that it returns, which are also what commands
-// print as JSON, and the protocol of the socket: a line of JSON each way. It does
-// not own the data path, nor stores: a [Local] works on one that is open, and
-// whoever opened it closes it, when no [Server] serves it any more. Command ddsnap
-// calls it, on both ends. Managers and Servers are safe for concurrent use. An
-// error keeps its [Kind], and what errors.Is says of it, across the socket; a
-// client that breaks the protocol loses its connection and nothing else.
+// It owns [Request] and [Response], whose values are also what commands print as
+// JSON, and the socket on which each is a line. It does not own the data path, nor
+// stores: a [Local] works on one that is open, and whoever opened it closes it,
+// when no [Server] serves it any more. Command ddsnap calls it, on both ends.
+// Managers and Servers are safe for concurrent use. An error keeps its [Kind], and
+// what errors.Is says of it, across the socket; a client that breaks the protocol
+// loses its connection and nothing else.
 package admin
 
 import (
@@ -21,21 +22,10 @@ import (
 	"zumastor.org/zumastor/engine/store"
 )
 
-// Manager is what can be asked of a store.
+// Manager carries out requests on one store.
 type Manager interface {
-	// Create makes a snapshot, which is durable when Create returns. The error
-	// wraps [store.ErrExists] if the tag is taken.
-	Create(ctx context.Context, tag block.Tag) (Snapshot, error)
-	// Delete deletes a snapshot, durably when it returns. The error wraps
-	// [store.ErrNoSnapshot] or [store.ErrInUse].
-	Delete(ctx context.Context, tag block.Tag) error
-	// List returns the live snapshots, oldest first.
-	List(ctx context.Context) ([]Snapshot, error)
-	// Status describes the store. It reads no device.
-	Status(ctx context.Context) (Status, error)
-	// Sharing returns a row for each live snapshot, oldest first. It reads the
-	// whole index.
-	Sharing(ctx context.Context) ([]Sharing, error)
+	// Do does what r asks for. What it has changed is durable when it returns.
+	Do(ctx context.Context, r Request) (Response, error)
 }
 
 // Snapshot describes a live snapshot.

@@ -73,54 +73,68 @@ func TestManagers(t *testing.T) {
 			s := openStore(t)
 			m, ctx := over(t, Local{s}), t.Context()
 
-			list, err := m.List(ctx)
+			do := func(v Verb, ref *Ref) (Response, error) { return m.Do(ctx, Request{Verb: v, Snapshot: ref}) }
+
+			r, err := do(VerbList, nil)
 			require.NoError(t, err)
-			require.Empty(t, list)
+			require.Empty(t, r.List)
 			for _, tag := range []block.Tag{0, 1<<32 - 1} {
-				snap, err := m.Create(ctx, tag)
+				r, err := do(VerbCreate, &Ref{Tag: tag})
 				require.NoError(t, err)
-				require.Equal(t, tag, snap.Tag)
-				require.Equal(t, time.Unix(7, 0).UTC(), snap.Created)
+				require.Equal(t, tag, r.Snapshot.Tag)
+				require.Equal(t, time.Unix(7, 0).UTC(), r.Snapshot.Created)
 			}
-			_, err = m.Create(ctx, 0)
+			_, err = do(VerbCreate, &Ref{})
 			require.ErrorIs(t, err, store.ErrExists)
-			require.ErrorIs(t, m.Delete(ctx, 5), store.ErrNoSnapshot)
+			_, err = do(VerbDelete, &Ref{Tag: 5})
+			require.ErrorIs(t, err, store.ErrNoSnapshot)
 			opened, err := s.OpenSnapshot(0)
 			require.NoError(t, err)
-			require.ErrorIs(t, m.Delete(ctx, 0), store.ErrInUse)
+			_, err = do(VerbDelete, &Ref{})
+			require.ErrorIs(t, err, store.ErrInUse)
 
-			list, err = m.List(ctx)
+			r, err = do(VerbList, nil)
 			require.NoError(t, err)
 			require.Equal(t, []Snapshot{
 				{Tag: 0, Generation: 1, Created: time.Unix(7, 0).UTC(), Size: 1 << 20, Readers: 1},
 				{Tag: 1<<32 - 1, Generation: 2, Created: time.Unix(7, 0).UTC(), Size: 1 << 20},
-			}, list)
+			}, r.List)
 			s.CloseSnapshot(opened.Generation)
-			require.NoError(t, m.Delete(ctx, 0))
+			_, err = do(VerbDelete, &Ref{})
+			require.NoError(t, err)
 
-			status, err := m.Status(ctx)
+			r, err = do(VerbStatus, nil)
 			require.NoError(t, err)
-			require.Equal(t, 1, status.Snapshots)
-			require.Equal(t, 1, status.BeingFreed)
-			require.Equal(t, 4096, status.ChunkSize)
-			require.Equal(t, s.UUID().String(), status.UUID)
-			rows, err := m.Sharing(ctx)
+			require.Equal(t, 1, r.Status.Snapshots)
+			require.Equal(t, 1, r.Status.BeingFreed)
+			require.Equal(t, 4096, r.Status.ChunkSize)
+			require.Equal(t, s.UUID().String(), r.Status.UUID)
+			r, err = do(VerbSharing, nil)
 			require.NoError(t, err)
-			require.Equal(t, []Sharing{{Tag: 1<<32 - 1, Chunks: make([]uint64, store.SharingClasses)}}, rows)
+			require.Equal(t, []Sharing{{Tag: 1<<32 - 1, Chunks: make([]uint64, store.SharingClasses)}}, r.Sharing)
+
+			_, err = do(VerbDelete, nil)
+			require.ErrorIs(t, err, ErrRequest, "whoever asks")
 		})
 	}
 }
 
-// failing is a Manager whose Delete fails and whose Status never ends by itself.
-type failing struct {
-	Manager
-	err error
+// failing is a Manager whose requests fail, but for those for the status, which
+// never end by themselves.
+type failing struct{ err error }
+
+func (f failing) Do(ctx context.Context, r Request) (Response, error) {
+	if r.Verb == VerbStatus {
+		<-ctx.Done()
+		return Response{}, ctx.Err()
+	}
+	return Response{}, f.err
 }
 
-func (f failing) Delete(context.Context, block.Tag) error { return f.err }
-func (f failing) Status(ctx context.Context) (Status, error) {
-	<-ctx.Done()
-	return Status{}, ctx.Err()
+// remove asks for the deletion of a snapshot.
+func remove(t *testing.T, m Manager) error {
+	_, err := m.Do(t.Context(), Request{Verb: VerbDelete, Snapshot: &Ref{Tag: 1}})
+	return err
 }
 
 func TestErrorsKeepTheirKind(t *testing.T) {
@@ -130,7 +144,7 @@ func TestErrorsKeepTheirKind(t *testing.T) {
 	} {
 		t.Run(string(kind), func(t *testing.T) {
 			sent := fmt.Errorf("about a store: %w", sentinel)
-			err := dial(t, serve(t, failing{err: sent})).Delete(t.Context(), 1)
+			err := remove(t, dial(t, serve(t, failing{err: sent})))
 			require.EqualError(t, err, sent.Error())
 			require.Equal(t, kind, KindOf(err))
 			require.Equal(t, kind != KindOther, errors.Is(err, sentinel))
@@ -142,7 +156,7 @@ func TestClientGivesUp(t *testing.T) {
 	c := dial(t, serve(t, failing{}))
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	_, err := c.Status(ctx)
+	_, err := c.Do(ctx, Request{Verb: VerbStatus})
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
@@ -152,10 +166,10 @@ func TestHostileRequests(t *testing.T) {
 		"not JSON":          {"hello\n", "bad-request"},
 		"unknown verb":      {`{"verb":"format"}` + "\n", `unknown verb \"format\"`},
 		"unknown member":    {`{"verb":"list","force":true}` + "\n", "force"},
-		"missing tag":       {`{"verb":"create"}` + "\n", "needs a tag"},
-		"superfluous tag":   {`{"verb":"list","tag":1}` + "\n", "takes no tag"},
-		"negative tag":      {`{"verb":"create","tag":-1}` + "\n", "bad-request"},
-		"tag over 32 bits":  {`{"verb":"create","tag":4294967296}` + "\n", "bad-request"},
+		"no snapshot":       {`{"verb":"create"}` + "\n", "needs a snapshot"},
+		"one too many":      {`{"verb":"list","snapshot":{"tag":1}}` + "\n", "does not take a snapshot"},
+		"negative tag":      {`{"verb":"create","snapshot":{"tag":-1}}` + "\n", "bad-request"},
+		"tag over 32 bits":  {`{"verb":"create","snapshot":{"tag":4294967296}}` + "\n", "bad-request"},
 		"two objects":       {`{"verb":"list"}{"verb":"list"}` + "\n", "follows"},
 		"endless line":      {strings.Repeat(" ", maxRequest+1), "too long"},
 		"unfinished line":   {`{"verb":"list"}`, ""},
@@ -198,7 +212,7 @@ func TestNotAControlSocket(t *testing.T) {
 					_ = conn.Close()
 				}
 			}()
-			_, err = dial(t, path).Create(t.Context(), 1)
+			_, err = dial(t, path).Do(t.Context(), Request{Verb: VerbCreate, Snapshot: &Ref{Tag: 1}})
 			require.ErrorIs(t, err, ErrProtocol)
 			require.ErrorContains(t, err, tt.want)
 			_ = ln.Close()
@@ -219,22 +233,22 @@ func TestPeers(t *testing.T) {
 func TestTooManyConnections(t *testing.T) {
 	path := serve(t, failing{err: io.ErrNoProgress})
 	for range maxConns {
-		require.ErrorContains(t, dial(t, path).Delete(t.Context(), 1), io.ErrNoProgress.Error())
+		require.ErrorContains(t, remove(t, dial(t, path)), io.ErrNoProgress.Error())
 	}
-	require.ErrorContains(t, dial(t, path).Delete(t.Context(), 1), "too many connections")
+	require.ErrorContains(t, remove(t, dial(t, path)), "too many connections")
 }
 
 func FuzzRequest(f *testing.F) {
-	f.Add([]byte(`{"verb":"create","tag":7}`))
+	f.Add([]byte(`{"verb":"create","snapshot":{"tag":7}}`))
 	f.Add([]byte(`{"verb":"list"}`))
 	f.Add([]byte(`{"verb":`))
 	f.Fuzz(func(t *testing.T, line []byte) {
-		req, err := decodeRequest(line)
+		req, err := DecodeRequest(line)
 		if err != nil {
 			require.ErrorIs(t, err, ErrRequest)
 			return
 		}
-		require.Equal(t, req.Tag != nil, req.Verb == verbCreate || req.Verb == verbDelete)
+		require.NoError(t, req.check())
 	})
 }
 

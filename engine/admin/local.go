@@ -25,33 +25,43 @@ type Local struct{ Store Store }
 
 var _ Manager = Local{}
 
-// Create implements [Manager].
-func (l Local) Create(_ context.Context, tag block.Tag) (Snapshot, error) {
-	s, err := l.Store.CreateSnapshot(tag)
+// Do implements [Manager].
+func (l Local) Do(_ context.Context, r Request) (Response, error) {
+	if err := r.check(); err != nil {
+		return Response{}, err
+	}
+	return l.do(r)
+}
+
+func (l Local) do(r Request) (a Response, err error) {
+	switch r.Verb {
+	case VerbCreate:
+		a.Snapshot, err = l.create(r)
+	case VerbDelete:
+		err = l.Store.DeleteSnapshot(r.Snapshot.Tag)
+	case VerbList:
+		for _, s := range l.Store.Snapshots() {
+			a.List = append(a.List, describe(s))
+		}
+	case VerbStatus:
+		status := describeStatus(l.Store.Status())
+		a.Status = &status
+	case VerbSharing:
+		a.Sharing, err = l.sharing()
+	}
+	return a, err
+}
+
+func (l Local) create(r Request) (*Snapshot, error) {
+	s, err := l.Store.CreateSnapshot(r.Snapshot.Tag)
 	if err != nil {
-		return Snapshot{}, err
+		return nil, err
 	}
-	return describe(store.SnapshotInfo{Snapshot: s}), nil
+	made := describe(store.SnapshotInfo{Snapshot: s})
+	return &made, nil
 }
 
-// Delete implements [Manager].
-func (l Local) Delete(_ context.Context, tag block.Tag) error { return l.Store.DeleteSnapshot(tag) }
-
-// List implements [Manager].
-func (l Local) List(context.Context) ([]Snapshot, error) {
-	infos := l.Store.Snapshots()
-	list := make([]Snapshot, len(infos))
-	for i, s := range infos {
-		list[i] = describe(s)
-	}
-	return list, nil
-}
-
-// Status implements [Manager].
-func (l Local) Status(context.Context) (Status, error) { return describeStatus(l.Store.Status()), nil }
-
-// Sharing implements [Manager].
-func (l Local) Sharing(context.Context) ([]Sharing, error) {
+func (l Local) sharing() ([]Sharing, error) {
 	rows, err := l.Store.Sharing()
 	if err != nil {
 		return nil, err

@@ -78,7 +78,7 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 	defer conn.Close()
 	if err := checkPeer(conn); err != nil {
 		s.Logger.Warn("control socket: connection refused", "error", err)
-		_ = send(conn, response{Error: &Error{Kind: KindRequest, Text: err.Error()}})
+		_ = send(conn, Response{Error: &Error{Kind: KindRequest, Text: err.Error()}})
 		return
 	}
 	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })()
@@ -107,47 +107,27 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 }
 
 // answer does what the line asks for.
-func (s *Server) answer(ctx context.Context, line []byte) response {
-	req, err := decodeRequest(line)
+func (s *Server) answer(ctx context.Context, line []byte) Response {
+	r, err := DecodeRequest(line)
 	if err != nil {
 		return failure(err)
 	}
-	r, err := s.do(ctx, req)
+	a, err := s.Manager.Do(ctx, r)
 	if err != nil {
-		s.Logger.Info("request refused", "verb", req.Verb, "error", err)
+		s.Logger.Info("request refused", "verb", r.Verb, "error", err)
 		return failure(err)
 	}
-	if req.Tag != nil {
-		s.Logger.Info("request done", "verb", req.Verb, "tag", *req.Tag)
+	if r.Snapshot != nil {
+		s.Logger.Info("request done", "verb", r.Verb, "snapshot", r.Snapshot)
 	}
-	return r
+	return a
 }
 
-func (s *Server) do(ctx context.Context, req request) (r response, err error) {
-	switch req.Verb {
-	case verbCreate:
-		var snap Snapshot
-		snap, err = s.Manager.Create(ctx, *req.Tag)
-		r.Snapshot = &snap
-	case verbDelete:
-		err = s.Manager.Delete(ctx, *req.Tag)
-	case verbList:
-		r.List, err = s.Manager.List(ctx)
-	case verbStatus:
-		var status Status
-		status, err = s.Manager.Status(ctx)
-		r.Status = &status
-	case verbSharing:
-		r.Sharing, err = s.Manager.Sharing(ctx)
-	}
-	return r, err
+func failure(err error) Response {
+	return Response{Error: &Error{Kind: KindOf(err), Text: err.Error()}}
 }
 
-func failure(err error) response {
-	return response{Error: &Error{Kind: KindOf(err), Text: err.Error()}}
-}
-
-func send(conn *net.UnixConn, r response) error {
+func send(conn *net.UnixConn, r Response) error {
 	line, err := json.Marshal(r)
 	if err != nil {
 		return err

@@ -49,14 +49,14 @@ can take long.`,
 					return err
 				}
 			}
-			snap, err := t.Create(ctx, tag)
+			r, err := t.ask(ctx, admin.VerbCreate, tag)
 			switch {
 			case errors.Is(err, store.ErrExists):
 				return codeError{fmt.Errorf("snapshot %d exists already on %s: choose another tag, or delete it first", tag, t.name), exitExists}
 			case err != nil:
 				return fmt.Errorf("creating snapshot %d: %w", tag, err)
 			case a.json:
-				return a.printJSON(snap)
+				return a.printJSON(r.Snapshot)
 			}
 			return nil
 		})
@@ -102,7 +102,7 @@ the store next goes on. A snapshot that a client reads is not deleted.`,
 			return err
 		}
 		return a.with(cmd.Context(), args[0], f, false, func(ctx context.Context, t *target) error {
-			err := t.Delete(ctx, tag)
+			_, err := t.ask(ctx, admin.VerbDelete, tag)
 			switch {
 			case errors.Is(err, store.ErrNoSnapshot):
 				return absent(t, tag)
@@ -145,7 +145,7 @@ size then, and how many NBD connections read it now.`,
 	f := a.targetFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return a.with(cmd.Context(), args[0], f, true, func(ctx context.Context, t *target) error {
-			snaps, err := t.List(ctx)
+			snaps, err := t.list(ctx)
 			switch {
 			case err != nil:
 				return fmt.Errorf("listing the snapshots: %w", err)
@@ -185,7 +185,7 @@ func (a *app) completeTags(f *targetFlags, tags bool) cobra.CompletionFunc {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		err := a.with(cmd.Context(), args[0], f, true, func(ctx context.Context, t *target) error {
-			snaps, err := t.List(ctx)
+			snaps, err := t.list(ctx)
 			for _, s := range snaps {
 				found = append(found, cobra.CompletionWithDesc(formatTag(s.Tag), formatTime(s.Created)))
 			}

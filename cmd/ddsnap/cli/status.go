@@ -95,7 +95,7 @@ func (a *app) runStatus(ctx context.Context, f *statusFlags, args []string) erro
 }
 
 func (a *app) showTags(ctx context.Context, t *target, _ *block.Tag, _ bool) error {
-	snaps, err := t.List(ctx)
+	snaps, err := t.list(ctx)
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (a *app) showTags(ctx context.Context, t *target, _ *block.Tag, _ bool) err
 }
 
 func (a *app) showLast(ctx context.Context, t *target, _ *block.Tag, _ bool) error {
-	snaps, err := t.List(ctx)
+	snaps, err := t.list(ctx)
 	switch {
 	case err != nil:
 		return err
@@ -128,7 +128,7 @@ func (a *app) showLast(ctx context.Context, t *target, _ *block.Tag, _ bool) err
 
 // find returns the snapshot of that tag.
 func find(ctx context.Context, t *target, tag block.Tag) (admin.Snapshot, error) {
-	snaps, err := t.List(ctx)
+	snaps, err := t.list(ctx)
 	if err != nil {
 		return admin.Snapshot{}, err
 	}
@@ -152,11 +152,11 @@ func (a *app) showSize(ctx context.Context, t *target, tag *block.Tag, _ bool) e
 		}
 		bytes = s.Size
 	} else {
-		st, err := t.Status(ctx)
+		r, err := t.ask(ctx, admin.VerbStatus)
 		if err != nil {
 			return err
 		}
-		bytes = st.OriginSize
+		bytes = r.Status.OriginSize
 	}
 	if a.json {
 		return a.printJSON(map[string]int64{"sectors": bytes / block.SectorSize})
@@ -187,17 +187,18 @@ func (a *app) showState(ctx context.Context, t *target, tag *block.Tag, _ bool) 
 }
 
 func (a *app) showStatus(ctx context.Context, t *target, tag *block.Tag, verbose bool) error {
-	st, err := t.Status(ctx)
+	r, err := t.ask(ctx, admin.VerbStatus)
 	if err != nil {
 		return fmt.Errorf("asking for the status: %w", err)
 	}
+	st := *r.Status
 	if t.offline != nil {
 		st.Mode = offlineMode(t.unclean)
 	}
-	rows, err := t.Sharing(ctx)
-	if err != nil {
+	if r, err = t.ask(ctx, admin.VerbSharing); err != nil {
 		return fmt.Errorf("reading the index: %w", err)
 	}
+	rows := r.Sharing
 	if tag != nil {
 		rows = slices.DeleteFunc(rows, func(r admin.Sharing) bool { return r.Tag != *tag })
 		if len(rows) == 0 {

@@ -53,6 +53,12 @@ func makeStore(t *testing.T) Config {
 	return cfg
 }
 
+// ask makes a request about a snapshot.
+func ask(t *testing.T, m admin.Manager, v admin.Verb, tag block.Tag) error {
+	_, err := m.Do(t.Context(), admin.Request{Verb: v, Snapshot: &admin.Ref{Tag: tag}})
+	return err
+}
+
 // start runs the service until stop, which returns what it returned.
 func start(t *testing.T, cfg Config) (control *admin.Client, stop func() error) {
 	ctx, cancel := context.WithCancel(t.Context())
@@ -110,7 +116,7 @@ func TestSnapshotsUnderWrites(t *testing.T) {
 		})
 	}
 	for tag := block.Tag(1); tag <= 8; tag++ {
-		_, err := control.Create(t.Context(), tag)
+		err := ask(t, control, admin.VerbCreate, tag)
 		require.NoError(t, err)
 		s := dial(t, cfg, "snapshot/"+string('0'+rune(tag)))
 		first, again := make([]byte, s.Size()), make([]byte, s.Size())
@@ -119,10 +125,10 @@ func TestSnapshotsUnderWrites(t *testing.T) {
 		_, err = s.ReadAt(again, 0)
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(first, again), "a snapshot does not change")
-		require.ErrorIs(t, control.Delete(t.Context(), tag), store.ErrInUse)
+		require.ErrorIs(t, ask(t, control, admin.VerbDelete, tag), store.ErrInUse)
 		require.NoError(t, s.Close())
 		if tag%2 == 0 {
-			require.Eventually(t, func() bool { return control.Delete(t.Context(), tag) == nil }, 10*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return ask(t, control, admin.VerbDelete, tag) == nil }, 10*time.Second, time.Millisecond)
 		}
 	}
 	close(halt)
@@ -140,7 +146,7 @@ func TestSnapshotsUnderWrites(t *testing.T) {
 func TestDirtyBitmaps(t *testing.T) {
 	cfg := makeStore(t)
 	control, _ := start(t, cfg)
-	_, err := control.Create(t.Context(), 1)
+	err := ask(t, control, admin.VerbCreate, 1)
 	require.NoError(t, err)
 	since := nbd.DirtyContext("since-1")
 	c := dial(t, cfg, OriginExport, since)
@@ -151,7 +157,7 @@ func TestDirtyBitmaps(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []nbdclient.Extent{{Length: 7*chunk - 1024}, {Length: chunk, Flags: wire.StateDirty}, {Length: 1024}}, got)
 
-	require.NoError(t, control.Delete(t.Context(), 1))
+	require.NoError(t, ask(t, control, admin.VerbDelete, 1))
 	_, err = c.BlockStatus(since, 0, 8*chunk)
 	require.ErrorIs(t, err, wire.EIO, "a deleted snapshot's bitmap is an error, not clean")
 }

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package admin
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+
+	"zumastor.org/zumastor/engine/block"
+)
+
+// Verb says what a request asks for. Part of the protocol.
+type Verb string
+
+// The verbs, with what each needs, and the members of the response that it sets.
+const (
+	VerbCreate  Verb = "create"  // Snapshot, which is not there yet; sets Snapshot
+	VerbDelete  Verb = "delete"  // Snapshot
+	VerbList    Verb = "list"    // sets List: the snapshots, oldest first
+	VerbStatus  Verb = "status"  // sets Status; no device is read
+	VerbSharing Verb = "sharing" // sets Sharing; the whole index is read
+)
+
+// Ref names a snapshot: by its tag or, if it is not empty, by its name.
+type Ref struct {
+	Tag  block.Tag `json:"tag"`
+	Name string    `json:"name,omitempty"`
+}
+
+// String returns what a user would call the snapshot.
+func (r Ref) String() string {
+	if r.Name != "" {
+		return r.Name
+	}
+	return strconv.FormatUint(uint64(r.Tag), 10)
+}
+
+// Request asks for one thing. As JSON it is an object such as
+//
+//	{"verb":"create","snapshot":{"tag":7}}
+//
+// in which members that are not known, or that the verb does not take, are
+// refused.
+type Request struct {
+	Verb     Verb `json:"verb"`
+	Snapshot *Ref `json:"snapshot,omitempty"`
+}
+
+// Response is the answer to a request: an error, or what the verb sets.
+type Response struct {
+	Error    *Error     `json:"error,omitempty"`
+	Snapshot *Snapshot  `json:"snapshot,omitempty"`
+	List     []Snapshot `json:"list,omitempty"`
+	Status   *Status    `json:"status,omitempty"`
+	Sharing  []Sharing  `json:"sharing,omitempty"`
+}
+
+// member is a set of members of requests and responses.
+type member uint
+
+const (
+	snapshotMember member = 1 << iota
+	statusMember
+)
+
+// grammar says of each verb which members its request needs, and which its
+// response has for sure.
+var grammar = map[Verb]struct{ needs, answers member }{
+	VerbCreate:  {needs: snapshotMember, answers: snapshotMember},
+	VerbDelete:  {needs: snapshotMember},
+	VerbList:    {},
+	VerbStatus:  {answers: statusMember},
+	VerbSharing: {},
+}
+
+// names of the members, for errors.
+var names = []string{"a snapshot", "a status"}
+
+// String names the first of the members.
+func (m member) String() string {
+	for i, name := range names {
+		if m&(1<<i) != 0 {
+			return name
+		}
+	}
+	return "nothing"
+}
+
+// set returns which of the members are there, given in the order of member.
+func set(there ...bool) (m member) {
+	for i, yes := range there {
+		if yes {
+			m |= 1 << i
+		}
+	}
+	return m
+}
+
+// check returns an error unless the request has what its verb needs, and nothing
+// else.
+func (r *Request) check() error {
+	g, ok := grammar[r.Verb]
+	if !ok {
+		return fmt.Errorf("%w: unknown verb %q", ErrRequest, r.Verb)
+	}
+	has := set(r.Snapshot != nil)
+	if missing := g.needs &^ has; missing != 0 {
+		return fmt.Errorf("%w: verb %s needs %v", ErrRequest, r.Verb, missing)
+	}
+	if more := has &^ g.needs; more != 0 {
+		return fmt.Errorf("%w: verb %s does not take %v", ErrRequest, r.Verb, more)
+	}
+	return nil
+}
+
+// answers reports whether the response is one to a request of that verb.
+func (r *Response) answers(v Verb) bool {
+	has := set(r.Snapshot != nil, r.Status != nil)
+	return grammar[v].answers&^has == 0
+}
+
+// DecodeRequest reads a request from its JSON. The error wraps [ErrRequest].
+func DecodeRequest(text []byte) (Request, error) {
+	var r Request
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&r); err != nil {
+		return r, fmt.Errorf("%w: %w", ErrRequest, err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return r, fmt.Errorf("%w: something follows the object", ErrRequest)
+	}
+	return r, r.check()
+}
