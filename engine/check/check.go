@@ -16,6 +16,10 @@ type Options struct {
 	// Data verifies the checksum of every preserved chunk, which reads the whole
 	// of the store that is in use, and looks for a log's lost rest everywhere.
 	Data bool
+	// Superblock is of the checkpoint to check, nil for the newest. Then the store may
+	// be in use: its logs are not looked at, and somebody keeps the checkpoint's
+	// pages and slots from being used again meanwhile (store.Pin).
+	Superblock []byte
 	// OnProgress, if not nil, is told how many of about total entries have been
 	// looked at.
 	OnProgress func(done, total uint64)
@@ -46,19 +50,22 @@ type checker struct {
 	complete    [layout.Kinds + 1]bool // by kind: the tree was read whole
 	logLost     bool                   // what was copied since the checkpoint is unknown
 
-	pages      bitset // tree pages seen, from the area's first on
+	pages      bitset // tree pages seen
 	allocated  bitset // slots, as recovery would have them
 	used       bitset // slots that hold something
 	snaps      snapshotTable
 	leases     []layout.SlotRun // of the checkpoint, ascending
 	generation block.Generation // the store's
+	chunks     uint64           // of the origin at its largest
 	replayed   []replayedCopy   // ascending
-	mirror     mirror
+	// branchBatches is what the control ring holds of chunks written to snapshots.
+	branchBatches []pendingBatch
+	mirror        mirror
 }
 
 // run checks one structure after the other. Each relies on those before.
 func (c *checker) run(d Devices) {
-	c.image = openImage(d, c.report)
+	c.image = openImage(d, c.opts.Superblock, c.report)
 	if c.image == nil {
 		return
 	}
@@ -69,7 +76,7 @@ func (c *checker) run(d Devices) {
 		c.total += c.sb.Roots[layout.KindExceptions-1].Entries
 	}
 	for _, step := range []func(){
-		c.readSnapshots, c.readSlots, c.readLeases, c.claimLeases, c.replay, c.checkExceptions, c.checkChanges, c.checkLeaks,
+		c.readSnapshots, c.readSlots, c.readLeases, c.claimLeases, c.claimGrown, c.replay, c.checkExceptions, c.checkChanges, c.checkLeaks,
 	} {
 		if step(); c.stopped {
 			return
@@ -77,11 +84,20 @@ func (c *checker) run(d Devices) {
 	}
 }
 
+// replay takes in what recovery would. A pinned checkpoint is judged as it is.
 func (c *checker) replay() {
-	if !c.sb.Clean {
-		c.replayBatches()
+	if c.sb.Clean || c.pinned() {
+		return
 	}
+	for _, p := range c.branchBatches {
+		c.takeIn(p)
+	}
+	c.replayBatches()
+	c.sortReplayed()
 }
+
+// pinned reports whether the check is of one checkpoint of a store in use.
+func (c *checker) pinned() bool { return c.opts.Superblock != nil }
 
 // progress tells the caller of n more entries, and reports whether to go on.
 func (c *checker) progress(n int) bool {

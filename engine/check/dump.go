@@ -34,7 +34,7 @@ func Dump(d Devices, w io.Writer, o DumpOptions) error {
 		found = true
 		out.violation(v)
 	}
-	img := openImage(d, report)
+	img := openImage(d, nil, report)
 	if img == nil {
 		if !found {
 			return errors.New("no store device was named")
@@ -44,7 +44,7 @@ func Dump(d Devices, w io.Writer, o DumpOptions) error {
 	img.dumpSuperblocks(out)
 	img.dumpSnapshots(out)
 	if o.Log {
-		img.dumpLog(out, "snapshot", img.controlRing(), img.sb.ControlPos)
+		img.dumpLog(out, "control", img.controlRing(), img.sb.ControlPos)
 		if l := img.batchLog(); l != nil {
 			img.dumpLog(out, "batch", l, img.sb.LogPos)
 		}
@@ -112,7 +112,11 @@ func (img *image) dumpSuperblocks(out *printer) {
 			field{"journal_page", sb.Journal.First}, field{"journal_pages", sb.Journal.Len}, field{"journal_size", sb.JournalSize},
 			field{"tree_page", sb.TreePages.First}, field{"tree_pages", sb.TreePages.Len},
 			field{"control_place", sb.ControlPos.Place}, field{"control_seq", sb.ControlPos.Seq},
-			field{"log_place", sb.LogPos.Place}, field{"log_seq", sb.LogPos.Seq})
+			field{"log_place", sb.LogPos.Place}, field{"log_seq", sb.LogPos.Seq}, field{"policy", sb.Policy.String()},
+			field{"restore_generation", sb.Restore.Generation}, field{"restore_next", sb.Restore.Next}, field{"restore_merge", sb.Restore.Merge})
+		for _, e := range sb.Grown {
+			out.line("grown", field{"page", i}, field{"tree_page", e.First}, field{"tree_pages", e.Len})
+		}
 	}
 	for i, r := range img.sb.Roots {
 		out.line("root", field{"tree", treeNames[i+1]}, field{"page", r.Page}, field{"level", r.Level}, field{"entries", r.Entries})
@@ -141,11 +145,21 @@ func (img *image) dumpSnapshots(out *printer) {
 }
 
 func snapshotFields(s layout.Snapshot) []field {
-	state := "live"
-	if s.State == layout.SnapshotDeleting {
-		state = "deleting"
+	fields := []field{{"tag", s.Tag}, {"generation", s.Generation}, {"parent", s.Parent}, {"state", s.State.String()},
+		{"created", stamp(s.Created)}, {"size", s.Size}, {"priority", s.Priority}, {"use_count", s.UseCount}}
+	if s.Name != "" {
+		fields = append(fields, field{"name", s.Name})
 	}
-	return []field{{"tag", s.Tag}, {"generation", s.Generation}, {"state", state}, {"created", stamp(s.Created)}, {"size", s.Size}}
+	if s.Held {
+		fields = append(fields, field{"held", true})
+	}
+	if s.Damaged {
+		fields = append(fields, field{"damaged", true})
+	}
+	if s.GroupSize != 0 {
+		fields = append(fields, field{"group", s.Group.String()}, field{"group_size", s.GroupSize})
+	}
+	return fields
 }
 
 // dumpLog prints the records since the last checkpoint, of a store closed in order
@@ -195,18 +209,30 @@ func round(x float64) float64 { return float64(int64(x*1000+0.5)) / 1000 }
 
 func (img *image) dumpExceptions(out *printer, first, end block.Chunk) {
 	w := walk[layout.Exception]{img: img, codec: layout.ExceptionCodec{}, kind: layout.KindExceptions, pages: new(bitset)}
-	w.skip = func(_, high *layout.Exception) bool { return high != nil && high.Branch == 0 && high.Chunk < first }
+	// What lies within one branch, and before or after the chunks there.
+	w.skip = func(low, high *layout.Exception) bool {
+		before := high != nil && high.Chunk < first && (low == nil && high.Branch == 0 || low != nil && low.Branch == high.Branch)
+		after := low != nil && low.Chunk >= end && high != nil && high.Branch == low.Branch
+		return before || after
+	}
 	w.leaf = func(_ layout.PageHeader, entries []layout.Exception) bool {
 		for _, e := range entries {
-			if e.Branch != 0 || e.Chunk >= end {
-				return false
-			}
-			if e.Chunk >= first {
-				out.line("exception", field{"chunk", e.Chunk}, field{"generation", e.Generation}, field{"slot", e.Slot},
-					field{"offset", img.slotOffset(e.Slot)}, field{"crc", fmt.Sprintf("%08x", e.CRC)})
+			if e.Chunk >= first && e.Chunk < end {
+				out.exception(img, e)
 			}
 		}
 		return true
 	}
 	w.run()
+}
+
+// exception prints an exception; one whose content is lost has no place.
+func (p *printer) exception(img *image, e layout.Exception) {
+	fields := []field{{"branch", e.Branch}, {"chunk", e.Chunk}, {"generation", e.Generation}}
+	if e.Slot == layout.LostSlot {
+		p.line("exception", append(fields, field{"lost", true})...)
+		return
+	}
+	p.line("exception", append(fields, field{"slot", e.Slot}, field{"offset", img.slotOffset(e.Slot)},
+		field{"crc", fmt.Sprintf("%08x", e.CRC)})...)
 }

@@ -21,14 +21,15 @@ type image struct {
 // report takes a violation.
 type report func(Violation)
 
-// openImage finds the newest superblock and judges it and the devices. It returns
-// nil when there is none, or when the devices cannot be what it describes.
-func openImage(d Devices, report report) *image {
+// openImage finds the newest superblock, if it is not given one, and judges it and
+// the devices. It returns nil when there is none, or when the devices cannot be
+// what it describes.
+func openImage(d Devices, superblock []byte, report report) *image {
 	img := &image{store: newSource("store", d.Store), meta: newSource("metadata", d.Meta), journal: newSource("journal", d.Journal)}
 	if img.meta == nil {
 		img.meta = img.store
 	}
-	if img.store == nil || !img.findSuperblock(report) {
+	if img.store == nil || !img.setSuperblock(superblock, report) {
 		return nil
 	}
 	geo, err := block.NewGeometry(img.sb.OriginSize, 1<<img.sb.ChunkShift)
@@ -66,6 +67,24 @@ func (img *image) superblock(i int64) candidate {
 		return candidate{err: err, empty: layout.NeverWritten(page[:layout.SuperblockSize])}
 	}
 	return candidate{sb: sb}
+}
+
+// setSuperblock sets img.sb to the superblock in p, or to the newest if that is nil,
+// and reports whether there is one.
+func (img *image) setSuperblock(p []byte, report report) bool {
+	if p == nil {
+		return img.findSuperblock(report)
+	}
+	sb, err := layout.DecodeSuperblock(p)
+	if err != nil {
+		report(Violation{
+			Severity: Damage, Code: BadSuperblock, Device: img.meta.name, Offset: -1, Structure: "superblock of the pinned checkpoint",
+			Problem: err.Error(), Meaning: "nothing was checked",
+		})
+		return false
+	}
+	img.sb = sb
+	return true
 }
 
 // findSuperblock sets img.sb to the newest valid superblock, if there is one.
@@ -109,7 +128,7 @@ func (img *image) judgeSuperblock(i int, c candidate, report report) {
 		v.Problem = fmt.Sprintf("it is checkpoint %d, the newer one %d", c.sb.Checkpoint, img.sb.Checkpoint)
 		v.Meaning = "a write of a superblock was lost, or old bytes have returned"
 	case !sameShape(c.sb, img.sb):
-		v.Problem = "its regions or sizes are not those of the newer one"
+		v.Problem = "its regions are not those of the newer one"
 		v.Meaning = "one of the two describes another store"
 	default:
 		return
@@ -117,11 +136,12 @@ func (img *image) judgeSuperblock(i int, c candidate, report report) {
 	report(v)
 }
 
-// sameShape reports whether all agree that must be the same in every checkpoint.
+// sameShape reports whether all agree that must be the same in every checkpoint:
+// not sizes, which change online.
 func sameShape(a, b *layout.Superblock) bool {
 	return a.Placement == b.Placement && a.Separate == b.Separate && a.ChunkShift == b.ChunkShift &&
-		a.OriginSize == b.OriginSize && a.DataOffset == b.DataOffset && a.Slots == b.Slots && a.Control == b.Control &&
-		a.Journal == b.Journal && a.JournalSize == b.JournalSize && a.TreePages == b.TreePages && a.Created == b.Created
+		a.DataOffset == b.DataOffset && a.Control == b.Control && a.Journal == b.Journal && a.JournalSize == b.JournalSize &&
+		a.TreePages.First == b.TreePages.First && a.Created == b.Created
 }
 
 // checkRegions judges the regions against the devices; decoding has judged them
@@ -142,6 +162,9 @@ func (img *image) checkRegions(report report) {
 		bad(img.meta, "the data area begins at byte %d, before the metadata area's end at %d", sb.DataOffset, metaEnd)
 	case sb.Separate && sb.DataOffset < layout.LabelSize:
 		bad(img.store, "the data area begins at byte %d, within the label", sb.DataOffset)
+	}
+	for _, e := range sb.Grown {
+		metaEnd = max(metaEnd, int64(e.End())*block.PageSize)
 	}
 	if img.meta.size < metaEnd {
 		bad(img.meta, "device has %d bytes, the metadata area ends at %d", img.meta.size, metaEnd)

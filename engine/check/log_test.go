@@ -135,7 +135,7 @@ func TestLostSnapshotRecordIsFound(t *testing.T) {
 			found := checktest.Violations(r.checked(), check.Leak)
 			if lost {
 				require.Contains(t, names(found, check.Damage), check.BadLog)
-				require.Contains(t, found[0].Structure, "snapshot record")
+				require.Contains(t, found[0].Structure, "control record")
 			} else {
 				// The last snapshot may never have been made, but then nothing can
 				// have been copied out for it.

@@ -3,7 +3,6 @@
 package check
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 
@@ -132,7 +131,7 @@ func (c *checker) compareBuckets(in map[int]bool) {
 	for _, k := range slices.SortedFunc(maps.Keys(missing), layout.ChangeCodec{}.Compare) {
 		c.report(Violation{
 			Severity: Damage, Code: MissingChange, Device: c.meta.name, Offset: missing[k],
-			Structure: fmt.Sprintf("exception of chunk %d, generation %d", k.Chunk, k.Generation),
+			Structure: "exception of " + chunkName(k.Branch, k.Chunk, k.Generation),
 			Problem:   "the change tree does not have it",
 			Meaning:   "it will never be freed, and is missing from lists of changed chunks",
 		})
@@ -143,13 +142,13 @@ func (c *checker) compareBuckets(in map[int]bool) {
 func (c *checker) dangling(k layout.Change, offset int64) {
 	v := Violation{
 		Severity: Leak, Code: DanglingChange, Device: c.meta.name, Offset: offset,
-		Structure: fmt.Sprintf("change of chunk %d in generation %d", k.Chunk, k.Generation),
+		Structure: "change of " + chunkName(k.Branch, k.Chunk, k.Generation),
 		Problem:   "the exception tree does not have it",
 		Meaning:   "a chunk that was preserved is lost, or a deletion was cut short",
 	}
-	if c.snaps.awaited(k.Generation) {
+	if c.snaps.awaited(k.Branch, k.Generation) {
 		v.Severity, v.Meaning = Note, "a deletion under way will remove it"
-	} else if anyIn(c.snaps.live, k.Generation-1, k.Generation) {
+	} else if k.Branch == 0 && anyIn(c.snaps.of(0).kept, k.Generation-1, k.Generation) {
 		v.Severity = Damage // nothing removes the exception of a snapshot's own generation
 	}
 	c.report(v)

@@ -58,6 +58,10 @@ func (c *checker) replayBatches() {
 		c.takeIn(p)
 	}
 	c.judgeEnd(l, "batch", c.sb.LogPos, end, why)
+}
+
+// sortReplayed brings what the logs hold into the order of the exceptions.
+func (c *checker) sortReplayed() {
 	slices.SortStableFunc(c.replayed, func(a, b replayedCopy) int {
 		return layout.ExceptionCodec{}.Compare(a.Exception, b.Exception)
 	})
@@ -85,17 +89,22 @@ func (c *checker) decodeBatch(r record) (*layout.Batch, error) {
 	if b.Branch != 0 || b.Generation > c.generation {
 		return nil, fmt.Errorf("it is of branch %d, generation %d; the origin's generation is %d", b.Branch, b.Generation, c.generation)
 	}
+	return b, c.checkCopies(b, c.chunks)
+}
+
+// checkCopies applies the tests of a batch's chunks and slots.
+func (c *checker) checkCopies(b *layout.Batch, chunks uint64) error {
 	for _, copied := range b.Copies {
-		if uint64(copied.Chunk) >= c.geo.Chunks() || uint64(copied.Slot) >= c.sb.Slots {
-			return nil, fmt.Errorf("it copies chunk %d of %d to slot %d of %d", copied.Chunk, c.geo.Chunks(), copied.Slot, c.sb.Slots)
+		if uint64(copied.Chunk) >= chunks || uint64(copied.Slot) >= c.sb.Slots {
+			return fmt.Errorf("it copies chunk %d of %d to slot %d of %d", copied.Chunk, chunks, copied.Slot, c.sb.Slots)
 		}
 	}
-	return b, nil
+	return nil
 }
 
 // takeIn adds a batch to what recovery would make of the store.
 func (c *checker) takeIn(p pendingBatch) {
-	if c.sb.Placement == layout.PlacementInline {
+	if c.sb.Placement == layout.PlacementInline && p.batch.Branch == 0 {
 		c.allocated.add(uint64(p.slot))
 		c.used.add(uint64(p.slot)) // until the next checkpoint
 	}
@@ -187,6 +196,27 @@ func (c *checker) readLeases() {
 		},
 	}
 	c.complete[layout.KindLeases] = w.run()
+}
+
+// claimGrown takes the slots that grown extents lie in: with the metadata on a
+// device of its own there are none.
+func (c *checker) claimGrown() {
+	if c.sb.Separate {
+		return
+	}
+	size := int64(c.geo.ChunkSize())
+	for _, e := range c.sb.Grown {
+		first := (int64(e.First)*block.PageSize - c.sb.DataOffset) / size
+		end := (int64(e.End())*block.PageSize - c.sb.DataOffset + size - 1) / size
+		for s := uint64(max(first, 0)); s < min(uint64(max(end, 0)), c.sb.Slots); s++ {
+			if !c.allocated.has(s) && c.complete[layout.KindSlots] {
+				c.badSlots(c.slotOffset(block.Slot(s)), fmt.Sprintf("grown extent of pages %d+%d", e.First, e.Len),
+					fmt.Sprintf("it lies in slot %d, which is free", s), "tree pages will be overwritten with chunks")
+				break
+			}
+			c.used.add(s)
+		}
+	}
 }
 
 // claimLeases judges the checkpoint's leases and gives their slots back, as

@@ -65,7 +65,7 @@ func ReadStats(d Devices) (*Stats, error) {
 			first = errors.New(v.String())
 		}
 	}
-	img := openImage(d, report)
+	img := openImage(d, nil, report)
 	switch {
 	case img == nil && first == nil:
 		return nil, errors.New("no store device was named")

@@ -59,7 +59,7 @@ func TestSuperblocksThatContradictAreFound(t *testing.T) {
 		"another shape": func(r *rig) {
 			sb := r.superblock()
 			sb.Checkpoint--
-			sb.Slots--
+			sb.Control.Len--
 			r.setPage(1-newest, sb.Encode())
 		},
 	} {

@@ -40,7 +40,7 @@ func (w *walk[E]) run() (complete bool) {
 	if root.Page == 0 {
 		return true
 	}
-	if !w.visit(root.Page, root.Level, nil, nil) {
+	if !w.visit(root.Page, root.Level, w.img.sb.Checkpoint, nil, nil) {
 		return false
 	}
 	if !w.damaged && !w.skipped && w.entries != root.Entries {
@@ -50,13 +50,17 @@ func (w *walk[E]) run() (complete bool) {
 	return !w.damaged
 }
 
-// visit visits page p, whose entries must be in [low, high); nil is no bound. It
-// returns false to end the walk.
-func (w *walk[E]) visit(p block.Page, level uint8, low, high *E) bool {
+// visit visits page p, whose entries must be in [low, high); nil is no bound. What
+// points at it was written by checkpoint latest. It returns false to end the walk.
+func (w *walk[E]) visit(p block.Page, level uint8, latest uint64, low, high *E) bool {
 	page, ok := w.read(p, level)
 	if !ok {
 		w.damaged = true
 		return true
+	}
+	if page.Checkpoint > latest {
+		w.bad(BadPage, p, fmt.Sprintf("checkpoint %d wrote it, what points at it is of checkpoint %d", page.Checkpoint, latest),
+			"it was written over while it was in use: the entries that belong there are lost")
 	}
 	w.checkOrder(page, low, high)
 	if level == 0 {
@@ -79,7 +83,7 @@ func (w *walk[E]) visit(p block.Page, level uint8, low, high *E) bool {
 			w.skipped = true
 			continue
 		}
-		if !w.visit(child, level-1, from, to) {
+		if !w.visit(child, level-1, page.Checkpoint, from, to) {
 			return false
 		}
 	}
@@ -88,13 +92,13 @@ func (w *walk[E]) visit(p block.Page, level uint8, low, high *E) bool {
 
 // read returns the page, if it is what its parent says.
 func (w *walk[E]) read(p block.Page, level uint8) (page layout.TreePage[E], ok bool) {
-	area := w.img.sb.TreePages
-	if p < area.First || p >= area.End() {
-		w.bad(BadPage, p, fmt.Sprintf("it is outside the tree pages %d to %d", area.First, area.End()-1),
+	if !w.img.sb.HasTreePage(p) {
+		area := w.img.sb.TreePages
+		w.bad(BadPage, p, fmt.Sprintf("it is outside the tree pages %d to %d and the %d grown extents", area.First, area.End()-1, len(w.img.sb.Grown)),
 			"its parent is wrong: the entries below are lost")
 		return page, false
 	}
-	if w.pages != nil && !w.pages.add(uint64(p-area.First)) {
+	if w.pages != nil && !w.pages.add(uint64(p)) {
 		w.bad(SharedPage, p, "it is used a second time", "two parents point at it: one of them has lost its entries")
 		return page, false
 	}
