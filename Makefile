@@ -13,8 +13,8 @@ BENCH_FLAGS = $(if $(DEVICE),--device $(DEVICE)) $(if $(filter yes,$(FORCE)),--f
 	$(if $(EXPERIMENTS),--experiments $(EXPERIMENTS)) $(if $(RESUME),--resume $(RESUME))
 
 # Peers and clients that make the figures and tests complete. Nothing fails without them.
-TOOLS    = fio qemu-nbd qemu-img nbdinfo nbdcopy
-PACKAGES = fio qemu-utils libnbd-bin
+TOOLS    = fio qemu-nbd qemu-img nbdinfo nbdcopy spin gcc
+PACKAGES = fio qemu-utils libnbd-bin spin gcc libc6-dev
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build test race crash fuzz-smoke lint generate bench goals report compare record ci clean

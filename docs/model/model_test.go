@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package model_test has spin search every state of the Promela models in this
+// directory: as they are, where all properties must hold, and with each ordering
+// rule taken out, where the property that the rule is there for must fail. It
+// needs spin and a C compiler, and owns nothing but files in temporary
+// directories. README.md says what the models mean.
+package model_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// faults are the rules of the models: what is searched without the rule, and the
+// property that must then be violated.
+var faults = []struct {
+	rule, model, property string
+	bounds                string
+}{
+	{"1", "power", "snapshot_reads_its_promise", ""},
+	{"1_EARLIER", "power", "snapshot_reads_its_promise", ""},
+	{"2", "power", "slot_has_one_owner", ""},
+	{"2_REUSE", "power", "slot_has_one_owner", ""},
+	{"3", "power", "slot_has_one_owner", ""},
+	{"3_RECORD", "power", "snapshot_reads_its_promise", ""},
+	{"4", "power", "snapshot_made_exists", ""},
+	{"4_QUIESCE", "power", "snapshot_reads_its_promise", ""},
+	{"4_SHARED", "power", "snapshot_reads_its_promise", ""},
+	{"6", "power", "branch_reads_what_was_flushed", "-DBRANCH_WRITES=2 -DWRITES=1"},
+	{"6_DATA", "power", "branch_reads_what_was_flushed", "-DBRANCH_WRITES=2 -DWRITES=1"},
+	{"6_CHECKPOINT", "power", "branch_reads_what_was_flushed", "-DBRANCH_WRITES=2 -DWRITES=1"},
+	{"7", "power", "snapshot_reads_its_promise", ""},
+}
+
+// searches are the models with all their rules, in bounds that an exact search
+// covers.
+var searches = []struct{ name, model, bounds string }{
+	{"power cuts", "power", ""},
+	{"power cuts and a writable snapshot", "power", "-DBRANCH_WRITES=1 -DWRITES=2"},
+	{"power cuts and overwriting in place", "power", "-DBRANCH_WRITES=2 -DWRITES=1"},
+}
+
+// TestRulesHold searches the models as they are: no property is violated, and no
+// run stops before all is done.
+func TestRulesHold(t *testing.T) {
+	for _, s := range searches {
+		t.Run(s.name, func(t *testing.T) {
+			out := search(t, s.model, safety, strings.Fields(s.bounds)...)
+			require.Contains(t, out, "errors: 0")
+			t.Log(states.FindString(out))
+		})
+	}
+}
+
+// TestEveryRunEnds shows that no run of the models goes round in a circle. With no
+// run that stops early, every origin write is released in the end.
+func TestEveryRunEnds(t *testing.T) {
+	for model, bounds := range map[string]string{
+		"power": "-DWRITES=2 -DCUTS=1",
+	} {
+		t.Run(model, func(t *testing.T) {
+			out := search(t, model, cycles, strings.Fields(bounds)...)
+			require.Contains(t, out, "errors: 0")
+			t.Log(states.FindString(out))
+		})
+	}
+}
+
+// TestEachRuleIsNeeded takes each rule out, and looks for the violation.
+func TestEachRuleIsNeeded(t *testing.T) {
+	for _, f := range faults {
+		t.Run("rule "+f.rule, func(t *testing.T) {
+			t.Parallel()
+			out := search(t, f.model, hunt, append(strings.Fields(f.bounds), "-DNO_RULE_"+f.rule)...)
+			require.Contains(t, out, "assertion violated "+f.property+" ")
+			t.Log(states.FindString(out))
+		})
+	}
+}
+
+// TestEveryRuleIsListed compares the rules that the models name with faults.
+func TestEveryRuleIsListed(t *testing.T) {
+	named, listed := map[string]bool{}, map[string]bool{}
+	for _, name := range models(t) {
+		text, err := os.ReadFile(name)
+		require.NoError(t, err)
+		for _, m := range regexp.MustCompile(`NO_RULE_(\w+)`).FindAllStringSubmatch(string(text), -1) {
+			named[m[1]] = true
+		}
+	}
+	for _, f := range faults {
+		listed[f.rule] = true
+	}
+	require.Equal(t, listed, named)
+}
+
+// What pan, the program that spin makes of a model, is compiled and run for.
+type purpose struct{ compile, run []string }
+
+var (
+	safety = purpose{compile: []string{"-DSAFETY", "-O2"}}
+	cycles = purpose{compile: []string{"-DNP", "-O2"}, run: []string{"-l"}}
+	hunt   = purpose{compile: []string{"-DSAFETY", "-O0"}} // a fault is found before an optimizer is done
+)
+
+var states = regexp.MustCompile(`\d+ states, stored`)
+
+// search returns what pan says of a model after an exact search. A search that is
+// cut short fails the test.
+func search(t *testing.T, model string, p purpose, defines ...string) string {
+	for _, tool := range []string{"spin", "gcc"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("%s is not installed: make deps, as root, installs it", tool)
+		}
+	}
+	dir := t.TempDir()
+	for _, name := range models(t) {
+		text, err := os.ReadFile(name)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), text, 0o600))
+	}
+	output(t, dir, "spin", append(defines, "-a", model+".pml")...)
+	output(t, dir, "gcc", append(p.compile, "-w", "-DNOREDUCE", "-DCOLLAPSE", "-DMEMLIM=1024", "-o", "pan", "pan.c")...)
+	out := output(t, dir, "./pan", append(p.run, "-m10000", "-w22")...)
+	require.Contains(t, out, "State-vector")
+	for _, short := range []string{"max search depth too small", "out of memory", "MEMLIM"} {
+		require.NotContains(t, out, short)
+	}
+	return out
+}
+
+func models(t *testing.T) []string {
+	names, err := filepath.Glob("*.pml")
+	require.NoError(t, err)
+	require.NotEmpty(t, names)
+	return names
+}
+
+// output runs a command in a directory.
+func output(t *testing.T, dir, name string, args ...string) string {
+	cmd := exec.Command(name, args...)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s %v:\n%s", name, args, out)
+	return string(out)
+}
