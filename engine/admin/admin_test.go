@@ -23,9 +23,11 @@ import (
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/device/memdev"
 	"zumastor.org/zumastor/engine/layout"
+	"zumastor.org/zumastor/engine/metamorphic/rig"
 	"zumastor.org/zumastor/engine/placement"
 	"zumastor.org/zumastor/engine/server"
 	"zumastor.org/zumastor/engine/store"
+	"zumastor.org/zumastor/engine/wire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -88,7 +90,7 @@ func TestManagers(t *testing.T) {
 			require.ErrorIs(t, err, store.ErrExists)
 			_, err = do(VerbDelete, &Ref{Tag: 5})
 			require.ErrorIs(t, err, store.ErrNoSnapshot)
-			opened, err := s.OpenSnapshot(0)
+			opened, err := s.OpenSnapshot(wire.SnapshotRef{Tag: 0}, false, rig.Passive{})
 			require.NoError(t, err)
 			_, err = do(VerbDelete, &Ref{})
 			require.ErrorIs(t, err, store.ErrInUse)
@@ -99,7 +101,7 @@ func TestManagers(t *testing.T) {
 				{Tag: 0, Generation: 1, Created: time.Unix(7, 0).UTC(), Size: 1 << 20, Readers: 1},
 				{Tag: 1<<32 - 1, Generation: 2, Created: time.Unix(7, 0).UTC(), Size: 1 << 20},
 			}, r.List)
-			s.CloseSnapshot(opened.Generation)
+			require.NoError(t, s.CloseSnapshot(opened.Handle))
 			_, err = do(VerbDelete, &Ref{})
 			require.NoError(t, err)
 

@@ -37,8 +37,8 @@ func merge(a, b []layout.SlotRun) []layout.SlotRun {
 	return joined
 }
 
-// subtract returns runs, ascending, without the slots of cut.
-func subtract(runs []layout.SlotRun, cut layout.SlotRun) []layout.SlotRun {
+// Subtract returns runs, ascending, without the slots of cut.
+func Subtract(runs []layout.SlotRun, cut layout.SlotRun) []layout.SlotRun {
 	cutEnd := cut.First + block.Slot(cut.Len)
 	left := make([]layout.SlotRun, 0, len(runs)+1)
 	for _, r := range runs {

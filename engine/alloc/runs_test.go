@@ -52,7 +52,7 @@ func TestMergeAndSubtract(t *testing.T) {
 		require.Equal(t, uint64(len(want)), length(runs))
 		cut := layout.SlotRun{First: block.Slot(rapid.Uint64Range(0, 500).Draw(t, "first")), Len: rapid.Uint64Range(0, 400).Draw(t, "cut")}
 		before := append([]layout.SlotRun(nil), runs...)
-		left := subtract(runs, cut)
+		left := Subtract(runs, cut)
 		require.Equal(t, before, runs, "the argument was changed")
 		var out []layout.SlotRun
 		for s := range want {

@@ -266,7 +266,7 @@ func (s *Slots) frozenAfter(slot block.Slot) int {
 
 // Use turns leased slots into used ones. Runs that are used from their first slot
 // on stay as many as Lease gave out.
-func (s *Slots) Use(r layout.SlotRun) { s.leases = subtract(s.leases, r) }
+func (s *Slots) Use(r layout.SlotRun) { s.leases = Subtract(s.leases, r) }
 
 // Claim allocates slots that the tree has as free: recovery uses it for what a
 // log replays.
@@ -289,12 +289,12 @@ func (s *Slots) Free(r layout.SlotRun) {
 // has not yet allocated is free at once.
 func (s *Slots) Return(r layout.SlotRun) {
 	s.Use(r)
-	s.found = subtract(s.found, r)
+	s.found = Subtract(s.found, r)
 	set := []layout.SlotRun{r}
 	for _, u := range s.unset {
-		set = subtract(set, u)
+		set = Subtract(set, u)
 	}
-	s.unset = subtract(s.unset, r)
+	s.unset = Subtract(s.unset, r)
 	for _, r := range set {
 		s.Free(r)
 	}

@@ -138,9 +138,9 @@ type forgetful struct {
 	first []wire.Mapping
 }
 
-func (s *forgetful) Map(g block.Generation, first, end block.Chunk, dst []wire.Mapping) ([]wire.Mapping, error) {
+func (s *forgetful) Map(h wire.Handle, first, end block.Chunk, dst []wire.Mapping) ([]wire.Mapping, error) {
 	if s.first == nil {
-		got, err := s.Server.Map(g, first, end, nil)
+		got, err := s.Server.Map(h, first, end, nil)
 		s.first = got
 		return append(dst, got...), err
 	}

@@ -29,7 +29,15 @@ type image struct {
 	pages    []pageImage
 	sb       layout.Superblock
 	deferred int // pages that are free once it is durable
+	unsynced []unsynced
 	copied   int64
+}
+
+// unsynced is how many of the chunks written to a snapshot, counted from its first,
+// are in an image.
+type unsynced struct {
+	snap *snapshot
+	end  uint64
 }
 
 type pageImage struct {
@@ -98,6 +106,11 @@ func (s *Store) freeze() (*image, error) {
 	sb.ControlPos, sb.LogPos = s.control.Position(), s.position
 	sb.Allocated = s.slots.Allocated()
 	img.sb, img.deferred = *sb, s.pages.Deferred()
+	for _, snap := range s.snaps.all {
+		if n := len(snap.unsynced); n > 0 {
+			img.unsynced = append(img.unsynced, unsynced{snap, snap.synced + uint64(n)})
+		}
+	}
 	s.copied, s.changed = 0, false
 	return img, nil
 }
@@ -143,6 +156,11 @@ func (s *Store) write(img *image) error {
 		}
 		if err := s.meta.Flush(); err != nil {
 			return fmt.Errorf("flushing the pages of checkpoint %d: %w", img.sb.Checkpoint, err)
+		}
+	}
+	if len(img.unsynced) > 0 && s.devs.Meta != nil {
+		if err := s.devs.Store.Flush(); err != nil {
+			return fmt.Errorf("flushing the store device for checkpoint %d: %w", img.sb.Checkpoint, err)
 		}
 	}
 	page := device.Buffer(block.PageSize)
@@ -191,6 +209,9 @@ func (s *Store) thaw(img *image) {
 	s.slots.Thaw()
 	s.control.Release(img.sb.ControlPos)
 	s.released = img.sb.LogPos
+	for _, u := range img.unsynced {
+		u.snap.syncedUpTo(u.end)
+	}
 	if s.checkpointDue() {
 		s.wake()
 	}

@@ -16,6 +16,7 @@ import (
 	"zumastor.org/zumastor/engine/journal"
 	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/placement"
+	"zumastor.org/zumastor/engine/wire"
 )
 
 // ErrNoStore is wrapped when a device holds no store.
@@ -42,7 +43,10 @@ func Open(d placement.Devices, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{devs: d, meta: d.MetaDevice(), opts: o, geo: geo, sb: *sb, due: make(chan struct{}, 1)}
+	s := &Store{
+		devs: d, meta: d.MetaDevice(), opts: o, geo: geo, sb: *sb, due: make(chan struct{}, 1),
+		handles: make(map[wire.Handle]*opened),
+	}
 	s.openTrees()
 	if err := s.claimPages(); err != nil {
 		return nil, err
@@ -155,7 +159,7 @@ func (s *Store) openTrees() {
 	}
 	slots := btree.Open(layout.SlotWordCodec{}, layout.KindSlots, p, s.cache, s.sb.UUID, root(layout.KindSlots))
 	s.slots = alloc.NewSlots(slots, s.sb.Slots, s.sb.Allocated)
-	s.snaps = table{tree: btree.Open(layout.SnapshotCodec{}, layout.KindSnapshots, p, s.cache, s.sb.UUID, root(layout.KindSnapshots))}
+	s.snaps = newTable(btree.Open(layout.SnapshotCodec{}, layout.KindSnapshots, p, s.cache, s.sb.UUID, root(layout.KindSnapshots)))
 	s.leases = btree.Open(layout.LeaseCodec{}, layout.KindLeases, p, s.cache, s.sb.UUID, root(layout.KindLeases))
 	s.pages = alloc.NewPages(s.sb.TreePages)
 	s.control = journal.New(journal.OnDevice{Device: s.meta}, int64(s.sb.Control.First)*block.PageSize,
@@ -195,6 +199,7 @@ func (s *Store) recover() error {
 			return fmt.Errorf("recovering store %v: %w", s.sb.UUID, err)
 		}
 	}
+	s.generation = s.sb.Generation
 	s.sb.Epoch++
 	s.control.Reset(s.sb.Epoch, s.control.Position().Seq+1)
 	s.position.Place = 0
@@ -209,7 +214,7 @@ func (s *Store) replay() error {
 	if err := s.releaseLeases(); err != nil {
 		return err
 	}
-	if err := s.control.Replay(s.sb.Epoch, s.sb.ControlPos, s.replaySnapshot); err != nil {
+	if err := s.control.Replay(s.sb.Epoch, s.sb.ControlPos, s.replayControl); err != nil {
 		return err
 	}
 	session := s.session(nil)
@@ -247,10 +252,15 @@ func (s *Store) releaseLeases() error {
 	return nil
 }
 
-// replaySnapshot takes in a record of a snapshot that was made or deleted.
-func (s *Store) replaySnapshot(h layout.RecordHeader, body []byte) error {
-	if h.Kind != layout.RecordSnapshot {
-		return fmt.Errorf("%w: record of kind %d among snapshots", layout.ErrCorrupt, h.Kind)
+// replayControl takes in a record of a snapshot that was made, changed or deleted,
+// or of chunks that were written to one.
+func (s *Store) replayControl(h layout.RecordHeader, body []byte) error {
+	if h.Kind == layout.RecordBatch {
+		b, err := layout.DecodeBatch(body)
+		if err != nil {
+			return err
+		}
+		return s.replayBranch(b)
 	}
 	e, err := layout.DecodeSnapshotRecord(body)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/device/memdev"
 	"zumastor.org/zumastor/engine/placement"
 	"zumastor.org/zumastor/engine/store"
@@ -38,6 +39,8 @@ func (c *slowClient) Update(s wire.State) {
 	defer c.mu.Unlock()
 	c.state = s
 }
+
+func (*slowClient) Settle(_, _ block.Chunk) error { return nil }
 
 // TestClientHearsOfChangesInOrder is for a client that took over the state after
 // a deletion later than that of a snapshot made since, and so let writes through

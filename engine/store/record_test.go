@@ -82,7 +82,7 @@ func recordOnce(t *testing.T, cache int64) {
 		require.NoError(t, err)
 		return s
 	}
-	first := create(1)
+	create(1)
 	_, err = r.Volume.WriteAt(make([]byte, 4096), 0)
 	require.NoError(t, err)
 	require.NoError(t, r.Close())
@@ -91,12 +91,14 @@ func recordOnce(t *testing.T, cache int64) {
 	_, err = r.Server.Checkpoint() // the leaf with both is clean and in the cache, the exceptions' is not
 	require.NoError(t, err)
 
+	opened, err := r.Server.OpenSnapshot(wire.SnapshotRef{Tag: 1}, false, rig.Passive{})
+	require.NoError(t, err)
 	meta.mu.Lock()
 	meta.armed = true
 	meta.mu.Unlock()
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		_, err := r.Server.Map(first.Generation, 0, 1, []wire.Mapping{})
+		_, err := r.Server.Map(opened.Handle, 0, 1, []wire.Mapping{})
 		if err != nil {
 			t.Error(err)
 		}

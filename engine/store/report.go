@@ -3,10 +3,8 @@
 package store
 
 import (
-	"errors"
 	"fmt"
 
-	"zumastor.org/zumastor/engine/alloc"
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/wire"
@@ -25,14 +23,8 @@ func (s *Store) Lease(want uint64) ([]layout.SlotRun, error) {
 		return nil, err
 	}
 	runs, head, err := s.lease(want)
-	full := errors.Is(err, alloc.ErrNoSpace)
-	if full || err == nil && length(runs) < want && s.short() {
-		for more := full; more; {
-			if more, err = s.reclaim(); err != nil {
-				return nil, err
-			}
-		}
-		if err := s.Checkpoint(); err != nil {
+	if isFull(err) || err == nil && length(runs) < want && s.short() {
+		if err := s.makeRoom(isFull(err)); err != nil {
 			return nil, err
 		}
 		more, headNow, again := s.lease(want - length(runs))
@@ -45,6 +37,18 @@ func (s *Store) Lease(want uint64) ([]layout.SlotRun, error) {
 		err = s.Checkpoint() // the first batch's place must be durable before the batch is
 	}
 	return runs, err
+}
+
+// makeRoom frees what waits for a checkpoint and, if the store is full, ends the
+// deletions under way before.
+func (s *Store) makeRoom(full bool) error {
+	for more := full; more; {
+		var err error
+		if more, err = s.reclaim(); err != nil {
+			return err
+		}
+	}
+	return s.Checkpoint()
 }
 
 // short reports whether no slot is free, but a checkpoint would free some.
@@ -166,7 +170,7 @@ func (s *Store) insertOne(b *layout.Batch, c layout.Copy) error {
 	if err != nil {
 		return err
 	}
-	if !s.snaps.needs(before, b.Generation) {
+	if !s.snaps.anyIn(0, before, b.Generation) {
 		s.slots.Free(layout.SlotRun{First: c.Slot, Len: 1})
 		return nil
 	}
@@ -199,49 +203,6 @@ func (s *Store) Unsettled(first, end block.Chunk, dst []block.Chunk) ([]block.Ch
 		err = s.mutable()
 	}
 	return dst, err
-}
-
-// Map appends where the chunks [first, end) of the snapshot of generation g are.
-func (s *Store) Map(g block.Generation, first, end block.Chunk, dst []wire.Mapping) ([]wire.Mapping, error) {
-	err := s.resolve(func() error {
-		for first < end {
-			m, err := s.mapOne(g, first, end)
-			if err != nil {
-				return err
-			}
-			dst = appendMapping(dst, m)
-			first += block.Chunk(m.Len)
-		}
-		return nil
-	})
-	return dst, err
-}
-
-// mapOne returns where chunk c is, together with the chunks after it that are
-// known to be shared as well.
-func (s *Store) mapOne(g block.Generation, c, end block.Chunk) (wire.Mapping, error) {
-	e, ok, err := s.index.Exceptions.Ceiling(layout.Exception{Chunk: c, Generation: g})
-	switch {
-	case err != nil:
-		return wire.Mapping{}, err
-	case !ok || e.Branch != 0 || e.Chunk >= end:
-		return wire.Mapping{Chunk: c, Len: uint64(end - c), Shared: true}, nil
-	case e.Chunk > c:
-		return wire.Mapping{Chunk: c, Len: uint64(e.Chunk - c), Shared: true}, nil
-	}
-	return wire.Mapping{Chunk: c, Len: 1, Slot: e.Slot}, nil
-}
-
-// appendMapping joins m to the last mapping where it goes on.
-func appendMapping(dst []wire.Mapping, m wire.Mapping) []wire.Mapping {
-	if n := len(dst); n > 0 {
-		last := &dst[n-1]
-		if last.Chunk+block.Chunk(last.Len) == m.Chunk && last.Shared == m.Shared && (m.Shared || last.Slot+block.Slot(last.Len) == m.Slot) {
-			last.Len += m.Len
-			return dst
-		}
-	}
-	return append(dst, m)
 }
 
 // Released returns the position in the log before which all is in a durable

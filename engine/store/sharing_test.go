@@ -12,6 +12,7 @@ import (
 	"zumastor.org/zumastor/engine/metamorphic"
 	"zumastor.org/zumastor/engine/metamorphic/rig"
 	"zumastor.org/zumastor/engine/store"
+	"zumastor.org/zumastor/engine/wire"
 )
 
 // TestSharing compares the sharing table with one counted from where each chunk of
@@ -41,11 +42,11 @@ func requireSharing(t *testing.T, r *rig.Rig) {
 	held := make([][]block.Slot, 0)
 	for _, s := range r.Server.Snapshots() {
 		var mine []block.Slot
-		mappings, err := r.Server.Map(s.Generation, 0, block.Chunk(r.Server.Geometry().Chunks()), nil)
+		mappings, err := r.Map(s.Tag, 0, block.Chunk(r.Server.Geometry().Chunks()))
 		require.NoError(t, err)
 		for _, m := range mappings {
 			for i := range m.Len {
-				if !m.Shared {
+				if m.Kind == wire.Stored {
 					mine = append(mine, m.Slot+block.Slot(i))
 					slots[m.Slot+block.Slot(i)]++
 				}

@@ -5,7 +5,7 @@ package store
 import (
 	"errors"
 	"fmt"
-	"math"
+	"unicode/utf8"
 
 	"zumastor.org/zumastor/engine/alloc"
 	"zumastor.org/zumastor/engine/block"
@@ -14,11 +14,33 @@ import (
 	"zumastor.org/zumastor/engine/wire"
 )
 
-// CreateSnapshot makes a snapshot of the origin as it is: origin writes that have
-// returned belong to it, those that begin after it has returned do not. It is
-// durable when CreateSnapshot returns. The cost is one record, however many
-// snapshots there are. The error wraps [ErrExists] if the tag is taken.
-func (s *Store) CreateSnapshot(tag block.Tag) (snap layout.Snapshot, err error) {
+// NewSnapshot says what snapshot to make.
+type NewSnapshot struct {
+	Tag       block.Tag
+	Name      string            // at most layout.MaxName bytes of UTF-8; none if empty
+	Parent    *wire.SnapshotRef // the snapshot that it is one of; nil: the origin
+	Priority  int8
+	Held      bool
+	Group     layout.UUID
+	GroupSize uint16
+	Prepared  bool // its group has yet to be made
+}
+
+// CreateSnapshot makes a snapshot of the origin with nothing but a tag; see
+// [Store.Create].
+func (s *Store) CreateSnapshot(tag block.Tag) (layout.Snapshot, error) {
+	return s.Create(NewSnapshot{Tag: tag})
+}
+
+// Create makes a snapshot of the origin, or of a snapshot, as it is: writes that
+// have returned belong to it, those that begin after it has returned do not. It is
+// durable when Create returns. The cost is one record, however many snapshots there
+// are. The error wraps [ErrExists] if tag or name is taken, and [ErrNoSnapshot] if
+// there is no such parent.
+func (s *Store) Create(n NewSnapshot) (snap layout.Snapshot, err error) {
+	if len(n.Name) > layout.MaxName || !utf8.ValidString(n.Name) {
+		return snap, fmt.Errorf("%w: %q has more than %d bytes, or is no UTF-8", ErrName, n.Name, layout.MaxName)
+	}
 	s.admin.Lock()
 	defer s.admin.Unlock()
 	if err := s.begin(); err != nil {
@@ -27,13 +49,11 @@ func (s *Store) CreateSnapshot(tag block.Tag) (snap layout.Snapshot, err error) 
 	if err := s.checkRoom(); err != nil {
 		return snap, err
 	}
+	if n.Parent != nil {
+		return s.createOfSnapshot(n)
+	}
 	change := func() (wire.State, error) {
-		snap, err = s.create(tag)
-		if errors.Is(err, journal.ErrFull) {
-			if err = s.Checkpoint(); err == nil {
-				snap, err = s.create(tag)
-			}
-		}
+		snap, err = s.createWith(n, nil)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return s.state(), err
@@ -42,6 +62,51 @@ func (s *Store) CreateSnapshot(tag block.Tag) (snap layout.Snapshot, err error) 
 		err = client.Quiesce(change)
 	} else {
 		_, err = change()
+	}
+	return snap, err
+}
+
+// createOfSnapshot makes a snapshot of a snapshot. What was written to that is
+// durable before.
+func (s *Store) createOfSnapshot(n NewSnapshot) (snap layout.Snapshot, err error) {
+	parent, writer, err := s.parent(*n.Parent)
+	if err != nil {
+		return snap, err
+	}
+	change := func() (wire.SnapshotState, error) {
+		if err = s.syncBranch(parent); err == nil {
+			snap, err = s.createWith(n, parent)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.snapshotState(parent, true), err
+	}
+	if writer != nil {
+		err = writer.client.Quiesce(change)
+	} else {
+		_, err = change()
+	}
+	return snap, err
+}
+
+// parent returns the snapshot of which one is to be made, and who writes to it.
+func (s *Store) parent(ref wire.SnapshotRef) (*snapshot, *opened, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, err := s.present(ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	return p, p.writer(), nil
+}
+
+// createWith is create, after a checkpoint if there is no room for the record.
+func (s *Store) createWith(n NewSnapshot, parent *snapshot) (layout.Snapshot, error) {
+	snap, err := s.create(n, parent)
+	if isLogFull(err) {
+		if err = s.Checkpoint(); err == nil {
+			snap, err = s.create(n, parent)
+		}
 	}
 	return snap, err
 }
@@ -80,16 +145,30 @@ func (s *Store) attached() wire.Client {
 	return s.client
 }
 
-func (s *Store) create(tag block.Tag) (snap layout.Snapshot, err error) {
+func (s *Store) create(n NewSnapshot, parent *snapshot) (snap layout.Snapshot, err error) {
 	err = s.resolve(func() error {
-		if s.snaps.byTag[tag] != nil {
-			return fmt.Errorf("snapshot %d: %w", tag, ErrExists)
+		if s.snaps.byTag[n.Tag] != nil {
+			return fmt.Errorf("snapshot %d: %w", n.Tag, ErrExists)
+		}
+		if s.snaps.byName[n.Name] != nil {
+			return fmt.Errorf("snapshot %q: %w", n.Name, ErrExists)
 		}
 		snap = layout.Snapshot{
-			Generation: s.sb.Generation + 1, Tag: tag, State: layout.SnapshotLive,
-			Created: s.opts.Now(), Size: s.geo.Size(),
+			Generation: s.sb.Generation + 1, Tag: n.Tag, Name: n.Name, State: layout.SnapshotLive, Held: n.Held, Priority: n.Priority,
+			Group: n.Group, GroupSize: n.GroupSize, Created: s.opts.Now(), Size: s.geo.Size(),
 		}
-		return s.record(snap)
+		if n.Prepared {
+			snap.State = layout.SnapshotPrepared
+		}
+		if parent == nil {
+			return s.record(snap)
+		}
+		snap.Parent, snap.Size = parent.branch(), parent.Size
+		if err := s.record(snap); err != nil {
+			return err
+		}
+		parent.current = snap.Generation
+		return nil
 	})
 	return snap, err
 }
@@ -109,8 +188,11 @@ func (s *Store) record(snap layout.Snapshot) error {
 		s.doubt(snap)
 		return s.fail(err)
 	}
-	s.snaps.put(snap)
+	if snap.Parent == 0 && snap.Generation > s.sb.Generation {
+		s.generation = snap.Generation
+	}
 	s.sb.Generation = max(s.sb.Generation, snap.Generation)
+	s.snaps.put(snap)
 	s.changed = true
 	if s.checkpointDue() {
 		s.wake()
@@ -122,160 +204,170 @@ func (s *Store) record(snap layout.Snapshot) error {
 // next opening may find it, so until then nothing that it would share may be
 // overwritten. The lock is held.
 func (s *Store) doubt(snap layout.Snapshot) {
-	if snap.State == layout.SnapshotLive {
-		s.sb.Generation = snap.Generation
+	if snap.Parent == 0 && snap.Generation > s.sb.Generation {
+		s.sb.Generation, s.generation = snap.Generation, snap.Generation
 		s.snaps.doubtful = snap.Generation
 	}
 }
 
-// DeleteSnapshot deletes a snapshot: it is gone, durably, when DeleteSnapshot
-// returns; what only it needed is freed in the background. The error wraps
-// [ErrNoSnapshot] or [ErrInUse].
+// DeleteSnapshot deletes a snapshot that has none of its own; see [Store.Delete].
 func (s *Store) DeleteSnapshot(tag block.Tag) error {
+	return s.Delete(wire.SnapshotRef{Tag: tag}, false)
+}
+
+// Delete deletes a snapshot: it is gone, durably, when Delete returns; what only it
+// needed is freed in the background. One that has snapshots of its own is deleted
+// only if recursive, together with them, from the newest on; if it is interrupted,
+// some are left. The error wraps [ErrNoSnapshot], [ErrInUse], [ErrHeld] or
+// [ErrHasSnapshots], and then nothing was deleted.
+func (s *Store) Delete(ref wire.SnapshotRef, recursive bool) error {
 	s.admin.Lock()
 	defer s.admin.Unlock()
 	if err := s.begin(); err != nil {
 		return err
 	}
-	err := s.delete(tag)
-	if errors.Is(err, journal.ErrFull) {
-		if err := s.Checkpoint(); err != nil {
-			return err
-		}
-		err = s.delete(tag)
-	}
+	doomed, err := s.doomed(ref, recursive)
 	if err != nil {
 		return err
 	}
+	for _, snap := range doomed {
+		snap.State = layout.SnapshotDeleting
+		if err := s.recordWith(snap); err != nil {
+			return err
+		}
+	}
 	s.wake()
-	if client := s.attached(); client != nil {
-		s.mu.Lock()
-		state := s.state()
-		s.mu.Unlock()
-		client.Update(state)
+	s.tellOrigin()
+	return nil
+}
+
+// doomed returns the entries of a snapshot and all under it, the newest first.
+func (s *Store) doomed(ref wire.SnapshotRef, recursive bool) (list []layout.Snapshot, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	top, err := s.listed(ref)
+	if err != nil {
+		return nil, err
+	}
+	under := map[block.Branch]bool{top.branch(): true}
+	for i, _ := s.snaps.find(top.Generation); i < len(s.snaps.all); i++ {
+		snap := s.snaps.all[i]
+		if !snap.listed() || snap != top && !under[snap.Parent] {
+			continue
+		}
+		if snap != top && !recursive {
+			return nil, fmt.Errorf("snapshot %d: %w: snapshot %d", top.Tag, ErrHasSnapshots, snap.Tag)
+		}
+		if err := s.deletable(snap); err != nil {
+			return nil, err
+		}
+		under[snap.branch()] = true
+		list = append([]layout.Snapshot{snap.Snapshot}, list...)
+	}
+	return list, nil
+}
+
+// deletable returns the reason why a snapshot must not be deleted, or nil.
+func (s *Store) deletable(snap *snapshot) error {
+	switch {
+	case snap.Held:
+		return fmt.Errorf("snapshot %d: %w", snap.Tag, ErrHeld)
+	case len(snap.opened) > 0:
+		return fmt.Errorf("snapshot %d: %w by %d readers", snap.Tag, ErrInUse, len(snap.opened))
+	case snap.UseCount > 0:
+		return fmt.Errorf("snapshot %d: %w: its use count is %d", snap.Tag, ErrInUse, snap.UseCount)
+	case s.sb.Restore.Generation == snap.Generation:
+		return fmt.Errorf("snapshot %d: %w: the origin is being restored from it", snap.Tag, ErrInUse)
 	}
 	return nil
 }
 
-func (s *Store) delete(tag block.Tag) error {
-	return s.resolve(func() error {
-		snap := s.snaps.byTag[tag]
-		switch {
-		case snap == nil:
-			return fmt.Errorf("snapshot %d: %w", tag, ErrNoSnapshot)
-		case snap.users > 0:
-			return fmt.Errorf("snapshot %d: %w by %d readers", tag, ErrInUse, snap.users)
-		}
-		gone := snap.Snapshot
-		gone.State = layout.SnapshotDeleting
-		return s.record(gone)
-	})
-}
-
-// OpenSnapshot returns a snapshot and keeps it from being deleted.
-func (s *Store) OpenSnapshot(tag block.Tag) (layout.Snapshot, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	snap := s.snaps.byTag[tag]
-	if snap == nil {
-		return layout.Snapshot{}, fmt.Errorf("snapshot %d: %w", tag, ErrNoSnapshot)
-	}
-	snap.users++
-	return snap.Snapshot, nil
-}
-
-// CloseSnapshot ends what OpenSnapshot began.
-func (s *Store) CloseSnapshot(g block.Generation) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if i, ok := s.snaps.find(g); ok {
-		s.snaps.all[i].users--
-	}
-}
-
-// reclaimStep bounds how many exceptions of a deleted snapshot are looked at
-// under one holding of the lock, and reclaimSteps how many such steps make one
-// call of Maintain.
-const (
-	reclaimStep  = 128
-	reclaimSteps = 64
-)
-
-// reclaim frees what only deleted snapshots needed, as far as it is due now, and
-// reports whether more is left. An exception of generation g serves the snapshots
-// from its chunk's previous exception's generation to g. Only those with g from
-// the deleted snapshot's generation to the next live one's can have lost their
-// last snapshot, and they are neighbours in the change tree. After a crash it
-// starts over with what the last checkpoint has left.
-func (s *Store) reclaim() (more bool, err error) {
-	var from layout.Change
-	var gone block.Generation
-	for range reclaimSteps {
-		var done bool
-		err := s.step(func() error {
-			snap := s.snaps.deleting()
-			if done = snap == nil; done {
-				return nil
-			}
-			if snap.Generation != gone {
-				gone = snap.Generation
-				from = layout.Change{Generation: gone}
-			}
-			end, err := s.reclaimFrom(&from)
-			if err != nil || !end {
-				return err
-			}
-			s.changed = true
-			return s.snaps.remove(gone)
-		})
-		if done || err != nil {
-			return false, err
-		}
-	}
-	return true, nil
-}
-
-// reclaimFrom looks at the next changes from *from on, which it moves on, and
-// reports whether none is left before the next live snapshot.
-func (s *Store) reclaimFrom(from *layout.Change) (end bool, err error) {
-	next, ok := s.snaps.nextLive(from.Generation)
-	if !ok {
-		next = math.MaxUint64
-	}
-	changes, err := s.index.Changes.Scan(*from, reclaimStep, nil)
-	if err != nil {
-		return false, err
-	}
-	for _, c := range changes {
-		if c.Branch != 0 || c.Generation >= next {
-			return true, nil
-		}
-		if err := s.reclaimOne(c); err != nil {
-			return false, err
-		}
-		*from = c
-		from.Chunk++
-	}
-	return len(changes) < reclaimStep, nil
-}
-
-// reclaimOne removes the exception of a change if no live snapshot needs it.
-func (s *Store) reclaimOne(c layout.Change) error {
-	before, err := s.index.Before(c.Branch, c.Chunk, c.Generation)
-	if err != nil || s.snaps.needs(before, c.Generation) {
+// Change changes what is changeable of a snapshot: its priority, use count, hold,
+// name, state and group. It is durable when Change returns. The error of change is
+// returned as it is, and then nothing has changed.
+func (s *Store) Change(ref wire.SnapshotRef, change func(*layout.Snapshot) error) error {
+	s.admin.Lock()
+	defer s.admin.Unlock()
+	if err := s.begin(); err != nil {
 		return err
 	}
-	e, ok, err := s.index.At(c.Branch, c.Chunk, c.Generation)
+	snap, err := s.changedEntry(ref, change)
 	if err != nil {
 		return err
 	}
-	s.changed = true
-	if ok && e.Generation == c.Generation {
-		if _, err := s.index.Exceptions.Delete(e); err != nil {
-			return err
-		}
-		s.slots.Free(layout.SlotRun{First: e.Slot, Len: 1})
+	return s.recordWith(snap)
+}
+
+// changedEntry returns the changed entry of a snapshot.
+func (s *Store) changedEntry(ref wire.SnapshotRef, change func(*layout.Snapshot) error) (layout.Snapshot, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old, err := s.listed(ref)
+	if err != nil {
+		return layout.Snapshot{}, err
 	}
-	_, err = s.index.Changes.Delete(c)
+	snap := old.Snapshot
+	if err := change(&snap); err != nil {
+		return snap, err
+	}
+	switch other := s.snaps.byName[snap.Name]; {
+	case other != nil && other != old:
+		return snap, fmt.Errorf("snapshot %q: %w", snap.Name, ErrExists)
+	case len(snap.Name) > layout.MaxName || !utf8.ValidString(snap.Name):
+		return snap, fmt.Errorf("%w: %q has more than %d bytes, or is no UTF-8", ErrName, snap.Name, layout.MaxName)
+	}
+	return snap, nil
+}
+
+// recordWith is record, after a checkpoint if there is no room for it.
+func (s *Store) recordWith(snap layout.Snapshot) error {
+	err := s.resolve(func() error { return s.record(snap) })
+	if isLogFull(err) {
+		if err = s.Checkpoint(); err == nil {
+			err = s.resolve(func() error { return s.record(snap) })
+		}
+	}
 	return err
 }
+
+// tellOrigin lets the origin's client know the present state.
+func (s *Store) tellOrigin() {
+	client := s.attached()
+	if client == nil {
+		return
+	}
+	s.mu.Lock()
+	state := s.state()
+	s.mu.Unlock()
+	client.Update(state)
+}
+
+// listed returns a snapshot that a user names. The lock is held.
+func (s *Store) listed(ref wire.SnapshotRef) (*snapshot, error) {
+	snap := s.snaps.named(ref)
+	switch {
+	case snap == nil && ref.Name != "":
+		return nil, fmt.Errorf("snapshot %q: %w", ref.Name, ErrNoSnapshot)
+	case snap == nil:
+		return nil, fmt.Errorf("snapshot %d: %w", ref.Tag, ErrNoSnapshot)
+	}
+	return snap, nil
+}
+
+// present returns a snapshot that a user names and that can be read. The lock is
+// held.
+func (s *Store) present(ref wire.SnapshotRef) (*snapshot, error) {
+	snap, err := s.listed(ref)
+	switch {
+	case err != nil:
+		return nil, err
+	case snap.State == layout.SnapshotSquashed:
+		return nil, fmt.Errorf("snapshot %d: %w", snap.Tag, ErrSquashed)
+	case snap.State != layout.SnapshotLive:
+		return nil, fmt.Errorf("snapshot %d: %w: its group is not complete yet", snap.Tag, ErrNoSnapshot)
+	}
+	return snap, nil
+}
+
+func isFull(err error) bool    { return errors.Is(err, alloc.ErrNoSpace) }
+func isLogFull(err error) bool { return errors.Is(err, journal.ErrFull) }

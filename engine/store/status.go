@@ -3,11 +3,13 @@
 package store
 
 import (
+	"math"
 	"math/bits"
 	"slices"
 
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/layout"
+	"zumastor.org/zumastor/engine/wire"
 )
 
 // Status describes a store.
@@ -32,7 +34,7 @@ type Status struct {
 	Checkpoint     uint64 // number of the last one
 	UnsavedBytes   int64  // copied since
 	SnapshotsLive  int
-	SnapshotsGoing int // deleted, but not yet freed
+	SnapshotsGoing int // deleted or squashed, but not yet freed
 }
 
 // Mode says which changes a store takes. Modes only ever rise.
@@ -63,7 +65,7 @@ func (s *Store) Status() Status {
 		Exceptions:    s.index.Exceptions.Len(),
 		MetadataPages: s.sb.TreePages.Len, MetadataUsed: s.pages.Used(), MetadataBytes: s.pages.Used() * block.PageSize,
 		CacheBytes: s.cache.Bytes(), Checkpoint: s.sb.Checkpoint, UnsavedBytes: s.copied,
-		SnapshotsLive: len(s.snaps.live), SnapshotsGoing: len(s.snaps.all) - len(s.snaps.live),
+		SnapshotsLive: s.snaps.readable(), SnapshotsGoing: s.snaps.reclaiming,
 	}
 	switch {
 	case s.failed.Load() != nil:
@@ -74,23 +76,40 @@ func (s *Store) Status() Status {
 	return st
 }
 
-// SnapshotInfo is a snapshot and how many users it has.
+// SnapshotInfo is a snapshot and who uses it.
 type SnapshotInfo struct {
 	layout.Snapshot
-	Users int
+	Users   int  // clients that have it open
+	Writer  bool // one of them may write to it
+	Written bool // it was written to, as far as the store has had to look
 }
 
-// Snapshots returns the live snapshots, oldest first.
+// Snapshots returns the snapshots that were not deleted, oldest first.
 func (s *Store) Snapshots() []SnapshotInfo {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var list []SnapshotInfo
 	for _, snap := range s.snaps.all {
-		if snap.State == layout.SnapshotLive {
-			list = append(list, SnapshotInfo{snap.Snapshot, snap.users})
+		if snap.listed() {
+			list = append(list, snap.info())
 		}
 	}
 	return list
+}
+
+// Find returns a snapshot that was not deleted. The error wraps [ErrNoSnapshot].
+func (s *Store) Find(ref wire.SnapshotRef) (SnapshotInfo, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	snap, err := s.listed(ref)
+	if err != nil {
+		return SnapshotInfo{}, err
+	}
+	return snap.info(), nil
+}
+
+func (s *snapshot) info() SnapshotInfo {
+	return SnapshotInfo{Snapshot: s.Snapshot, Users: len(s.opened), Writer: s.writer() != nil, Written: s.written == some}
 }
 
 // SharingClasses is the number of columns of the sharing table.
@@ -99,60 +118,119 @@ const SharingClasses = 8
 // Sharing says how the exceptions that a snapshot reads are shared: Chunks[0] is
 // those that it reads alone, Chunks[1] those it shares with one other snapshot,
 // Chunks[k] those that 2^(k-1)+1 to 2^k snapshots read, and the last column all
-// that more read.
+// that more read. Of a snapshot of a snapshot, only what was written to it since is
+// counted, and not what it shares with its parent.
 type Sharing struct {
 	layout.Snapshot
 	Chunks [SharingClasses]uint64
 	Total  uint64
 }
 
-// Sharing returns the sharing table, a row for each live snapshot, oldest first.
-// It scans all exceptions in steps, while changes go on: the rows are of
-// slightly different times.
+// Sharing returns the sharing table, a row for each snapshot that can be read,
+// oldest first. It scans all exceptions in steps, while changes go on: the rows are
+// of slightly different times.
 func (s *Store) Sharing() ([]Sharing, error) {
-	s.mu.Lock()
-	live := slices.Clone(s.snaps.live)
-	rows := make([]Sharing, len(live))
-	for i, g := range live {
-		at, _ := s.snaps.find(g)
-		rows[i].Snapshot = s.snaps.all[at].Snapshot
-	}
-	s.mu.Unlock()
-
-	// An exception serves neighbouring rows, so its ends are counted: up at the
-	// first row, down after the last.
-	ends := make([][SharingClasses]int64, len(live)+1)
+	c := s.newSharingCount()
 	var prev layout.Exception
 	err := s.scanExceptions(func(e layout.Exception) {
-		after := block.Generation(0)
-		if prev.Branch == e.Branch && prev.Chunk == e.Chunk {
-			after = prev.Generation
+		same := prev.Branch == e.Branch && prev.Chunk == e.Chunk
+		switch {
+		case e.Branch == 0 && same:
+			c.add(0, prev.Generation, e.Generation, false)
+		case e.Branch == 0:
+			c.add(0, 0, e.Generation, false)
+		case same:
+			c.add(e.Branch, prev.Generation, e.Generation, false)
+		}
+		if prev.Branch != 0 && !same {
+			c.add(prev.Branch, prev.Generation, math.MaxUint64, true)
 		}
 		prev = e
-		first, _ := slices.BinarySearch(live, after+1)
-		end, _ := slices.BinarySearch(live, e.Generation+1)
-		if first >= end {
-			return
-		}
-		class := min(bits.Len(uint(end-first-1)), SharingClasses-1)
-		ends[first][class]++
-		ends[end][class]--
 	})
-	var sum [SharingClasses]int64
-	for i := range rows {
-		for k := range sum {
-			sum[k] += ends[i][k]
-			rows[i].Chunks[k] = uint64(sum[k])
-			rows[i].Total += uint64(sum[k])
+	if prev.Branch != 0 {
+		c.add(prev.Branch, prev.Generation, math.MaxUint64, true)
+	}
+	return c.table(), err
+}
+
+// sharingCount counts who reads each exception.
+type sharingCount struct {
+	rows []Sharing
+	row  map[block.Generation]int
+	live map[block.Branch][]block.Generation
+	// ends counts the origin's exceptions, each of which serves neighbouring
+	// snapshots of the origin: up at the first, down after the last.
+	ends [][SharingClasses]int64
+}
+
+func (s *Store) newSharingCount() *sharingCount {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := &sharingCount{row: make(map[block.Generation]int), live: make(map[block.Branch][]block.Generation)}
+	for b, live := range s.snaps.live {
+		c.live[b] = slices.Clone(live)
+	}
+	for _, snap := range s.snaps.all {
+		if snap.readable() {
+			c.row[snap.Generation] = len(c.rows)
+			c.rows = append(c.rows, Sharing{Snapshot: snap.Snapshot})
 		}
 	}
-	return rows, err
+	c.ends = make([][SharingClasses]int64, len(c.live[0])+1)
+	return c
+}
+
+// add counts an exception that serves the snapshots of a branch in (after, upTo],
+// and, if head, the branch itself.
+func (c *sharingCount) add(b block.Branch, after, upTo block.Generation, head bool) {
+	live := c.live[b]
+	first, _ := slices.BinarySearch(live, after+1)
+	end := len(live)
+	if upTo != math.MaxUint64 {
+		end, _ = slices.BinarySearch(live, upTo+1)
+	}
+	readers := max(end-first, 0)
+	if head {
+		readers++
+	}
+	if readers == 0 {
+		return
+	}
+	class := min(bits.Len(uint(readers-1)), SharingClasses-1)
+	if b == 0 {
+		c.ends[first][class]++
+		c.ends[end][class]--
+		return
+	}
+	for _, g := range live[first:max(first, end)] {
+		c.rows[c.row[g]].count(class, 1)
+	}
+	if i, ok := c.row[block.Generation(b)]; ok && head {
+		c.rows[i].count(class, 1)
+	}
+}
+
+func (r *Sharing) count(class int, n uint64) {
+	r.Chunks[class] += n
+	r.Total += n
+}
+
+// table returns the rows, those of the origin's snapshots summed up.
+func (c *sharingCount) table() []Sharing {
+	var sum [SharingClasses]int64
+	for i, g := range c.live[0] {
+		for k := range sum {
+			sum[k] += c.ends[i][k]
+			c.rows[c.row[g]].count(k, uint64(sum[k]))
+		}
+	}
+	return c.rows
 }
 
 // scanStep is how many entries a scan reads under one holding of the lock.
 const scanStep = 512
 
-// scanExceptions calls fn for all exceptions of the origin in order.
+// scanExceptions calls fn for all exceptions in order.
 func (s *Store) scanExceptions(fn func(layout.Exception)) error {
 	var from layout.Exception
 	batch := make([]layout.Exception, 0, scanStep)

@@ -49,6 +49,14 @@ var (
 	ErrStale = errors.New("report is not of this session")
 	// ErrAttached is returned when a store has an origin client already.
 	ErrAttached = errors.New("store has an origin client already")
+	// ErrHeld is wrapped when a snapshot to be deleted is held.
+	ErrHeld = errors.New("snapshot is held")
+	// ErrHasSnapshots is wrapped when a snapshot to be deleted has some of its own.
+	ErrHasSnapshots = errors.New("snapshot has snapshots of its own")
+	// ErrSquashed is wrapped when a snapshot was given up for space.
+	ErrSquashed = errors.New("snapshot was squashed: its content was given up for space")
+	// ErrName is wrapped when a name cannot be a snapshot's.
+	ErrName = errors.New("bad name")
 )
 
 // Options tune an open store; the zero value of each field means its default.
@@ -94,6 +102,7 @@ type Store struct {
 	leases   *btree.Tree[layout.SlotRun] // as the last checkpoint has them
 	pages    *alloc.Pages
 	snaps    table
+	handles  map[wire.Handle]*opened // of the snapshots that are open
 	control  *journal.Ring
 	position layout.Position // of the first batch that was not reported
 	released layout.Position // of the first batch that is not in a durable checkpoint
@@ -103,6 +112,9 @@ type Store struct {
 	headless bool // the client has no slot for its next descriptor
 	closed   bool
 	changed  bool // since the last checkpoint
+	// generation is the origin's current one. Other snapshots may have been made since.
+	generation block.Generation
+	lastHandle wire.Handle
 }
 
 // resolve runs fn with the lock held, and again after each page that it misses
@@ -307,7 +319,10 @@ func (s *Store) session(leases []layout.SlotRun) *wire.Session {
 
 // state is what clients know of the snapshots. The lock is held.
 func (s *Store) state() wire.State {
-	return wire.State{Generation: s.sb.Generation, Newest: s.snaps.newest()}
+	return wire.State{
+		Generation: s.generation, Newest: s.snaps.newest(), Size: s.geo.Size(),
+		Restoring: s.sb.Restore.Generation, Failed: s.failed.Load() != nil,
+	}
 }
 
 // Detach ends the client's session: its leases are taken back.
@@ -316,10 +331,23 @@ func (s *Store) Detach() error {
 	defer s.mu.Unlock()
 	s.client = nil
 	for _, r := range slices.Clone(s.slots.Leases()) {
-		s.slots.Return(r)
+		if !s.leasedToSnapshot(r) {
+			s.slots.Return(r)
+		}
 	}
 	s.changed = true
 	return nil
+}
+
+// leasedToSnapshot reports whether the client of a snapshot has the lease. The lock
+// is held.
+func (s *Store) leasedToSnapshot(r layout.SlotRun) bool {
+	for _, o := range s.handles {
+		if covers(o.leases, r) {
+			return true
+		}
+	}
+	return false
 }
 
 // Close takes a last checkpoint, that says that there is nothing to replay. The

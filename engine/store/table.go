@@ -4,34 +4,114 @@ package store
 
 import (
 	"cmp"
+	"math"
 	"slices"
 
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/btree"
 	"zumastor.org/zumastor/engine/layout"
+	"zumastor.org/zumastor/engine/wire"
 )
 
-// table is the snapshots of a store, all in memory too: about 100 bytes each.
+// table is the snapshots of a store, all in memory too: about 200 bytes each.
 type table struct {
-	tree  *btree.Tree[layout.Snapshot]
-	all   []*snapshot // ascending by generation
-	live  []block.Generation
-	byTag map[block.Tag]*snapshot // live ones
-	// doubtful is the generation of a snapshot of which nobody knows whether it
-	// exists, because its record could not be written for sure; or zero.
+	tree   *btree.Tree[layout.Snapshot]
+	all    []*snapshot                         // ascending by generation
+	live   map[block.Branch][]block.Generation // of each branch those that can be read, or may be: ascending
+	byTag  map[block.Tag]*snapshot             // those that are listed
+	byName map[string]*snapshot                // those that are listed and have a name
+	// reclaiming counts the snapshots whose exceptions are still to be freed.
+	reclaiming int
+	// doubtful is the generation of a snapshot of the origin of which nobody knows
+	// whether it exists, because its record could not be written for sure; or zero.
 	doubtful block.Generation
 }
 
-// snapshot is a snapshot and who reads it.
+// snapshot is a snapshot and who uses it.
 type snapshot struct {
 	layout.Snapshot
-	users int
+	opened  []*opened
+	current block.Generation // of its branch: see [wire.SnapshotState]
+	written written
+	// unsynced are the chunks written to it of which a crash would forget where
+	// they are.
+	unsynced []layout.Copy
+	synced   uint64 // how many chunks were written before those
+	// reclaimed says that nothing is left to be freed of one that is squashed.
+	reclaimed bool
+}
+
+// written says whether a branch has entries.
+type written uint8
+
+const (
+	unknown written = iota
+	never
+	some
+)
+
+// branch returns the branch that holds what is written to the snapshot.
+func (s *snapshot) branch() block.Branch { return block.Branch(s.Generation) }
+
+// listed reports whether a user is shown the snapshot.
+func (s *snapshot) listed() bool { return s.State != layout.SnapshotDeleting }
+
+// readable reports whether the snapshot's content is preserved.
+func (s *snapshot) readable() bool {
+	return s.State == layout.SnapshotLive || s.State == layout.SnapshotPrepared
+}
+
+// reclaimable reports whether the snapshot may have exceptions to be freed.
+func (s *snapshot) reclaimable() bool {
+	return s.State == layout.SnapshotDeleting || s.State == layout.SnapshotSquashed && !s.reclaimed
+}
+
+// writer returns who has the snapshot open for writing, or nil.
+func (s *snapshot) writer() *opened {
+	for _, o := range s.opened {
+		if o.write {
+			return o
+		}
+	}
+	return nil
+}
+
+// syncedUpTo takes in that of the chunks written to the snapshot the first end are
+// durable.
+func (s *snapshot) syncedUpTo(end uint64) {
+	if end > s.synced {
+		s.unsynced = slices.Delete(s.unsynced, 0, int(end-s.synced))
+		s.synced = end
+	}
+}
+
+func newTable(tree *btree.Tree[layout.Snapshot]) table {
+	return table{
+		tree: tree, live: make(map[block.Branch][]block.Generation),
+		byTag: make(map[block.Tag]*snapshot), byName: make(map[string]*snapshot),
+	}
 }
 
 func (t *table) find(g block.Generation) (int, bool) {
 	return slices.BinarySearchFunc(t.all, g, func(s *snapshot, g block.Generation) int {
 		return cmp.Compare(s.Generation, g)
 	})
+}
+
+// get returns the snapshot of a generation, or nil.
+func (t *table) get(g block.Generation) *snapshot {
+	if i, ok := t.find(g); ok {
+		return t.all[i]
+	}
+	return nil
+}
+
+// named returns the listed snapshot that a user names, or nil.
+func (t *table) named(ref wire.SnapshotRef) *snapshot {
+	if ref.Name != "" {
+		return t.byName[ref.Name]
+	}
+	return t.byTag[ref.Tag]
 }
 
 // store adds a snapshot to tree and memory, or takes over its changed entry.
@@ -47,71 +127,137 @@ func (t *table) store(e layout.Snapshot) error {
 func (t *table) put(e layout.Snapshot) {
 	i, ok := t.find(e.Generation)
 	if !ok {
-		t.all = slices.Insert(t.all, i, &snapshot{Snapshot: e})
-	} else {
-		t.all[i].Snapshot = e
+		t.all = slices.Insert(t.all, i, &snapshot{})
 	}
-	t.index(t.all[i])
+	s := t.all[i]
+	t.unindex(s)
+	s.Snapshot = e
+	t.index(s)
 }
 
-// index keeps the live snapshots in step with s.
+// index adds s to what is found by state.
 func (t *table) index(s *snapshot) {
-	if t.byTag == nil {
-		t.byTag = make(map[block.Tag]*snapshot)
+	if s.readable() {
+		live := t.live[s.Parent]
+		if i, ok := slices.BinarySearch(live, s.Generation); !ok {
+			t.live[s.Parent] = slices.Insert(live, i, s.Generation)
+		}
 	}
-	i, ok := slices.BinarySearch(t.live, s.Generation)
-	switch live := s.State == layout.SnapshotLive; {
-	case live && !ok:
-		t.live = slices.Insert(t.live, i, s.Generation)
+	if s.listed() {
 		t.byTag[s.Tag] = s
-	case !live && ok:
-		t.live = slices.Delete(t.live, i, i+1)
+		if s.Name != "" {
+			t.byName[s.Name] = s
+		}
+	}
+	if s.reclaimable() {
+		t.reclaiming++
+	}
+}
+
+// unindex is the reverse of index, for the entry that s has.
+func (t *table) unindex(s *snapshot) {
+	if s.Generation == 0 {
+		return // it is new
+	}
+	if live := t.live[s.Parent]; s.readable() {
+		if i, ok := slices.BinarySearch(live, s.Generation); ok {
+			t.live[s.Parent] = slices.Delete(live, i, i+1)
+		}
+		if len(t.live[s.Parent]) == 0 {
+			delete(t.live, s.Parent)
+		}
+	}
+	if t.byTag[s.Tag] == s {
 		delete(t.byTag, s.Tag)
 	}
+	if t.byName[s.Name] == s {
+		delete(t.byName, s.Name)
+	}
+	if s.reclaimable() {
+		t.reclaiming--
+	}
 }
 
-// remove forgets a snapshot that is not live.
+// remove forgets a snapshot that was deleted.
 func (t *table) remove(g block.Generation) error {
 	if _, err := t.tree.Delete(layout.Snapshot{Generation: g}); err != nil {
 		return err
 	}
 	if i, ok := t.find(g); ok {
+		t.unindex(t.all[i])
 		t.all = slices.Delete(t.all, i, i+1)
 	}
 	return nil
 }
 
-// newest returns the generation of the newest live snapshot, or zero. One that is
-// doubtful counts.
-func (t *table) newest() block.Generation {
-	if len(t.live) == 0 {
-		return t.doubtful
+// reclaimed notes that nothing is left to be freed of a squashed snapshot.
+func (t *table) reclaimed(s *snapshot) {
+	t.unindex(s)
+	s.reclaimed = true
+	t.index(s)
+}
+
+// newest returns the generation of the newest live snapshot of the origin, or
+// zero. One that is doubtful counts.
+func (t *table) newest() block.Generation { return max(t.doubtful, t.newestOf(0)) }
+
+// newestOf returns the generation of the newest live snapshot of a branch, or
+// zero.
+func (t *table) newestOf(b block.Branch) block.Generation {
+	if live := t.live[b]; len(live) > 0 {
+		return live[len(live)-1]
 	}
-	return max(t.doubtful, t.live[len(t.live)-1])
+	return 0
 }
 
-// needs reports whether a live snapshot's generation is in (after, upTo].
-func (t *table) needs(after, upTo block.Generation) bool {
-	i, _ := slices.BinarySearch(t.live, after+1)
-	return i < len(t.live) && t.live[i] <= upTo
+// anyIn reports whether a live snapshot of the branch has a generation in (after,
+// upTo].
+func (t *table) anyIn(b block.Branch, after, upTo block.Generation) bool {
+	if after == math.MaxUint64 {
+		return false
+	}
+	live := t.live[b]
+	i, _ := slices.BinarySearch(live, after+1)
+	return i < len(live) && live[i] <= upTo
 }
 
-// nextLive returns the generation of the first live snapshot after g.
-func (t *table) nextLive(g block.Generation) (block.Generation, bool) {
-	i, _ := slices.BinarySearch(t.live, g+1)
-	if i == len(t.live) {
+// nextLive returns the generation of the branch's first live snapshot after g.
+func (t *table) nextLive(b block.Branch, g block.Generation) (block.Generation, bool) {
+	live := t.live[b]
+	i, _ := slices.BinarySearch(live, g+1)
+	if i == len(live) {
 		return 0, false
 	}
-	return t.live[i], true
+	return live[i], true
 }
 
-// deleting returns the oldest snapshot whose exceptions are still to be freed.
-func (t *table) deleting() *snapshot {
-	if len(t.all) == len(t.live) {
+// lastLive returns the generation of the branch's last live snapshot before g, or
+// zero.
+func (t *table) lastLive(b block.Branch, g block.Generation) block.Generation {
+	live := t.live[b]
+	i, _ := slices.BinarySearch(live, g)
+	if i == 0 {
+		return 0
+	}
+	return live[i-1]
+}
+
+// readable returns the number of snapshots that can be read.
+func (t *table) readable() int {
+	n := 0
+	for _, live := range t.live {
+		n += len(live)
+	}
+	return n
+}
+
+// toReclaim returns the oldest snapshot whose exceptions are still to be freed.
+func (t *table) toReclaim() *snapshot {
+	if t.reclaiming == 0 {
 		return nil
 	}
 	for _, s := range t.all {
-		if s.State == layout.SnapshotDeleting {
+		if s.reclaimable() {
 			return s
 		}
 	}

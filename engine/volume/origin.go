@@ -253,5 +253,29 @@ func (v *Origin) Quiesce(change func() (wire.State, error)) error {
 	return err
 }
 
+// settleChunks bounds how many chunks Settle copies out between changes of
+// generation that wait.
+const settleChunks = 1 << 10
+
+// Settle copies out those of the chunks [first, end) that are not settled; see
+// [wire.Client].
+func (v *Origin) Settle(first, end block.Chunk) error {
+	for ; first < end; first += settleChunks {
+		if err := v.settleSome(first, min(end, first+settleChunks)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *Origin) settleSome(first, end block.Chunk) error {
+	v.gate.RLock()
+	defer v.gate.RUnlock()
+	if v.isSettled(first, end) {
+		return nil
+	}
+	return v.copier.settle(first, end)
+}
+
 // Update takes a new state; see [wire.Client].
 func (v *Origin) Update(s wire.State) { v.state.Store(&s) }

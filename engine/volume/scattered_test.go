@@ -61,7 +61,7 @@ func scattered(t *testing.T, p layout.Placement, server *tardy) *rig.Rig {
 		require.NoError(t, err)
 	}
 	for tag := block.Tag(1); tag < last; tag++ {
-		at, err := r.Server.Map(block.Generation(tag), 0, 1, nil)
+		at, err := r.Map(tag, 0, 1)
 		require.NoError(t, err)
 		if at[0].Slot%2 == 1 {
 			require.NoError(t, r.Server.DeleteSnapshot(tag))

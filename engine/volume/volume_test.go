@@ -63,7 +63,7 @@ func (r *fixture) snapshot(tag block.Tag) {
 
 func (r *fixture) readSnapshot(tag block.Tag) []byte {
 	s, err := volume.OpenSnapshot(volume.SnapshotSource{
-		Server: r.server, Origin: r.origin, Store: r.store, Geometry: r.server.Geometry(), DataOffset: r.server.DataOffset(),
+		Server: r.server, Origin: r.origin, Store: r.store, ChunkSize: r.server.Geometry().ChunkSize(), DataOffset: r.server.DataOffset(),
 	}, tag)
 	require.NoError(r.t, err)
 	defer s.Close()

@@ -4,8 +4,8 @@
 // to each other.
 //
 // It owns the interface between them, as plain values that can be sent, and no
-// behaviour. Package volume is the client, package server the server, in one
-// process so far. See the methods for who may call when.
+// behaviour. Package volume is the client; package server is the server in the
+// client's own process. See the methods for who may call when.
 package wire
 
 import (
@@ -33,20 +33,18 @@ type JournalRegion struct {
 	Start, Size int64
 }
 
-// State is what a client must know of the snapshots to decide whether a chunk is
-// settled.
+// State is what the origin's client must know of the store to decide what a write
+// needs.
 type State struct {
 	Generation block.Generation // the origin's current one
-	Newest     block.Generation // of the newest live snapshot; zero when there is none
-}
-
-// Mapping says where a snapshot's chunks are: Len chunks from Chunk on are in as
-// many slots from Slot on, or still shared with the origin.
-type Mapping struct {
-	Chunk  block.Chunk
-	Len    uint64
-	Shared bool
-	Slot   block.Slot // not if Shared
+	Newest     block.Generation // of the newest live snapshot of the origin; zero when there is none
+	Size       int64            // of the origin, in bytes
+	// Restoring is the generation of the snapshot whose content the origin is
+	// taking, or zero. Meanwhile the origin is read as that snapshot, and not
+	// written to.
+	Restoring block.Generation
+	// Failed says that nothing can be copied out any more.
+	Failed bool
 }
 
 // Batch is the report of a durable batch.
@@ -57,6 +55,53 @@ type Batch struct {
 	Position layout.Position // of the batch after it
 }
 
+// MappingKind says where the chunks of a mapping are.
+type MappingKind uint8
+
+// The kinds of mapping.
+const (
+	Stored MappingKind = iota // in slots
+	Shared                    // with the origin, which is to be read
+	Lost                      // nowhere: they cannot be read
+)
+
+// Mapping says where a snapshot's chunks are: Len chunks from Chunk on are all of
+// one kind, and those that are stored in as many slots from Slot on.
+type Mapping struct {
+	Chunk block.Chunk
+	Len   uint64
+	Kind  MappingKind
+	Owned bool       // stored chunks that the snapshot's client may overwrite in place
+	Slot  block.Slot // only of stored ones
+}
+
+// Handle names an open snapshot in calls of its client.
+type Handle uint64
+
+// SnapshotState is what a snapshot's client must know to use it.
+type SnapshotState struct {
+	Generation block.Generation // that what is written now belongs to
+	Size       int64            // in bytes
+	Writable   bool             // it was opened for writing, and may be written to now
+	Squashed   bool             // it was given up for space: it cannot be read
+	// Remember says that mappings of stored and lost chunks hold until the next
+	// Quiesce, or until the client itself writes there.
+	Remember bool
+}
+
+// SnapshotSession is a snapshot that is open.
+type SnapshotSession struct {
+	Handle   Handle
+	Snapshot layout.Snapshot
+	State    SnapshotState
+}
+
+// SnapshotRef names a snapshot by its tag, or by its name if that is not empty.
+type SnapshotRef struct {
+	Tag  block.Tag
+	Name string
+}
+
 // Server is the metadata server of one store. Its methods are safe for concurrent
 // use, but reports must be made one after another, in the order of the batches.
 type Server interface {
@@ -65,8 +110,9 @@ type Server interface {
 	// Detach ends the client's session and takes its leases back.
 	Detach() error
 	// Lease gives the client up to want more slots. It returns an error that wraps
-	// alloc.ErrNoSpace when there is none, and one that wraps alloc.ErrLeases when
-	// there can be more only after a Report.
+	// alloc.ErrNoSpace when there is none and the policy is to fail, and one that
+	// wraps alloc.ErrLeases when there can be more only after a Report. It waits for
+	// space if that is the policy.
 	Lease(want uint64) ([]layout.SlotRun, error)
 	// Report says that a batch is durable. When it returns, snapshot reads find
 	// the batch's chunks in their slots, and the batch's origin writes may go.
@@ -79,15 +125,21 @@ type Server interface {
 	// before they may be overwritten.
 	Unsettled(first, end block.Chunk, dst []block.Chunk) ([]block.Chunk, error)
 
-	// OpenSnapshot returns a snapshot by its tag and keeps it from being deleted
-	// until CloseSnapshot.
-	OpenSnapshot(tag block.Tag) (layout.Snapshot, error)
-	CloseSnapshot(g block.Generation)
-	// Map appends to dst where the chunks [first, end) of the snapshot of
-	// generation g are. A shared chunk is to be read from the origin, and its
-	// Map asked again after the read: only what is still shared then was read in
-	// time.
-	Map(g block.Generation, first, end block.Chunk, dst []Mapping) ([]Mapping, error)
+	// OpenSnapshot opens a snapshot for c, and keeps it from being deleted until
+	// CloseSnapshot. At most one client at a time may write to it.
+	OpenSnapshot(ref SnapshotRef, write bool, c SnapshotClient) (*SnapshotSession, error)
+	CloseSnapshot(h Handle) error
+	// Map appends to dst where the chunks [first, end) of the snapshot are. A shared
+	// chunk is to be read from the origin, and its Map asked again after the read:
+	// only what is still shared then was read in time.
+	Map(h Handle, first, end block.Chunk, dst []Mapping) ([]Mapping, error)
+	// LeaseBranch gives the snapshot's client up to want slots to write chunks to.
+	LeaseBranch(h Handle, want uint64) ([]layout.SlotRun, error)
+	// ReportBranch says that chunks of the snapshot were written to leased slots,
+	// in the generation g. When it returns, reads find them there.
+	ReportBranch(h Handle, g block.Generation, copies []layout.Copy) error
+	// SyncBranch makes durable all chunks that were reported, and where they are.
+	SyncBranch(h Handle) error
 }
 
 // Client is an origin client, as the server calls it.
@@ -98,4 +150,13 @@ type Client interface {
 	Quiesce(change func() (State, error)) error
 	// Update takes a new state. It does not wait for writes.
 	Update(s State)
+	// Settle copies out those of the chunks [first, end) that are not settled.
+	Settle(first, end block.Chunk) error
+}
+
+// SnapshotClient is the client of an open snapshot, as the server calls it.
+type SnapshotClient interface {
+	// Quiesce waits until no request is under way, keeps new ones waiting, runs
+	// change, forgets all mappings, and takes the state that change returns.
+	Quiesce(change func() (SnapshotState, error)) error
 }

@@ -193,7 +193,7 @@ func (s *Stack) Status() store.Status { return s.server.Status() }
 func (s *Stack) Open(tag block.Tag) (*volume.Snapshot, error) {
 	return volume.OpenSnapshot(volume.SnapshotSource{
 		Server: s.server, Origin: s.origin, Store: s.devs,
-		Geometry: s.server.Geometry(), DataOffset: s.server.DataOffset(),
+		ChunkSize: s.server.Geometry().ChunkSize(), DataOffset: s.server.DataOffset(),
 	}, tag)
 }
 

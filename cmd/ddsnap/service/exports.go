@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/nbd"
 	"zumastor.org/zumastor/engine/nbd/wire"
 	"zumastor.org/zumastor/engine/server"
@@ -77,8 +78,17 @@ func (x *exports) openSnapshot(tag block.Tag) (*nbd.Export, error) {
 		Name:        SnapshotPrefix + strconv.FormatUint(uint64(tag), 10),
 		Description: fmt.Sprintf("snapshot %d", tag),
 		Device:      s, ReadOnly: true, Close: s.Close,
-		Contexts: x.since(s.Info().Generation),
+		Contexts: x.sinceSnapshot(s.Info()),
 	}, nil
+}
+
+// sinceSnapshot returns the dirty bitmaps of a snapshot, of which there are none if
+// it is not one of the origin's.
+func (x *exports) sinceSnapshot(s layout.Snapshot) map[string]nbd.StatusFunc {
+	if s.Parent != 0 {
+		return nil
+	}
+	return x.since(s.Generation)
 }
 
 // since returns the dirty bitmaps of an export of generation upTo: what changed
@@ -86,7 +96,7 @@ func (x *exports) openSnapshot(tag block.Tag) (*nbd.Export, error) {
 func (x *exports) since(upTo block.Generation) map[string]nbd.StatusFunc {
 	contexts := make(map[string]nbd.StatusFunc)
 	for _, s := range x.server.Snapshots() {
-		if s.Generation < upTo {
+		if s.Generation < upTo && s.Parent == 0 && !s.Written {
 			name := sincePrefix + strconv.FormatUint(uint64(s.Tag), 10)
 			contexts[nbd.DirtyContext(name)] = x.changed(s.Generation, upTo)
 		}
@@ -104,7 +114,7 @@ const (
 // changed is the dirty bitmap of what changed from generation since to upTo. Once
 // the older snapshot is deleted, its answers are errors.
 func (x *exports) changed(since, upTo block.Generation) nbd.StatusFunc {
-	geo := x.source.Geometry
+	geo := x.server.Geometry()
 	return func(off, n int64, one bool) ([]nbd.Extent, error) {
 		first, end := geo.Span(off, n)
 		most := block.Chunk(maxChanged)

@@ -146,7 +146,7 @@ func (s *service) listen() (err error) {
 			server: s.server, origin: s.origin, holes: s.holes,
 			source: volume.SnapshotSource{
 				Server: s.server, Origin: s.device, Store: s.devs.Devices,
-				Geometry: s.server.Geometry(), DataOffset: s.server.DataOffset(),
+				ChunkSize: s.server.Geometry().ChunkSize(), DataOffset: s.server.DataOffset(),
 			},
 		},
 		TLS: s.cfg.TLS, TLSMode: s.cfg.TLSMode, Logger: s.cfg.Logger,

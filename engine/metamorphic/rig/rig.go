@@ -11,6 +11,7 @@
 package rig
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 
@@ -196,7 +197,7 @@ func (r *Rig) Flushed() *Rig {
 func (r *Rig) Source() volume.SnapshotSource {
 	return volume.SnapshotSource{
 		Server: r.Server, Origin: r.Origin, Store: r.Devices,
-		Geometry: r.Server.Geometry(), DataOffset: r.Server.DataOffset(),
+		ChunkSize: r.Server.Geometry().ChunkSize(), DataOffset: r.Server.DataOffset(),
 	}
 }
 
@@ -219,6 +220,25 @@ func (r *Rig) ReadSnapshot(tag block.Tag, off, n int64) ([]byte, error) {
 		err = cerr
 	}
 	return p, err
+}
+
+// Map returns where the chunks [first, end) of a snapshot are.
+func (r *Rig) Map(tag block.Tag, first, end block.Chunk) ([]wire.Mapping, error) {
+	s, err := r.Server.OpenSnapshot(wire.SnapshotRef{Tag: tag}, false, Passive{})
+	if err != nil {
+		return nil, err
+	}
+	list, err := r.Server.Map(s.Handle, first, end, nil)
+	return list, errors.Join(err, r.Server.CloseSnapshot(s.Handle))
+}
+
+// Passive is a snapshot's client that has nothing to quiesce.
+type Passive struct{}
+
+// Quiesce implements wire.SnapshotClient.
+func (Passive) Quiesce(change func() (wire.SnapshotState, error)) error {
+	_, err := change()
+	return err
 }
 
 // Live returns the tags of the live snapshots, oldest first.

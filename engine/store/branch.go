@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"fmt"
+	"slices"
+
+	"zumastor.org/zumastor/engine/alloc"
+	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/journal"
+	"zumastor.org/zumastor/engine/layout"
+	"zumastor.org/zumastor/engine/wire"
+)
+
+// Limits of what the clients of snapshots may have at a time.
+const (
+	maxBranchLease  = 1024                // slots of one lease
+	maxBranchLeases = alloc.MaxLeases / 2 // runs leased in all, so that the origin finds some
+	maxSyncRecord   = 1 << 10             // chunks of one record of what was written to a snapshot
+	maxUnsynced     = 1 << 14             // chunks that are synced by a checkpoint rather than by records
+)
+
+// LeaseBranch gives the client of a snapshot that is open for writing up to want
+// slots. The error wraps [alloc.ErrNoSpace] when the store is full: nothing is
+// dropped for what is written to a snapshot.
+func (s *Store) LeaseBranch(h wire.Handle, want uint64) ([]layout.SlotRun, error) {
+	if err := s.mutable(); err != nil {
+		return nil, err
+	}
+	if err := s.begin(); err != nil {
+		return nil, err
+	}
+	runs, err := s.leaseBranch(h, want)
+	if err == nil || !isFull(err) {
+		return runs, err
+	}
+	if err := s.makeRoom(true); err != nil {
+		return nil, err
+	}
+	return s.leaseBranch(h, want)
+}
+
+func (s *Store) leaseBranch(h wire.Handle, want uint64) (runs []layout.SlotRun, err error) {
+	err = s.step(func() error {
+		o, err := s.writable(h)
+		if err != nil {
+			return err
+		}
+		if len(s.slots.Leases()) >= maxBranchLeases {
+			return alloc.ErrLeases
+		}
+		if runs, err = s.slots.Lease(min(want, maxBranchLease)); err != nil {
+			return err
+		}
+		o.leases = append(o.leases, runs...)
+		s.changed = true
+		return nil
+	})
+	return runs, err
+}
+
+// ReportBranch takes in chunks written to a snapshot; see [wire.Server]. The error
+// wraps [ErrStale] if a snapshot was made of it that the client does not know of.
+func (s *Store) ReportBranch(h wire.Handle, g block.Generation, copies []layout.Copy) error {
+	if err := s.mutable(); err != nil {
+		return err
+	}
+	s.steps.RLock()
+	defer s.steps.RUnlock()
+	snap, err := s.useBranch(h, g, copies)
+	if err != nil {
+		return err
+	}
+	return s.insertBranch(snap, g, copies)
+}
+
+// useBranch takes the slots out of the client's leases.
+func (s *Store) useBranch(h wire.Handle, g block.Generation, copies []layout.Copy) (*snapshot, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o, err := s.writable(h)
+	if err != nil {
+		return nil, err
+	}
+	if g != o.snap.current {
+		return nil, fmt.Errorf("%w: it is of generation %d, the snapshot's is %d", ErrStale, g, o.snap.current)
+	}
+	runs := slotRuns(copies)
+	for _, r := range runs {
+		if !covers(o.leases, r) {
+			return nil, fmt.Errorf("%w: slots %d+%d are not leased to it", ErrStale, r.First, r.Len)
+		}
+	}
+	for _, c := range copies {
+		if s.geo.Offset(c.Chunk) >= o.snap.Size {
+			return nil, fmt.Errorf("%w: chunk %d is beyond snapshot %d", block.ErrGeometry, c.Chunk, o.snap.Tag)
+		}
+	}
+	for _, r := range runs {
+		s.slots.Use(r)
+		o.leases = alloc.Subtract(o.leases, r)
+	}
+	o.snap.written = some
+	o.snap.unsynced = append(o.snap.unsynced, copies...)
+	s.changed = true
+	return o.snap, nil
+}
+
+// covers reports whether every slot of r is in one of the runs.
+func covers(runs []layout.SlotRun, r layout.SlotRun) bool {
+	rest := []layout.SlotRun{r}
+	for _, have := range runs {
+		rest = alloc.Subtract(rest, have)
+	}
+	return len(rest) == 0
+}
+
+// insertBranch adds chunks written to a snapshot to the index, in steps.
+func (s *Store) insertBranch(snap *snapshot, g block.Generation, copies []layout.Copy) error {
+	for i := 0; i < len(copies); {
+		err := s.resolve(func() error {
+			for end := min(i+insertStep, len(copies)); i < end; i++ {
+				if err := s.insertWritten(snap.branch(), g, copies[i]); err != nil {
+					return err
+				}
+			}
+			if s.checkpointDue() {
+				s.wake()
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// insertWritten adds a chunk written to a branch in generation g. One that it
+// replaces is freed.
+func (s *Store) insertWritten(b block.Branch, g block.Generation, c layout.Copy) error {
+	old, ok, err := s.entryUpTo(b, c.Chunk, g)
+	if err != nil {
+		return err
+	}
+	if err := s.index.Insert(layout.Exception{Branch: b, Chunk: c.Chunk, Generation: g, Slot: c.Slot}); err != nil {
+		return err
+	}
+	if ok && old.Generation == g && old.Slot != c.Slot {
+		s.freeSlot(old.Slot)
+	}
+	return nil
+}
+
+// SyncBranch makes durable where the chunks are that were reported; see
+// [wire.Server].
+func (s *Store) SyncBranch(h wire.Handle) error {
+	s.mu.Lock()
+	o, err := s.handle(h)
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return s.syncBranch(o.snap)
+}
+
+// syncBranch flushes the chunks written to a snapshot, and writes records of where
+// they are, or a checkpoint where that is cheaper.
+func (s *Store) syncBranch(snap *snapshot) error {
+	if err := s.mutable(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	n := len(snap.unsynced)
+	end := snap.synced + uint64(n)
+	s.mu.Unlock()
+	switch {
+	case n == 0:
+		return nil
+	case n > maxUnsynced:
+		return s.Checkpoint()
+	}
+	if err := s.devs.Store.Flush(); err != nil {
+		return fmt.Errorf("flushing what was written to snapshot %d: %w", snap.Tag, err)
+	}
+	for {
+		more, err := s.syncSome(snap, end)
+		if isLogFull(err) {
+			return s.Checkpoint()
+		}
+		if err != nil || !more {
+			return err
+		}
+	}
+}
+
+// syncSome writes one record of the chunks written before the end-th, which are
+// durable, and reports whether there is more to write.
+func (s *Store) syncSome(snap *snapshot, end uint64) (more bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if end <= snap.synced {
+		return false, nil
+	}
+	n := min(int(end-snap.synced), maxSyncRecord)
+	b := &layout.Batch{Branch: snap.branch(), Generation: snap.current, Copies: lastOfEach(snap.unsynced[:n])}
+	body := layout.AppendBatch(nil, b)
+	if !s.control.Fits(len(body)) {
+		return false, journal.ErrFull
+	}
+	if err := s.control.Append(layout.RecordBatch, body); err != nil {
+		return false, s.fail(err)
+	}
+	snap.syncedUpTo(snap.synced + uint64(n))
+	return end > snap.synced, nil
+}
+
+// lastOfEach returns copies ascending by chunk, of each chunk the last one.
+func lastOfEach(copies []layout.Copy) []layout.Copy {
+	list := slices.Clone(copies)
+	slices.Reverse(list)
+	slices.SortStableFunc(list, func(a, b layout.Copy) int { return int(int64(a.Chunk) - int64(b.Chunk)) })
+	return slices.CompactFunc(list, func(a, b layout.Copy) bool { return a.Chunk == b.Chunk })
+}
+
+// replayBranch takes in chunks that were written to a snapshot.
+func (s *Store) replayBranch(b *layout.Batch) error {
+	if b.Branch == 0 || uint64(b.Branch) > uint64(s.sb.Generation) || b.Generation > s.sb.Generation {
+		return fmt.Errorf("%w: batch of branch %d, generation %d among snapshots", layout.ErrCorrupt, b.Branch, b.Generation)
+	}
+	for _, run := range slotRuns(b.Copies) {
+		if uint64(run.First)+run.Len > s.sb.Slots {
+			return fmt.Errorf("%w: batch of branch %d writes to slots %d+%d of %d", layout.ErrCorrupt, b.Branch, run.First, run.Len, s.sb.Slots)
+		}
+		if err := s.resolve(func() error { return s.slots.Claim(run) }); err != nil {
+			return err
+		}
+	}
+	for _, c := range b.Copies {
+		if err := s.resolve(func() error { return s.insertWritten(b.Branch, b.Generation, c) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
