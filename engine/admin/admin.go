@@ -28,13 +28,23 @@ type Manager interface {
 	Do(ctx context.Context, r Request) (Response, error)
 }
 
-// Snapshot describes a live snapshot.
+// Snapshot describes a snapshot that was not deleted.
 type Snapshot struct {
 	Tag        block.Tag        `json:"tag"`
+	Name       string           `json:"name,omitempty"`
 	Generation block.Generation `json:"generation"`
+	Parent     block.Generation `json:"parent_generation,omitempty"` // of the snapshot that it is one of; zero: the origin
+	State      string           `json:"state"`                       // live, squashed or prepared
+	Held       bool             `json:"held,omitempty"`
+	Damaged    bool             `json:"damaged,omitempty"`
+	Priority   int8             `json:"priority"`
+	UseCount   uint32           `json:"use_count"`
+	Group      string           `json:"group,omitempty"` // its UUID
+	GroupSize  int              `json:"group_size,omitempty"`
 	Created    time.Time        `json:"created"`
-	Size       int64            `json:"size_bytes"` // of the origin when it was made
-	Readers    int              `json:"readers"`
+	Size       int64            `json:"size_bytes"`
+	Readers    int              `json:"readers"`          // clients that have it open
+	Writer     bool             `json:"writer,omitempty"` // one of them may write
 }
 
 // Status describes a store. What needs no unit in its name counts things.
@@ -71,9 +81,15 @@ type Sharing struct {
 }
 
 func describe(s store.SnapshotInfo) Snapshot {
-	return Snapshot{
-		Tag: s.Tag, Generation: s.Generation, Created: time.Unix(0, s.Created).UTC(), Size: s.Size, Readers: s.Users,
+	d := Snapshot{
+		Tag: s.Tag, Name: s.Name, Generation: s.Generation, Parent: block.Generation(s.Parent), State: s.State.String(),
+		Held: s.Held, Damaged: s.Damaged, Priority: s.Priority, UseCount: s.UseCount,
+		Created: time.Unix(0, s.Created).UTC(), Size: s.Size, Readers: s.Users, Writer: s.Writer,
 	}
+	if s.GroupSize > 0 {
+		d.Group, d.GroupSize = s.Group.String(), int(s.GroupSize)
+	}
+	return d
 }
 
 func describeStatus(s store.Status) Status {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"path/filepath"
 	"strings"
@@ -76,17 +77,18 @@ func TestManagers(t *testing.T) {
 			m, ctx := over(t, Local{s}), t.Context()
 
 			do := func(v Verb, ref *Ref) (Response, error) { return m.Do(ctx, Request{Verb: v, Snapshot: ref}) }
+			create := func(n NewSnapshot) (Response, error) { return m.Do(ctx, Request{Verb: VerbCreate, New: &n}) }
 
 			r, err := do(VerbList, nil)
 			require.NoError(t, err)
 			require.Empty(t, r.List)
 			for _, tag := range []block.Tag{0, 1<<32 - 1} {
-				r, err := do(VerbCreate, &Ref{Tag: tag})
+				r, err := create(NewSnapshot{Tag: tag})
 				require.NoError(t, err)
 				require.Equal(t, tag, r.Snapshot.Tag)
 				require.Equal(t, time.Unix(7, 0).UTC(), r.Snapshot.Created)
 			}
-			_, err = do(VerbCreate, &Ref{})
+			_, err = create(NewSnapshot{})
 			require.ErrorIs(t, err, store.ErrExists)
 			_, err = do(VerbDelete, &Ref{Tag: 5})
 			require.ErrorIs(t, err, store.ErrNoSnapshot)
@@ -98,8 +100,8 @@ func TestManagers(t *testing.T) {
 			r, err = do(VerbList, nil)
 			require.NoError(t, err)
 			require.Equal(t, []Snapshot{
-				{Tag: 0, Generation: 1, Created: time.Unix(7, 0).UTC(), Size: 1 << 20, Readers: 1},
-				{Tag: 1<<32 - 1, Generation: 2, Created: time.Unix(7, 0).UTC(), Size: 1 << 20},
+				{Tag: 0, Generation: 1, State: "live", Created: time.Unix(7, 0).UTC(), Size: 1 << 20, Readers: 1},
+				{Tag: 1<<32 - 1, Generation: 2, State: "live", Created: time.Unix(7, 0).UTC(), Size: 1 << 20},
 			}, r.List)
 			require.NoError(t, s.CloseSnapshot(opened.Handle))
 			_, err = do(VerbDelete, &Ref{})
@@ -114,6 +116,30 @@ func TestManagers(t *testing.T) {
 			r, err = do(VerbSharing, nil)
 			require.NoError(t, err)
 			require.Equal(t, []Sharing{{Tag: 1<<32 - 1, Chunks: make([]uint64, store.SharingClasses)}}, r.Sharing)
+
+			name, priority, held := "last", int8(-5), true
+			change := func(c Change) (Response, error) {
+				return m.Do(ctx, Request{Verb: VerbChange, Snapshot: &Ref{Tag: 1<<32 - 1}, Change: &c})
+			}
+			r, err = change(Change{Name: &name, Priority: &priority, Held: &held, Uses: 2})
+			require.NoError(t, err)
+			want := Snapshot{
+				Tag: 1<<32 - 1, Name: "last", Generation: 2, State: "live", Held: true, Priority: -5, UseCount: 2,
+				Created: time.Unix(7, 0).UTC(), Size: 1 << 20,
+			}
+			require.Equal(t, want, *r.Snapshot)
+			for _, uses := range []int64{-3, 1<<32 - 2, math.MinInt64, math.MaxInt64} {
+				_, err = change(Change{Uses: uses})
+				require.ErrorIs(t, err, ErrRequest)
+			}
+			r, err = do(VerbList, nil)
+			require.NoError(t, err)
+			require.Equal(t, []Snapshot{want}, r.List)
+			_, err = do(VerbDelete, &Ref{Name: "last"})
+			require.ErrorIs(t, err, store.ErrHeld)
+			r, err = create(NewSnapshot{Tag: 3, Parent: &Ref{Name: "last"}, Name: "child", Priority: 1})
+			require.NoError(t, err)
+			require.Equal(t, want.Generation, r.Snapshot.Parent)
 
 			_, err = do(VerbDelete, nil)
 			require.ErrorIs(t, err, ErrRequest, "whoever asks")
@@ -141,7 +167,8 @@ func remove(t *testing.T, m Manager) error {
 
 func TestErrorsKeepTheirKind(t *testing.T) {
 	for kind, sentinel := range map[Kind]error{
-		KindExists: store.ErrExists, KindAbsent: store.ErrNoSnapshot, KindInUse: store.ErrInUse, KindReadOnly: store.ErrReadOnly,
+		KindExists: store.ErrExists, KindAbsent: store.ErrNoSnapshot, KindInUse: store.ErrInUse, KindHeld: store.ErrHeld,
+		KindParent: store.ErrHasSnapshots, KindSquashed: store.ErrSquashed, KindName: store.ErrName, KindReadOnly: store.ErrReadOnly,
 		KindFailed: store.ErrFailed, KindNoSpace: alloc.ErrNoSpace, KindCorrupt: layout.ErrCorrupt, KindOther: io.ErrNoProgress,
 	} {
 		t.Run(string(kind), func(t *testing.T) {
@@ -168,10 +195,13 @@ func TestHostileRequests(t *testing.T) {
 		"not JSON":          {"hello\n", "bad-request"},
 		"unknown verb":      {`{"verb":"format"}` + "\n", `unknown verb \"format\"`},
 		"unknown member":    {`{"verb":"list","force":true}` + "\n", "force"},
-		"no snapshot":       {`{"verb":"create"}` + "\n", "needs a snapshot"},
+		"no snapshot":       {`{"verb":"delete"}` + "\n", "needs a snapshot"},
+		"no new snapshot":   {`{"verb":"create"}` + "\n", "needs a new snapshot"},
+		"no change":         {`{"verb":"change","snapshot":{"tag":1}}` + "\n", "needs a change"},
+		"not recursive":     {`{"verb":"list","recursive":true}` + "\n", "does not take recursive"},
 		"one too many":      {`{"verb":"list","snapshot":{"tag":1}}` + "\n", "does not take a snapshot"},
-		"negative tag":      {`{"verb":"create","snapshot":{"tag":-1}}` + "\n", "bad-request"},
-		"tag over 32 bits":  {`{"verb":"create","snapshot":{"tag":4294967296}}` + "\n", "bad-request"},
+		"negative tag":      {`{"verb":"delete","snapshot":{"tag":-1}}` + "\n", "bad-request"},
+		"tag over 32 bits":  {`{"verb":"delete","snapshot":{"tag":4294967296}}` + "\n", "bad-request"},
 		"two objects":       {`{"verb":"list"}{"verb":"list"}` + "\n", "follows"},
 		"endless line":      {strings.Repeat(" ", maxRequest+1), "too long"},
 		"unfinished line":   {`{"verb":"list"}`, ""},
@@ -214,7 +244,7 @@ func TestNotAControlSocket(t *testing.T) {
 					_ = conn.Close()
 				}
 			}()
-			_, err = dial(t, path).Do(t.Context(), Request{Verb: VerbCreate, Snapshot: &Ref{Tag: 1}})
+			_, err = dial(t, path).Do(t.Context(), Request{Verb: VerbCreate, New: &NewSnapshot{Tag: 1}})
 			require.ErrorIs(t, err, ErrProtocol)
 			require.ErrorContains(t, err, tt.want)
 			_ = ln.Close()
@@ -241,7 +271,9 @@ func TestTooManyConnections(t *testing.T) {
 }
 
 func FuzzRequest(f *testing.F) {
-	f.Add([]byte(`{"verb":"create","snapshot":{"tag":7}}`))
+	f.Add([]byte(`{"verb":"delete","snapshot":{"tag":7},"recursive":true}`))
+	f.Add([]byte(`{"verb":"create","new":{"tag":7,"name":"a","parent":{"tag":1}}}`))
+	f.Add([]byte(`{"verb":"change","snapshot":{"name":"a"},"change":{"uses":1}}`))
 	f.Add([]byte(`{"verb":"list"}`))
 	f.Add([]byte(`{"verb":`))
 	f.Fuzz(func(t *testing.T, line []byte) {

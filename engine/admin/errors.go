@@ -18,6 +18,10 @@ const (
 	KindExists   Kind = "exists"      // store.ErrExists
 	KindAbsent   Kind = "absent"      // store.ErrNoSnapshot
 	KindInUse    Kind = "in-use"      // store.ErrInUse
+	KindHeld     Kind = "held"        // store.ErrHeld
+	KindParent   Kind = "parent"      // store.ErrHasSnapshots
+	KindSquashed Kind = "squashed"    // store.ErrSquashed
+	KindName     Kind = "bad-name"    // store.ErrName
 	KindReadOnly Kind = "read-only"   // store.ErrReadOnly
 	KindFailed   Kind = "failed"      // store.ErrFailed
 	KindNoSpace  Kind = "no-space"    // alloc.ErrNoSpace
@@ -29,37 +33,33 @@ const (
 // ErrRequest is wrapped when a server does not understand a request.
 var ErrRequest = errors.New("bad request")
 
+// kinds are the kinds with what errors.Is finds in an error of each, in the order
+// in which an error is looked at.
+var kinds = []struct {
+	kind Kind
+	err  error
+}{
+	{KindExists, store.ErrExists}, {KindAbsent, store.ErrNoSnapshot}, {KindInUse, store.ErrInUse}, {KindHeld, store.ErrHeld},
+	{KindParent, store.ErrHasSnapshots}, {KindSquashed, store.ErrSquashed}, {KindName, store.ErrName},
+	{KindReadOnly, store.ErrReadOnly}, {KindFailed, store.ErrFailed}, {KindNoSpace, alloc.ErrNoSpace},
+	{KindCorrupt, layout.ErrCorrupt}, {KindRequest, ErrRequest},
+}
+
 // sentinel returns what errors.Is finds in an error of the kind, or nil.
 func (k Kind) sentinel() error {
-	switch k {
-	case KindExists:
-		return store.ErrExists
-	case KindAbsent:
-		return store.ErrNoSnapshot
-	case KindInUse:
-		return store.ErrInUse
-	case KindReadOnly:
-		return store.ErrReadOnly
-	case KindFailed:
-		return store.ErrFailed
-	case KindNoSpace:
-		return alloc.ErrNoSpace
-	case KindCorrupt:
-		return layout.ErrCorrupt
-	case KindRequest:
-		return ErrRequest
+	for _, c := range kinds {
+		if c.kind == k {
+			return c.err
+		}
 	}
 	return nil
 }
 
-// KindOf returns the first kind, in the order of their declaration, that err is
-// of.
+// KindOf returns the first kind that err is of.
 func KindOf(err error) Kind {
-	for _, k := range []Kind{
-		KindExists, KindAbsent, KindInUse, KindReadOnly, KindFailed, KindNoSpace, KindCorrupt, KindRequest,
-	} {
-		if errors.Is(err, k.sentinel()) {
-			return k
+	for _, c := range kinds {
+		if errors.Is(err, c.err) {
+			return c.kind
 		}
 	}
 	return KindOther

@@ -4,16 +4,20 @@ package admin
 
 import (
 	"context"
+	"fmt"
+	"math"
 
-	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/store"
+	"zumastor.org/zumastor/engine/wire"
 )
 
 // Store is what a [Local] needs of an open store; *server.Server is one.
 type Store interface {
-	CreateSnapshot(tag block.Tag) (layout.Snapshot, error)
-	DeleteSnapshot(tag block.Tag) error
+	Create(n store.NewSnapshot) (layout.Snapshot, error)
+	Delete(ref wire.SnapshotRef, recursive bool) error
+	Change(ref wire.SnapshotRef, change func(*layout.Snapshot) error) error
+	Find(ref wire.SnapshotRef) (store.SnapshotInfo, error)
 	Snapshots() []store.SnapshotInfo
 	Status() store.Status
 	Sharing() ([]store.Sharing, error)
@@ -36,9 +40,11 @@ func (l Local) Do(_ context.Context, r Request) (Response, error) {
 func (l Local) do(r Request) (a Response, err error) {
 	switch r.Verb {
 	case VerbCreate:
-		a.Snapshot, err = l.create(r)
+		a.Snapshot, err = l.create(r.New)
 	case VerbDelete:
-		err = l.Store.DeleteSnapshot(r.Snapshot.Tag)
+		err = l.Store.Delete(r.Snapshot.wire(), r.Recursive)
+	case VerbChange:
+		a.Snapshot, err = l.change(r.Snapshot.wire(), r.Change)
 	case VerbList:
 		for _, s := range l.Store.Snapshots() {
 			a.List = append(a.List, describe(s))
@@ -52,13 +58,52 @@ func (l Local) do(r Request) (a Response, err error) {
 	return a, err
 }
 
-func (l Local) create(r Request) (*Snapshot, error) {
-	s, err := l.Store.CreateSnapshot(r.Snapshot.Tag)
+// wire returns what the server is given for r.
+func (r Ref) wire() wire.SnapshotRef { return wire.SnapshotRef{Tag: r.Tag, Name: r.Name} }
+
+func (l Local) create(n *NewSnapshot) (*Snapshot, error) {
+	want := store.NewSnapshot{Tag: n.Tag, Name: n.Name, Priority: n.Priority, Held: n.Held}
+	if n.Parent != nil {
+		parent := n.Parent.wire()
+		want.Parent = &parent
+	}
+	s, err := l.Store.Create(want)
 	if err != nil {
 		return nil, err
 	}
 	made := describe(store.SnapshotInfo{Snapshot: s})
 	return &made, nil
+}
+
+func (l Local) change(ref wire.SnapshotRef, c *Change) (*Snapshot, error) {
+	var changed layout.Snapshot
+	err := l.Store.Change(ref, func(s *layout.Snapshot) error {
+		if c.Name != nil {
+			s.Name = *c.Name
+		}
+		if c.Priority != nil {
+			s.Priority = *c.Priority
+		}
+		if c.Held != nil {
+			s.Held = *c.Held
+		}
+		uses := int64(s.UseCount) + c.Uses
+		if uses < 0 || uses > math.MaxUint32 {
+			return fmt.Errorf("%w: a use count of %d %+d is not from 0 to %d", ErrRequest, s.UseCount, c.Uses, uint32(math.MaxUint32))
+		}
+		s.UseCount = uint32(uses)
+		changed = *s
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	info, err := l.Store.Find(wire.SnapshotRef{Tag: changed.Tag})
+	if err != nil {
+		return nil, err
+	}
+	now := describe(info)
+	return &now, nil
 }
 
 func (l Local) sharing() ([]Sharing, error) {

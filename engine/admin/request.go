@@ -18,8 +18,9 @@ type Verb string
 
 // The verbs, with what each needs, and the members of the response that it sets.
 const (
-	VerbCreate  Verb = "create"  // Snapshot, which is not there yet; sets Snapshot
-	VerbDelete  Verb = "delete"  // Snapshot
+	VerbCreate  Verb = "create"  // New; sets Snapshot
+	VerbDelete  Verb = "delete"  // Snapshot; takes Recursive
+	VerbChange  Verb = "change"  // Snapshot, Change; sets Snapshot
 	VerbList    Verb = "list"    // sets List: the snapshots, oldest first
 	VerbStatus  Verb = "status"  // sets Status; no device is read
 	VerbSharing Verb = "sharing" // sets Sharing; the whole index is read
@@ -41,13 +42,33 @@ func (r Ref) String() string {
 
 // Request asks for one thing. As JSON it is an object such as
 //
-//	{"verb":"create","snapshot":{"tag":7}}
+//	{"verb":"delete","snapshot":{"tag":7}}
 //
 // in which members that are not known, or that the verb does not take, are
 // refused.
 type Request struct {
-	Verb     Verb `json:"verb"`
-	Snapshot *Ref `json:"snapshot,omitempty"`
+	Verb      Verb         `json:"verb"`
+	Snapshot  *Ref         `json:"snapshot,omitempty"`
+	New       *NewSnapshot `json:"new,omitempty"`
+	Recursive bool         `json:"recursive,omitempty"`
+	Change    *Change      `json:"change,omitempty"`
+}
+
+// NewSnapshot says what snapshot to make.
+type NewSnapshot struct {
+	Tag      block.Tag `json:"tag"`
+	Name     string    `json:"name,omitempty"`
+	Parent   *Ref      `json:"parent,omitempty"` // of what snapshot; nil: of the origin
+	Priority int8      `json:"priority,omitempty"`
+	Held     bool      `json:"held,omitempty"`
+}
+
+// Change says what is to be different about a snapshot. What is nil stays.
+type Change struct {
+	Name     *string `json:"name,omitempty"`
+	Priority *int8   `json:"priority,omitempty"`
+	Held     *bool   `json:"held,omitempty"`
+	Uses     int64   `json:"uses,omitempty"` // added to the use count
 }
 
 // Response is the answer to a request: an error, or what the verb sets.
@@ -65,20 +86,24 @@ type member uint
 const (
 	snapshotMember member = 1 << iota
 	statusMember
+	newMember
+	recursiveMember
+	changeMember
 )
 
-// grammar says of each verb which members its request needs, and which its
-// response has for sure.
-var grammar = map[Verb]struct{ needs, answers member }{
-	VerbCreate:  {needs: snapshotMember, answers: snapshotMember},
-	VerbDelete:  {needs: snapshotMember},
+// grammar says of each verb which members its request needs, which it takes
+// besides, and which its response has for sure.
+var grammar = map[Verb]struct{ needs, takes, answers member }{
+	VerbCreate:  {needs: newMember, answers: snapshotMember},
+	VerbDelete:  {needs: snapshotMember, takes: recursiveMember},
+	VerbChange:  {needs: snapshotMember | changeMember, answers: snapshotMember},
 	VerbList:    {},
 	VerbStatus:  {answers: statusMember},
 	VerbSharing: {},
 }
 
 // names of the members, for errors.
-var names = []string{"a snapshot", "a status"}
+var names = []string{"a snapshot", "a status", "a new snapshot", "recursive", "a change"}
 
 // String names the first of the members.
 func (m member) String() string {
@@ -107,11 +132,11 @@ func (r *Request) check() error {
 	if !ok {
 		return fmt.Errorf("%w: unknown verb %q", ErrRequest, r.Verb)
 	}
-	has := set(r.Snapshot != nil)
+	has := set(r.Snapshot != nil, false, r.New != nil, r.Recursive, r.Change != nil)
 	if missing := g.needs &^ has; missing != 0 {
 		return fmt.Errorf("%w: verb %s needs %v", ErrRequest, r.Verb, missing)
 	}
-	if more := has &^ g.needs; more != 0 {
+	if more := has &^ (g.needs | g.takes); more != 0 {
 		return fmt.Errorf("%w: verb %s does not take %v", ErrRequest, r.Verb, more)
 	}
 	return nil

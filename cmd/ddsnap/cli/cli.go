@@ -103,7 +103,8 @@ a store that no server has open.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.SetVersionTemplate("ddsnap {{.Version}}\n")
 	root.AddCommand(
-		a.initialize(), a.create(), a.delete(), a.list(), a.status(), a.dump(), a.check(), a.nbd(),
+		a.initialize(), a.create(), a.delete(), a.list(), a.status(), a.priority(), a.usecount(), a.hold(),
+		a.dump(), a.check(), a.nbd(),
 		exitCodesTopic(),
 	)
 	return root

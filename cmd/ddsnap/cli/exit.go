@@ -24,7 +24,7 @@ import (
 const (
 	exitDone     = 0
 	exitAbsent   = 1
-	exitSquashed = 2 // no version makes a squashed snapshot yet
+	exitSquashed = 2
 	exitExists   = 3
 	exitInUse    = 4
 	exitRefused  = 5
@@ -40,10 +40,10 @@ func exitMeanings() []string {
 	return []string{
 		exitDone:     "done; of status --state: the snapshot is normal",
 		exitAbsent:   "there is no such snapshot",
-		exitSquashed: "of status --state: the snapshot was squashed (does not occur yet)",
-		exitExists:   "a snapshot with this tag exists already",
-		exitInUse:    "the snapshot, store or device is in use",
-		exitRefused:  "refused, because something would be lost: see --force and --yes",
+		exitSquashed: "the snapshot was squashed: its content was given up for space",
+		exitExists:   "a snapshot with this tag or name exists already",
+		exitInUse:    "the snapshot, store or device is in use, or held",
+		exitRefused:  "refused, because something would be lost: see --force, --recursive and --yes",
 		exitWrong:    "not a store, not this store's device, or a size that does not fit",
 		exitDamaged:  "the store is damaged, or check found something wrong",
 		exitUsage:    "the command line is wrong",
@@ -96,8 +96,8 @@ func exitCode(err error) int {
 		code int
 	}{
 		{store.ErrNoSnapshot, exitAbsent},
-		{store.ErrExists, exitExists},
-		{store.ErrInUse, exitInUse}, {store.ErrAttached, exitInUse}, {device.ErrInUse, exitInUse},
+		{store.ErrExists, exitExists}, {store.ErrSquashed, exitSquashed}, {store.ErrHasSnapshots, exitRefused}, {store.ErrName, exitUsage},
+		{store.ErrHeld, exitInUse}, {store.ErrInUse, exitInUse}, {store.ErrAttached, exitInUse}, {device.ErrInUse, exitInUse},
 		{alloc.ErrNoSpace, exitNoSpace}, {unix.ENOSPC, exitNoSpace}, {unix.EDQUOT, exitNoSpace}, {unix.EFBIG, exitNoSpace},
 		{store.ErrNoStore, exitWrong}, {block.ErrGeometry, exitWrong}, {placement.ErrNoJournal, exitWrong}, {device.ErrAlign, exitWrong}, {os.ErrNotExist, exitWrong},
 		{layout.ErrCorrupt, exitDamaged}, {layout.ErrVersion, exitDamaged},

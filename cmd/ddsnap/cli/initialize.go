@@ -3,7 +3,6 @@
 package cli
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
@@ -100,7 +99,7 @@ func (i *initialization) run() (err error) {
 	if i.dryRun {
 		return i.printPlan(sb, sizes)
 	}
-	if err := i.confirm(sizes); err != nil {
+	if err := i.confirmLoss(sizes); err != nil {
 		return err
 	}
 	return i.format()
@@ -154,13 +153,10 @@ func (i *initialization) checkUnused() error {
 	return nil
 }
 
-// confirm asks the user on a terminal.
-func (i *initialization) confirm(s *deviceSizes) error {
+// confirmLoss asks the user, if there is something to lose.
+func (i *initialization) confirmLoss(s *deviceSizes) error {
 	if i.yes {
 		return nil
-	}
-	if !isTerminal(i.app.In) {
-		return refusal{errors.New("standard input is no terminal to ask on: confirm with --yes")}
 	}
 	var lost []string
 	for _, p := range []struct {
@@ -174,13 +170,7 @@ func (i *initialization) confirm(s *deviceSizes) error {
 	if len(lost) == 0 {
 		return nil
 	}
-	fmt.Fprintf(i.app.Err, "Everything on %s will be lost. Go on? [y/N] ", strings.Join(lost, ", "))
-	answer, _ := bufio.NewReader(i.app.In).ReadString('\n')
-	switch strings.ToLower(strings.TrimSpace(answer)) {
-	case "y", "yes":
-		return nil
-	}
-	return refusal{errors.New("not confirmed: nothing was changed")}
+	return i.app.confirm(fmt.Sprintf("Everything on %s will be lost.", strings.Join(lost, ", ")))
 }
 
 // format makes the store. A file that was made for it goes again if it cannot be.

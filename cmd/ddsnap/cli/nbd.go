@@ -35,9 +35,10 @@ func (a *app) nbd() *cobra.Command {
 		SuggestFor: []string{"server", "agent", "serve", "export"},
 		Short:      "Serve a volume and its snapshots over NBD",
 		Long: `Nbd opens the store on SNAPDEV and serves the origin ORGDEV as the NBD export
-"origin", and each snapshot, read-only, as "snapshot/TAG". Snapshots come and go as
-they are taken and deleted through the control socket. From when the store has its
-first snapshot, the origin must be written to through this server only.
+"origin", and each snapshot, read-only, as "snapshot/TAG", or to be written to as
+"writable/TAG". Instead of its tag, its name will do. Snapshots come and go as they
+are taken and deleted through the control socket. From when the store has its first
+snapshot, the origin must be written to through this server only.
 
 The metadata context "qemu:dirty-bitmap:since-TAG" of an export says which parts
 may differ from the older snapshot TAG; "base:allocation" says where an origin that

@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"zumastor.org/zumastor/engine/block"
 )
 
 // size is a flag for a number of bytes.
@@ -94,12 +92,3 @@ func formatAge(d time.Duration) string {
 
 // formatTime returns a time in the user's zone.
 func formatTime(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
-
-// parseTag reads a snapshot's tag.
-func parseTag(text string) (block.Tag, error) {
-	n, err := strconv.ParseUint(text, 10, 32)
-	if err != nil {
-		return 0, usageError{fmt.Errorf("snapshot tag %q is not a number from 0 to %d", text, uint32(math.MaxUint32))}
-	}
-	return block.Tag(n), nil
-}

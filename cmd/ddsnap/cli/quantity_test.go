@@ -77,7 +77,7 @@ func TestPrintTable(t *testing.T) {
 func TestExitCodes(t *testing.T) {
 	for want, err := range map[int]error{
 		exitAbsent: store.ErrNoSnapshot, exitExists: store.ErrExists, exitInUse: device.ErrInUse,
-		exitRefused: refusal{errors.New("x")}, exitWrong: block.ErrGeometry, exitDamaged: layout.ErrCorrupt,
+		exitSquashed: store.ErrSquashed, exitRefused: refusal{errors.New("x")}, exitWrong: block.ErrGeometry, exitDamaged: layout.ErrCorrupt,
 		exitUsage: usageError{errors.New("x")}, exitError: errors.New("x"), exitNoSpace: alloc.ErrNoSpace,
 	} {
 		require.Equal(t, want, exitCode(fmt.Errorf("doing something: %w", err)), "%v", err)

@@ -12,6 +12,7 @@ import (
 
 	"zumastor.org/zumastor/engine/admin"
 	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/store"
 )
 
@@ -23,7 +24,7 @@ type statusFlags struct {
 
 func (a *app) status() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "status [flags] SERVER|STORE [TAG]",
+		Use:   "status [flags] SERVER|STORE [TAG|NAME]",
 		Short: "Show how full a store is and what its snapshots share",
 		Long: `Status prints the store's state, and for each snapshot, or the one called TAG, how
 many of the chunks that it reads are copies in the store: in all, read by it
@@ -34,7 +35,7 @@ With --list, --last, --size or --state it prints one thing for scripts. --state
 prints normal, absent or squashed and exits with 0, 1 or 2, or with 9 on an error.`,
 		Example: `  ddsnap status /srv/vm.store
   ddsnap status --state /srv/vm.store 17 && echo usable`,
-		Args: args(1, 2, "SERVER|STORE", "TAG"),
+		Args: args(1, 2, "SERVER|STORE", "TAG|NAME"),
 	}
 	f := &statusFlags{targetFlags: a.targetFlags(cmd)}
 	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "print also what the metadata takes")
@@ -64,21 +65,21 @@ func (f *statusFlags) chosen() (n int) {
 }
 
 func (a *app) runStatus(ctx context.Context, f *statusFlags, args []string) error {
-	var tag *block.Tag
+	var one *admin.Ref
 	if len(args) == 2 {
-		t, err := parseTag(args[1])
+		ref, err := parseRef(args[1])
 		if err != nil {
 			return err
 		}
-		tag = &t
+		one = &ref
 	}
 	show := a.showStatus
 	switch {
 	case f.chosen() > 1:
 		return usageError{errors.New("choose one of --verbose, --list, --last, --size and --state")}
-	case f.state && tag == nil:
+	case f.state && one == nil:
 		return usageError{fmt.Errorf("--state needs a TAG")}
-	case (f.list || f.last) && tag != nil:
+	case (f.list || f.last) && one != nil:
 		return usageError{fmt.Errorf("--list and --last take no TAG")}
 	case f.list:
 		show = a.showTags
@@ -90,11 +91,11 @@ func (a *app) runStatus(ctx context.Context, f *statusFlags, args []string) erro
 		show = a.showState
 	}
 	return a.with(ctx, args[0], f.targetFlags, true, func(ctx context.Context, t *target) error {
-		return show(ctx, t, tag, f.verbose)
+		return show(ctx, t, one, f.verbose)
 	})
 }
 
-func (a *app) showTags(ctx context.Context, t *target, _ *block.Tag, _ bool) error {
+func (a *app) showTags(ctx context.Context, t *target, _ *admin.Ref, _ bool) error {
 	snaps, err := t.list(ctx)
 	if err != nil {
 		return err
@@ -112,7 +113,7 @@ func (a *app) showTags(ctx context.Context, t *target, _ *block.Tag, _ bool) err
 	return nil
 }
 
-func (a *app) showLast(ctx context.Context, t *target, _ *block.Tag, _ bool) error {
+func (a *app) showLast(ctx context.Context, t *target, _ *admin.Ref, _ bool) error {
 	snaps, err := t.list(ctx)
 	switch {
 	case err != nil:
@@ -126,27 +127,10 @@ func (a *app) showLast(ctx context.Context, t *target, _ *block.Tag, _ bool) err
 	return nil
 }
 
-// find returns the snapshot of that tag.
-func find(ctx context.Context, t *target, tag block.Tag) (admin.Snapshot, error) {
-	snaps, err := t.list(ctx)
-	if err != nil {
-		return admin.Snapshot{}, err
-	}
-	i := slices.IndexFunc(snaps, func(s admin.Snapshot) bool { return s.Tag == tag })
-	if i < 0 {
-		return admin.Snapshot{}, absent(t, tag)
-	}
-	return snaps[i], nil
-}
-
-func absent(t *target, tag block.Tag) error {
-	return codeError{fmt.Errorf("there is no snapshot %d on %s: \"ddsnap list\" shows those that there are", tag, t.name), exitAbsent}
-}
-
-func (a *app) showSize(ctx context.Context, t *target, tag *block.Tag, _ bool) error {
+func (a *app) showSize(ctx context.Context, t *target, ref *admin.Ref, _ bool) error {
 	var bytes int64
-	if tag != nil {
-		s, err := find(ctx, t, *tag)
+	if ref != nil {
+		s, err := find(ctx, t, *ref)
 		if err != nil {
 			return err
 		}
@@ -166,15 +150,16 @@ func (a *app) showSize(ctx context.Context, t *target, tag *block.Tag, _ bool) e
 }
 
 // showState answers with the exit code; what it prints is for people.
-func (a *app) showState(ctx context.Context, t *target, tag *block.Tag, _ bool) error {
-	_, err := find(ctx, t, *tag)
-	state := "normal"
-	if err != nil {
-		if exitCode(err) != exitAbsent {
-			return err
-		}
-		state = "absent"
-		err = codeError{errors.New(""), exitAbsent} // has been said
+func (a *app) showState(ctx context.Context, t *target, ref *admin.Ref, _ bool) error {
+	s, err := find(ctx, t, *ref)
+	state, said := "normal", errors.New("")
+	switch {
+	case err == nil && s.State == layout.SnapshotSquashed.String():
+		state, err = "squashed", codeError{said, exitSquashed}
+	case err != nil && exitCode(err) == exitAbsent:
+		state, err = "absent", codeError{said, exitAbsent}
+	case err != nil:
+		return err
 	}
 	if a.json {
 		if err := a.printJSON(map[string]string{"state": state}); err != nil {
@@ -186,7 +171,7 @@ func (a *app) showState(ctx context.Context, t *target, tag *block.Tag, _ bool) 
 	return err
 }
 
-func (a *app) showStatus(ctx context.Context, t *target, tag *block.Tag, verbose bool) error {
+func (a *app) showStatus(ctx context.Context, t *target, ref *admin.Ref, verbose bool) error {
 	r, err := t.ask(ctx, admin.VerbStatus)
 	if err != nil {
 		return fmt.Errorf("asking for the status: %w", err)
@@ -199,11 +184,12 @@ func (a *app) showStatus(ctx context.Context, t *target, tag *block.Tag, verbose
 		return fmt.Errorf("reading the index: %w", err)
 	}
 	rows := r.Sharing
-	if tag != nil {
-		rows = slices.DeleteFunc(rows, func(r admin.Sharing) bool { return r.Tag != *tag })
-		if len(rows) == 0 {
-			return absent(t, *tag)
+	if ref != nil {
+		s, err := find(ctx, t, *ref)
+		if err != nil {
+			return err
 		}
+		rows = slices.DeleteFunc(rows, func(r admin.Sharing) bool { return r.Tag != s.Tag })
 	}
 	if a.json {
 		return a.printJSON(struct {

@@ -11,6 +11,16 @@ import (
 // printTable prints rows under a head: the first left columns aligned to the left,
 // the others, which hold numbers, to the right.
 func printTable(w io.Writer, left int, head []string, rows [][]string) error {
+	aligned := make([]bool, len(head))
+	for i := range aligned {
+		aligned[i] = i < left
+	}
+	return printColumns(w, aligned, head, rows)
+}
+
+// printColumns prints rows under a head, each column aligned to the left or to the
+// right.
+func printColumns(w io.Writer, left []bool, head []string, rows [][]string) error {
 	rows = append([][]string{head}, rows...)
 	widths := make([]int, len(head))
 	for _, row := range rows {
@@ -20,21 +30,15 @@ func printTable(w io.Writer, left int, head []string, rows [][]string) error {
 	}
 	var b strings.Builder
 	for _, row := range rows {
+		var line []string
 		for i, cell := range row {
 			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
-			switch {
-			case i >= left:
-				b.WriteString(pad + cell)
-			case i < len(row)-1:
-				b.WriteString(cell + pad)
-			default:
-				b.WriteString(cell)
+			if !left[i] {
+				pad, cell = "", pad+cell
 			}
-			if i < len(row)-1 {
-				b.WriteString("  ")
-			}
+			line = append(line, cell+pad)
 		}
-		b.WriteByte('\n')
+		b.WriteString(strings.TrimRight(strings.Join(line, "  "), " ") + "\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

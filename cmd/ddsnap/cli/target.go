@@ -13,7 +13,6 @@ import (
 
 	"zumastor.org/zumastor/cmd/ddsnap/service"
 	"zumastor.org/zumastor/engine/admin"
-	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/device"
 	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/server"
@@ -151,13 +150,9 @@ func (a *app) with(ctx context.Context, name string, f *targetFlags, readOnly bo
 	return errors.Join(do(ctx, t), t.close())
 }
 
-// ask makes a request that needs nothing but perhaps a snapshot.
-func (t *target) ask(ctx context.Context, v admin.Verb, tag ...block.Tag) (admin.Response, error) {
-	r := admin.Request{Verb: v}
-	if len(tag) > 0 {
-		r.Snapshot = &admin.Ref{Tag: tag[0]}
-	}
-	return t.Do(ctx, r)
+// ask makes a request that needs nothing else.
+func (t *target) ask(ctx context.Context, v admin.Verb) (admin.Response, error) {
+	return t.Do(ctx, admin.Request{Verb: v})
 }
 
 // list returns the snapshots, oldest first.

@@ -55,7 +55,11 @@ func makeStore(t *testing.T) Config {
 
 // ask makes a request about a snapshot.
 func ask(t *testing.T, m admin.Manager, v admin.Verb, tag block.Tag) error {
-	_, err := m.Do(t.Context(), admin.Request{Verb: v, Snapshot: &admin.Ref{Tag: tag}})
+	r := admin.Request{Verb: v, Snapshot: &admin.Ref{Tag: tag}}
+	if v == admin.VerbCreate {
+		r = admin.Request{Verb: v, New: &admin.NewSnapshot{Tag: tag}}
+	}
+	_, err := m.Do(t.Context(), r)
 	return err
 }
 
