@@ -14,12 +14,14 @@ import (
 	"zumastor.org/zumastor/engine/server"
 	"zumastor.org/zumastor/engine/store"
 	"zumastor.org/zumastor/engine/volume"
+	engine "zumastor.org/zumastor/engine/wire"
 )
 
 // Names of exports.
 const (
 	OriginExport   = "origin"
-	SnapshotPrefix = "snapshot/" // before the tag
+	SnapshotPrefix = "snapshot/" // before the tag or name
+	WritablePrefix = "writable/" // the same
 	sincePrefix    = "since-"    // before the tag, in names of dirty bitmaps
 )
 
@@ -29,6 +31,8 @@ type exports struct {
 	origin *volume.Origin // nil if it is not exported
 	holes  *holes         // of the origin; may be nil
 	source volume.SnapshotSource
+	// writable are the snapshots that are open for writing.
+	writable writable
 }
 
 var _ nbd.Exports = (*exports)(nil)
@@ -40,7 +44,9 @@ func (x *exports) List() []string {
 		names = append(names, OriginExport)
 	}
 	for _, s := range x.server.Snapshots() {
-		names = append(names, SnapshotPrefix+strconv.FormatUint(uint64(s.Tag), 10))
+		if s.State == layout.SnapshotLive {
+			names = append(names, SnapshotPrefix+formatTag(s.Tag))
+		}
 	}
 	return names
 }
@@ -50,13 +56,29 @@ func (x *exports) Open(name string) (*nbd.Export, error) {
 	if (name == OriginExport || name == "") && x.origin != nil {
 		return x.openOrigin(), nil
 	}
-	text, ok := strings.CutPrefix(name, SnapshotPrefix)
-	tag, err := strconv.ParseUint(text, 10, 32)
-	if !ok || err != nil || strconv.FormatUint(tag, 10) != text {
-		return nil, nbd.ErrNoExport
+	if text, ok := strings.CutPrefix(name, SnapshotPrefix); ok {
+		return x.openSnapshot(text)
 	}
-	return x.openSnapshot(block.Tag(tag))
+	if text, ok := strings.CutPrefix(name, WritablePrefix); ok && x.origin != nil {
+		return x.openWritable(text)
+	}
+	return nil, nbd.ErrNoExport
 }
+
+// parseRef reads a snapshot's tag or name, as it stands in the name of an export. A
+// tag is a number without leading zeroes, and a name is not a number.
+func parseRef(text string) (engine.SnapshotRef, error) {
+	tag, err := strconv.ParseUint(text, 10, 32)
+	switch {
+	case err == nil && formatTag(block.Tag(tag)) == text:
+		return engine.SnapshotRef{Tag: block.Tag(tag)}, nil
+	case text == "" || strings.Trim(text, "0123456789") == "":
+		return engine.SnapshotRef{}, nbd.ErrNoExport
+	}
+	return engine.SnapshotRef{Name: text}, nil
+}
+
+func formatTag(t block.Tag) string { return strconv.FormatUint(uint64(t), 10) }
 
 func (x *exports) openOrigin() *nbd.Export {
 	e := &nbd.Export{
@@ -69,16 +91,38 @@ func (x *exports) openOrigin() *nbd.Export {
 	return e
 }
 
-func (x *exports) openSnapshot(tag block.Tag) (*nbd.Export, error) {
-	s, err := volume.OpenSnapshot(x.source, tag)
+func (x *exports) openSnapshot(text string) (*nbd.Export, error) {
+	ref, err := parseRef(text)
+	if err != nil {
+		return nil, err
+	}
+	s, err := volume.OpenSnapshotRef(x.source, ref, false)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", nbd.ErrNoExport, err)
 	}
 	return &nbd.Export{
-		Name:        SnapshotPrefix + strconv.FormatUint(uint64(tag), 10),
-		Description: fmt.Sprintf("snapshot %d", tag),
+		Name:        SnapshotPrefix + formatTag(s.Info().Tag),
+		Description: fmt.Sprintf("snapshot %d", s.Info().Tag),
 		Device:      s, ReadOnly: true, Close: s.Close,
 		Contexts: x.sinceSnapshot(s.Info()),
+	}, nil
+}
+
+// openWritable opens a snapshot to be written to. Connections share it: to the
+// server, a snapshot has one writer at a time.
+func (x *exports) openWritable(text string) (*nbd.Export, error) {
+	ref, err := parseRef(text)
+	if err != nil {
+		return nil, err
+	}
+	s, release, err := x.writable.open(ref, func() (*volume.Snapshot, error) { return volume.OpenSnapshotRef(x.source, ref, true) })
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", nbd.ErrNoExport, err)
+	}
+	return &nbd.Export{
+		Name:        WritablePrefix + formatTag(s.Info().Tag),
+		Description: fmt.Sprintf("snapshot %d, writable", s.Info().Tag),
+		Device:      exported{s}, Close: release,
 	}, nil
 }
 
@@ -96,8 +140,8 @@ func (x *exports) sinceSnapshot(s layout.Snapshot) map[string]nbd.StatusFunc {
 func (x *exports) since(upTo block.Generation) map[string]nbd.StatusFunc {
 	contexts := make(map[string]nbd.StatusFunc)
 	for _, s := range x.server.Snapshots() {
-		if s.Generation < upTo && s.Parent == 0 && !s.Written {
-			name := sincePrefix + strconv.FormatUint(uint64(s.Tag), 10)
+		if s.Generation < upTo && s.Parent == 0 && !s.Written && s.State == layout.SnapshotLive {
+			name := sincePrefix + formatTag(s.Tag)
 			contexts[nbd.DirtyContext(name)] = x.changed(s.Generation, upTo)
 		}
 	}
