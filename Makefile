@@ -17,7 +17,7 @@ TOOLS    = fio qemu-nbd qemu-img nbdinfo nbdcopy spin gcc
 PACKAGES = fio qemu-utils libnbd-bin spin gcc libc6-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build test race crash fuzz-smoke lint generate bench goals report compare record ci clean
+.PHONY: help deps build test test-root race crash fuzz-smoke lint generate bench goals report compare record ci clean
 
 help: ## show this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ build: deps ## build bin/ddsnap and bin/zbench
 
 test: deps ## all tests that need no root and no network
 	$(GO) test -timeout 10m ./...
+
+test-root: deps ## tests that attach block devices and mount file systems: as root
+	ZUMASTOR_TEST_ROOT=1 $(GO) test -count=1 -timeout 10m ./engine/attach/...
 
 race: deps ## the tests under the race detector
 	$(GO) test -race -timeout 60m ./...

@@ -34,27 +34,38 @@ func CheckUnused(path string) error {
 		return err
 	}
 	defer f.Close()
-	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	if st.Mode&unix.S_IFMT == unix.S_IFBLK {
-		by, err := usedBy(uint64(st.Rdev), "/sys", "/proc")
-		if err != nil {
-			return fmt.Errorf("%s: finding out whether it is in use: %w", path, err)
-		}
-		if by == "" {
-			by = claimedBy(path)
-		}
-		if by != "" {
-			return &UsedError{Path: path, By: by}
-		}
+	if err := CheckIdle(path); err != nil {
+		return err
 	}
 	size, err := f.Seek(0, io.SeekEnd)
 	if err != nil || size == 0 {
 		return err
 	}
 	return probe(f, path, size)
+}
+
+// CheckIdle is the part of [CheckUnused] that looks at users, not at content: a
+// [*UsedError] for a block device that is mounted, swap or held, nil for one that
+// is not and for regular files.
+func CheckIdle(path string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return nil
+	}
+	by, err := usedBy(uint64(st.Rdev), "/sys", "/proc")
+	if err != nil {
+		return fmt.Errorf("%s: finding out whether it is in use: %w", path, err)
+	}
+	if by == "" {
+		by = claimedBy(path)
+	}
+	if by != "" {
+		return &UsedError{Path: path, By: by}
+	}
+	return nil
 }
 
 // claimedBy tries the kernel's own exclusive claim.

@@ -105,6 +105,8 @@ var Rules = []Rule{
 	{From: "engine/volume", Never: []string{"engine/store", "engine/server"}, Reason: "a client knows the server by package wire only"},
 	{From: "engine/nbd", Never: []string{"engine"}, But: []string{"engine/block", "engine/device", "engine/nbd"},
 		Reason: "NBD exports any block device"},
+	{From: "engine/attach", Never: []string{"engine"}, But: []string{"engine/block", "engine/device", "engine/nbd", "engine/attach"},
+		Reason: "any block device can be attached"},
 	{From: "nvramsim", Never: []string{"engine", "harness", "workloads", "analysis", "results", "cmd"},
 		But: []string{"engine/block", "engine/device"}, Reason: "models are devices"},
 	{From: "workloads", Never: []string{"engine", "harness", "analysis", "cmd"},
