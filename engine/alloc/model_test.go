@@ -27,6 +27,7 @@ const (
 	isUsed
 	isFreed  // since the last Freeze
 	isFrozen // by a checkpoint that is not durable
+	isHeld   // by a pin, and free otherwise
 	states
 )
 
@@ -40,6 +41,7 @@ type model struct {
 	slots   *alloc.Slots
 	state   []state
 	count   [states]uint64
+	pinned  bool
 	depth   int // of operations that interrupt each other
 	blocked int // operations interrupted
 }
@@ -125,8 +127,10 @@ func (m *model) step() {
 		}
 	case op < 14 && m.depth == 0:
 		m.checkpoint()
-	case op < 15 && m.depth == 0:
+	case op < 15 && m.depth == 0 && !m.pinned:
 		m.claim(limit)
+	case m.depth == 0:
+		m.pin()
 	}
 	m.check()
 }
@@ -211,17 +215,37 @@ func (m *model) checkpoint() {
 	require.Equal(m.t, used, crashed.Allocated(), "a crash leaks slots")
 	m.area.alloc.Thaw(m.area.alloc.Deferred())
 	m.slots.Thaw()
+	to := isFree
+	if m.pinned {
+		to = isHeld
+	}
+	m.moveAll(isFrozen, to)
+}
+
+// moveAll changes the state of all slots in state from.
+func (m *model) moveAll(from, to state) {
 	for s, st := range m.state {
-		if st == isFrozen {
-			m.move(run(uint64(s), uint64(s)+1), isFrozen, isFree)
+		if st == from {
+			m.move(run(uint64(s), uint64(s)+1), from, to)
 		}
 	}
+}
+
+// pin pins what is used, or ends that.
+func (m *model) pin() {
+	if m.pinned = !m.pinned; m.pinned {
+		m.slots.Pin()
+		return
+	}
+	m.slots.Unpin()
+	m.moveAll(isHeld, isFree)
 }
 
 // check compares the counts.
 func (m *model) check() {
 	require.Equal(m.t, m.count[isUsed], m.slots.Used())
 	require.Equal(m.t, m.count[isFreed]+m.count[isFrozen], m.slots.Waiting())
+	require.Equal(m.t, m.count[isHeld], m.slots.Held())
 	if m.depth == 0 {
 		require.Equal(m.t, m.count[isUsed]+m.count[isLeased]+m.count[isFreed], m.slots.Allocated())
 	}

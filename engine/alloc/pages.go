@@ -5,6 +5,7 @@ package alloc
 import (
 	"fmt"
 	"math/bits"
+	"slices"
 
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/layout"
@@ -19,6 +20,8 @@ type Pages struct {
 	used   uint64       // bits set
 	cursor uint64       // where the search for a free page goes on
 	freed  []block.Page // since the last Thaw; still in use
+	pinned []uint64     // as words was when they were pinned; nil: they are not
+	held   []block.Page // would be free if they were not pinned; still in use
 }
 
 // NewPages returns the state of an area in which no page is in use.
@@ -90,12 +93,35 @@ func (p *Pages) Deferred() int { return len(p.freed) }
 // is durable.
 func (p *Pages) Thaw(n int) {
 	for _, page := range p.freed[:n] {
-		i := uint64(page - p.area.First)
-		p.words[i/64] &^= 1 << (i % 64)
+		if i := uint64(page - p.area.First); i/64 < uint64(len(p.pinned)) && p.pinned[i/64]&(1<<(i%64)) != 0 {
+			p.held = append(p.held, page)
+			continue
+		}
+		p.release(page)
 	}
-	p.used -= uint64(n)
 	p.freed = append(p.freed[:0], p.freed[n:]...)
 }
+
+// release makes a page free.
+func (p *Pages) release(page block.Page) {
+	i := uint64(page - p.area.First)
+	p.words[i/64] &^= 1 << (i % 64)
+	p.used--
+}
+
+// Pin keeps the pages that are in use now from being free before Unpin.
+func (p *Pages) Pin() { p.pinned = slices.Clone(p.words) }
+
+// Unpin frees what is free but for Pin.
+func (p *Pages) Unpin() {
+	for _, page := range p.held {
+		p.release(page)
+	}
+	p.pinned, p.held = nil, nil
+}
+
+// Held returns how many pages only Pin keeps from being free.
+func (p *Pages) Held() int { return len(p.held) }
 
 func (p *Pages) grow(i uint64) {
 	for uint64(len(p.words)) <= i/64 {

@@ -167,3 +167,27 @@ func TestPagesAgainstAModel(t *testing.T) {
 		}
 	}
 }
+
+// A page that was in use at Pin is not given out before Unpin, however often it is
+// freed; one that came into use later is.
+func TestPin(t *testing.T) {
+	p := NewPages(layout.Extent{First: 10, Len: 70})
+	old := alloc(t, p)
+	p.Pin()
+	young := alloc(t, p)
+	p.Defer(old)
+	p.Defer(young)
+	p.Thaw(2)
+	require.EqualValues(t, 1, p.Held())
+	require.EqualValues(t, 1, p.Used())
+	p.Rewind()
+	require.Equal(t, young, alloc(t, p))
+	for range 68 {
+		require.NotEqual(t, old, alloc(t, p))
+	}
+	_, err := p.Alloc()
+	require.ErrorIs(t, err, ErrNoSpace)
+	p.Unpin()
+	require.Zero(t, p.Held())
+	require.Equal(t, old, alloc(t, p))
+}

@@ -53,6 +53,9 @@ type Slots struct {
 	freed    []layout.SlotRun // since the last Freeze; still allocated in the tree
 	clearing []layout.SlotRun // the frozen that a Freeze has yet to make free in the tree
 	frozen   []layout.SlotRun // not to be leased before Thaw; ascending
+	pinned   bool             // what Thaw would let be leased is held
+	held     []layout.SlotRun // not to be leased before Unpin; ascending
+	holds    uint64           // slots of held
 	leases   []layout.SlotRun // leased and not yet used, ascending; as given out, neighbours not joined
 	found    []layout.SlotRun // the leases that a Lease has yet to return, ascending
 	unset    []layout.SlotRun // the part of found that is not yet allocated in the tree
@@ -88,7 +91,8 @@ func (s *Slots) Used() uint64 {
 	return s.used + length(s.unset) - length(s.leases) - length(s.freed) - length(s.clearing)
 }
 
-// Waiting returns how many slots are freed but not yet free to be leased.
+// Waiting returns how many slots are freed but not yet free to be leased. A checkpoint
+// makes them so, but for those that Pin holds, which do not count.
 func (s *Slots) Waiting() uint64 { return length(s.freed) + length(s.frozen) }
 
 // Leases returns what is leased and not yet used, ascending, with what a Lease
@@ -162,7 +166,7 @@ func (s *Slots) find(want uint64) ([]layout.SlotRun, error) {
 // Leasable returns how many slots are free to be leased. A search ends with the
 // last of them, and a full area is not searched at all.
 func (s *Slots) Leasable() uint64 {
-	return s.total - s.used - (length(s.frozen) - length(s.clearing))
+	return s.total - s.used - (length(s.frozen) - length(s.clearing)) - s.holds
 }
 
 // nextFree returns the first run of at most limit slots, from where the search
@@ -173,7 +177,7 @@ func (s *Slots) nextFree(limit uint64) (layout.SlotRun, bool, error) {
 		if err := s.seek(from, false); err != nil || uint64(*from) >= s.total {
 			return layout.SlotRun{}, false, err
 		}
-		if end, ok := s.frozenEnd(*from); ok {
+		if end, ok := s.waitingEnd(*from); ok {
 			*from = end
 			continue
 		}
@@ -181,7 +185,7 @@ func (s *Slots) nextFree(limit uint64) (layout.SlotRun, bool, error) {
 		if err := s.seek(&end, true); err != nil {
 			return layout.SlotRun{}, false, err
 		}
-		end = min(end, s.nextFrozen(*from), *from+block.Slot(limit))
+		end = min(end, s.nextIn(s.frozen, *from), s.nextIn(s.held, *from), *from+block.Slot(limit))
 		return layout.SlotRun{First: *from, Len: uint64(end - *from)}, true, nil
 	}
 	return layout.SlotRun{}, false, nil
@@ -234,28 +238,30 @@ func (s *Slots) wordSlot(index, set uint64) block.Slot {
 	return block.Slot(index*wordSlots + uint64(bits.TrailingZeros64(set)))
 }
 
-// frozenEnd returns the end of the frozen run that holds slot.
-func (s *Slots) frozenEnd(slot block.Slot) (block.Slot, bool) {
-	i := s.frozenAfter(slot)
-	if i == 0 {
-		return 0, false
+// waitingEnd returns the end of the run that holds slot and is free, but not yet to
+// be leased.
+func (s *Slots) waitingEnd(slot block.Slot) (block.Slot, bool) {
+	for _, runs := range [...][]layout.SlotRun{s.frozen, s.held} {
+		if i := indexAfter(runs, slot); i > 0 {
+			if end := runs[i-1].First + block.Slot(runs[i-1].Len); slot < end {
+				return end, true
+			}
+		}
 	}
-	r := s.frozen[i-1]
-	end := r.First + block.Slot(r.Len)
-	return end, slot < end
+	return 0, false
 }
 
-// nextFrozen returns the first frozen slot after slot.
-func (s *Slots) nextFrozen(slot block.Slot) block.Slot {
-	if i := s.frozenAfter(slot); i < len(s.frozen) {
-		return s.frozen[i].First
+// nextIn returns the first slot of the runs after slot, or the end of the area.
+func (s *Slots) nextIn(runs []layout.SlotRun, slot block.Slot) block.Slot {
+	if i := indexAfter(runs, slot); i < len(runs) {
+		return runs[i].First
 	}
 	return block.Slot(s.total)
 }
 
-// frozenAfter returns the index of the first frozen run that begins after slot.
-func (s *Slots) frozenAfter(slot block.Slot) int {
-	i, _ := slices.BinarySearchFunc(s.frozen, slot+1, func(r layout.SlotRun, at block.Slot) int {
+// indexAfter returns the index of the first run that begins after slot.
+func indexAfter(runs []layout.SlotRun, slot block.Slot) int {
+	i, _ := slices.BinarySearchFunc(runs, slot+1, func(r layout.SlotRun, at block.Slot) int {
 		if r.First < at {
 			return -1
 		}
@@ -311,8 +317,25 @@ func (s *Slots) Freeze() error {
 	return drain(&s.clearing, s.clear)
 }
 
-// Thaw lets what Freeze freed be leased: its checkpoint is durable.
-func (s *Slots) Thaw() { s.frozen = nil }
+// Thaw lets what Freeze freed be leased: its checkpoint is durable. While the slots
+// are pinned it is held instead.
+func (s *Slots) Thaw() {
+	if s.pinned {
+		s.holds += length(s.frozen)
+		s.held = merge(s.held, s.frozen)
+	}
+	s.frozen = nil
+}
+
+// Pin keeps slots that are freed from now on from being leased before Unpin. It
+// takes 16 bytes of memory a run of them.
+func (s *Slots) Pin() { s.pinned = true }
+
+// Unpin lets what Pin holds be leased.
+func (s *Slots) Unpin() { s.pinned, s.held, s.holds = false, nil, 0 }
+
+// Held returns how many slots only Pin keeps from being leased.
+func (s *Slots) Held() uint64 { return s.holds }
 
 // set marks a run within one word allocated in the tree.
 func (s *Slots) set(r layout.SlotRun) error {

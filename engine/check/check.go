@@ -20,6 +20,9 @@ type Options struct {
 	// be in use: its logs are not looked at, and somebody keeps the checkpoint's
 	// pages and slots from being used again meanwhile (store.Pin).
 	Superblock []byte
+	// Revoked, if not nil, reports whether that somebody has given it up. Then the check
+	// ends, and says so: what was found until then holds.
+	Revoked func() bool
 	// OnProgress, if not nil, is told how many of about total entries have been
 	// looked at.
 	OnProgress func(done, total uint64)
@@ -31,11 +34,17 @@ func Check(d Devices, o Options) iter.Seq[Violation] {
 	return func(yield func(Violation) bool) {
 		c := &checker{opts: o}
 		c.report = func(v Violation) {
-			if !c.stopped {
+			if !c.stopped && !c.revoked() {
 				c.stopped = !yield(v)
 			}
 		}
 		c.run(d)
+		if c.gaveUp {
+			yield(Violation{
+				Severity: Note, Code: NotChecked, Device: "store", Offset: -1, Structure: "checkpoint",
+				Problem: "the store needed its space while it was being checked", Meaning: "the rest was not checked: check again, or make room",
+			})
+		}
 	}
 }
 
@@ -45,6 +54,7 @@ type checker struct {
 	opts    Options
 	report  report
 	stopped bool // the caller has heard enough
+	gaveUp  bool // the pinned checkpoint is gone; then stopped too
 
 	done, total uint64
 	complete    [layout.Kinds + 1]bool // by kind: the tree was read whole
@@ -99,13 +109,21 @@ func (c *checker) replay() {
 // pinned reports whether the check is of one checkpoint of a store in use.
 func (c *checker) pinned() bool { return c.opts.Superblock != nil }
 
+// revoked reports whether the pinned checkpoint is gone, and ends the check then.
+func (c *checker) revoked() bool {
+	if !c.gaveUp && c.opts.Revoked != nil && c.opts.Revoked() {
+		c.gaveUp, c.stopped = true, true
+	}
+	return c.gaveUp
+}
+
 // progress tells the caller of n more entries, and reports whether to go on.
 func (c *checker) progress(n int) bool {
 	c.done += uint64(n)
 	if c.opts.OnProgress != nil {
 		c.opts.OnProgress(c.done, max(c.done, c.total))
 	}
-	return !c.stopped
+	return !c.stopped && !c.revoked()
 }
 
 // notChecked reports that something could not be judged.

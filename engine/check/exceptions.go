@@ -87,8 +87,12 @@ func (j *exceptionJudge) fromTree(e layout.Exception, at foundAt) {
 		if order == 0 && !j.fromLogNeeded() {
 			j.doomed(e, at)
 		}
+		replacement := j.rest[0].Slot
 		j.fromLog()
 		if order == 0 {
+			if e.Branch != 0 && e.Slot != replacement {
+				j.used.add(uint64(e.Slot)) // until the next checkpoint
+			}
 			return
 		}
 	}

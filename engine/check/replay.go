@@ -137,6 +137,8 @@ func (c *checker) dropReplaced() {
 	for i, r := range c.replayed {
 		if i+1 == len(c.replayed) || (layout.ExceptionCodec{}).Compare(r.Exception, c.replayed[i+1].Exception) != 0 {
 			kept = append(kept, r)
+		} else if r.Branch != 0 && r.Slot != c.replayed[i+1].Slot {
+			c.used.add(uint64(r.Slot)) // until the next checkpoint
 		}
 	}
 	c.replayed = kept

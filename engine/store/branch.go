@@ -50,7 +50,7 @@ func (s *Store) leaseBranch(h wire.Handle, want uint64) (runs []layout.SlotRun, 
 		if len(s.slots.Leases()) >= maxBranchLeases {
 			return alloc.ErrLeases
 		}
-		if runs, err = s.slots.Lease(min(want, maxBranchLease)); err != nil {
+		if runs, err = s.takeSlots(min(want, maxBranchLease)); err != nil {
 			return err
 		}
 		o.leases = append(o.leases, runs...)

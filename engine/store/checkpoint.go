@@ -88,6 +88,9 @@ func (s *Store) freeze() (*image, error) {
 		return nil, err
 	}
 	dirty := s.dirtyPages()
+	if s.pages.Free() < dirty {
+		s.revokePin()
+	}
 	if free := s.pages.Free(); free < dirty {
 		return nil, fmt.Errorf("metadata area has %d free pages for a checkpoint of %d: %w", free, dirty, alloc.ErrNoSpace)
 	}
@@ -211,6 +214,9 @@ func (s *Store) thaw(img *image) {
 	s.released = img.sb.LogPos
 	for _, u := range img.unsynced {
 		u.snap.syncedUpTo(u.end)
+	}
+	if s.cramped() || s.slots.Leasable() < s.leaseSlots() {
+		s.revokePin() // else one checkpoint would follow another
 	}
 	if s.checkpointDue() {
 		s.wake()

@@ -110,6 +110,7 @@ type Store struct {
 	copied   int64 // bytes reported since the last checkpoint
 	client   wire.Client
 	headless bool // the client has no slot for its next descriptor
+	pin      *Pin // a checkpoint that is kept, or nil
 	closed   bool
 	changed  bool // since the last checkpoint
 	// generation is the origin's current one. Other snapshots may have been made since.
@@ -273,7 +274,7 @@ func (s *Store) attach(c wire.Client) (leases []layout.SlotRun, err error) {
 		if s.client != nil {
 			return ErrAttached
 		}
-		leases, err = s.slots.Lease(s.leaseSlots())
+		leases, err = s.takeSlots(s.leaseSlots())
 		if errors.Is(err, alloc.ErrNoSpace) {
 			leases, err = nil, nil
 		}
