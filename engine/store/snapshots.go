@@ -37,7 +37,13 @@ func (s *Store) CreateSnapshot(tag block.Tag) (layout.Snapshot, error) {
 // durable when Create returns. The cost is one record, however many snapshots there
 // are. The error wraps [ErrExists] if tag or name is taken, and [ErrNoSnapshot] if
 // there is no such parent.
-func (s *Store) Create(n NewSnapshot) (snap layout.Snapshot, err error) {
+func (s *Store) Create(n NewSnapshot) (layout.Snapshot, error) {
+	return s.createThen(n, func() error { return nil })
+}
+
+// createThen is Create, and calls then when the snapshot of an origin is durable,
+// before the first write goes on.
+func (s *Store) createThen(n NewSnapshot, then func() error) (snap layout.Snapshot, err error) {
 	if len(n.Name) > layout.MaxName || !utf8.ValidString(n.Name) {
 		return snap, fmt.Errorf("%w: %q has more than %d bytes, or is no UTF-8", ErrName, n.Name, layout.MaxName)
 	}
@@ -53,7 +59,9 @@ func (s *Store) Create(n NewSnapshot) (snap layout.Snapshot, err error) {
 		return s.createOfSnapshot(n)
 	}
 	change := func() (wire.State, error) {
-		snap, err = s.createWith(n, nil)
+		if snap, err = s.createWith(n, nil); err == nil {
+			err = then()
+		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return s.state(), err
