@@ -27,8 +27,8 @@ const changedStep = 128
 
 // Changed appends to dst which chunks of [first, end) may differ between the
 // snapshot of generation since and a later one of generation upTo, or the origin
-// for [OriginGeneration]: neighbouring runs differ, and together they cover the
-// range. A chunk that was overwritten with what it held counts as changed, and so
+// for [OriginGeneration]. Both are snapshots of the origin; what was written to
+// either counts as changed. Neighbouring runs differ, and together they cover the range. A chunk that was overwritten with what it held counts as changed, and so
 // does one whose overwriting has not happened yet.
 //
 // A chunk changed when the exception that serves since, its first with a
@@ -39,11 +39,12 @@ const changedStep = 128
 func (s *Store) Changed(since, upTo block.Generation, first, end block.Chunk, dst []ChangedRun) ([]ChangedRun, error) {
 	for first < end {
 		err := s.resolve(func() error {
-			if i, ok := s.snaps.find(since); !ok || s.snaps.all[i].State != layout.SnapshotLive {
-				return fmt.Errorf("snapshot of generation %d: %w", since, ErrNoSnapshot)
+			ends, err := s.endsOfChange(since, upTo)
+			if err != nil {
+				return err
 			}
 			for n := 0; n < changedStep && first < end; n++ {
-				run, err := s.changedOne(since, upTo, first, end)
+				run, err := s.changedOne(ends, upTo, first, end)
 				if err != nil {
 					return err
 				}
@@ -59,10 +60,38 @@ func (s *Store) Changed(since, upTo block.Generation, first, end block.Chunk, ds
 	return dst, nil
 }
 
+// endsOfChange returns the snapshots between which changes are asked for: one, if
+// the second is the origin.
+func (s *Store) endsOfChange(since, upTo block.Generation) ([]*snapshot, error) {
+	var ends []*snapshot
+	for i, g := range []block.Generation{since, upTo} {
+		if i == 1 && g == OriginGeneration {
+			break
+		}
+		snap := s.snaps.get(g)
+		if snap == nil || snap.State != layout.SnapshotLive || snap.Parent != 0 {
+			return nil, fmt.Errorf("snapshot of the origin of generation %d: %w", g, ErrNoSnapshot)
+		}
+		ends = append(ends, snap)
+	}
+	return ends, nil
+}
+
 // changedOne says whether chunk c changed, together with the chunks after it that
 // are known to have no exception and so did not.
-func (s *Store) changedOne(since, upTo block.Generation, c, end block.Chunk) (ChangedRun, error) {
-	e, ok, err := s.index.Exceptions.Ceiling(layout.Exception{Chunk: c, Generation: since})
+func (s *Store) changedOne(ends []*snapshot, upTo block.Generation, c, end block.Chunk) (ChangedRun, error) {
+	for _, snap := range ends {
+		e, ok, err := s.index.Exceptions.Ceiling(layout.Exception{Branch: snap.branch(), Chunk: c})
+		switch {
+		case err != nil:
+			return ChangedRun{}, err
+		case ok && e.Branch == snap.branch() && e.Chunk == c:
+			return ChangedRun{Chunk: c, Len: 1, Changed: true}, nil
+		case ok && e.Branch == snap.branch():
+			end = min(end, e.Chunk)
+		}
+	}
+	e, ok, err := s.index.Exceptions.Ceiling(layout.Exception{Chunk: c, Generation: ends[0].Generation})
 	switch {
 	case err != nil:
 		return ChangedRun{}, err

@@ -10,10 +10,13 @@ import (
 
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/device/memdev"
+	"zumastor.org/zumastor/engine/layout"
+	"zumastor.org/zumastor/engine/metamorphic/rig"
 	"zumastor.org/zumastor/engine/placement"
 	"zumastor.org/zumastor/engine/server"
 	"zumastor.org/zumastor/engine/store"
 	"zumastor.org/zumastor/engine/volume"
+	"zumastor.org/zumastor/engine/wire"
 )
 
 const changedChunk = 4096
@@ -78,6 +81,50 @@ func TestChangedRuns(t *testing.T) {
 	require.ErrorIs(t, err, store.ErrNoSnapshot, "what a deleted snapshot shared is forgotten")
 	_, err = s.Changed(0, store.OriginGeneration, 0, 1000, nil)
 	require.ErrorIs(t, err, store.ErrNoSnapshot)
+}
+
+// writeSnapshot gives chunks of a snapshot slots of their own.
+func writeSnapshot(t *testing.T, s *server.Server, tag block.Tag, chunks ...block.Chunk) {
+	opened, err := s.OpenSnapshot(wire.SnapshotRef{Tag: tag}, true, rig.Passive{})
+	require.NoError(t, err)
+	runs, err := s.LeaseBranch(opened.Handle, uint64(len(chunks)))
+	require.NoError(t, err)
+	var copies []layout.Copy
+	for i, c := range chunks {
+		copies = append(copies, layout.Copy{Chunk: c, Slot: runs[0].First + block.Slot(i)})
+	}
+	require.NoError(t, s.ReportBranch(opened.Handle, opened.State.Generation, copies))
+	require.NoError(t, s.CloseSnapshot(opened.Handle))
+}
+
+// TestChangedByWritesToSnapshots: what was written to a snapshot differs too.
+func TestChangedByWritesToSnapshots(t *testing.T) {
+	s, o := changedRig(t)
+	one, err := s.CreateSnapshot(1)
+	require.NoError(t, err)
+	writeChunk(t, o, 3)
+	two, err := s.CreateSnapshot(2)
+	require.NoError(t, err)
+	child, err := s.Create(store.NewSnapshot{Tag: 3, Parent: &wire.SnapshotRef{Tag: 2}})
+	require.NoError(t, err)
+	writeSnapshot(t, s, 1, 0, 7)
+	writeSnapshot(t, s, 2, 999)
+
+	got, err := s.Changed(one.Generation, two.Generation, 0, 1000, nil)
+	require.NoError(t, err)
+	require.Equal(t, []store.ChangedRun{
+		{Chunk: 0, Len: 1, Changed: true}, {Chunk: 1, Len: 2}, {Chunk: 3, Len: 1, Changed: true}, {Chunk: 4, Len: 3},
+		{Chunk: 7, Len: 1, Changed: true}, {Chunk: 8, Len: 991}, {Chunk: 999, Len: 1, Changed: true},
+	}, got)
+	got, err = s.Changed(two.Generation, store.OriginGeneration, 990, 1000, nil)
+	require.NoError(t, err)
+	require.Equal(t, []store.ChangedRun{{Chunk: 990, Len: 9}, {Chunk: 999, Len: 1, Changed: true}}, got)
+	for _, ends := range [][2]block.Generation{
+		{one.Generation, child.Generation}, {child.Generation, store.OriginGeneration}, {store.OriginGeneration, store.OriginGeneration},
+	} {
+		_, err = s.Changed(ends[0], ends[1], 0, 1000, nil)
+		require.ErrorIs(t, err, store.ErrNoSnapshot, "only the origin and its own snapshots have an order")
+	}
 }
 
 // TestChangedModel compares every pair of snapshots with what was written, while

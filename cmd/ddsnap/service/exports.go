@@ -140,7 +140,7 @@ func (x *exports) sinceSnapshot(s layout.Snapshot) map[string]nbd.StatusFunc {
 func (x *exports) since(upTo block.Generation) map[string]nbd.StatusFunc {
 	contexts := make(map[string]nbd.StatusFunc)
 	for _, s := range x.server.Snapshots() {
-		if s.Generation < upTo && s.Parent == 0 && !s.Written && s.State == layout.SnapshotLive {
+		if s.Generation < upTo && s.Parent == 0 && s.State == layout.SnapshotLive {
 			name := sincePrefix + formatTag(s.Tag)
 			contexts[nbd.DirtyContext(name)] = x.changed(s.Generation, upTo)
 		}
