@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/device"
@@ -68,7 +69,7 @@ type Rig struct {
 	Devices placement.Devices
 	Server  *server.Server
 	Volume  *volume.Origin
-	now     int64
+	now     atomic.Int64
 }
 
 // New builds a machine, formats the store and opens it.
@@ -149,8 +150,7 @@ func (r *Rig) Open() (err error) {
 
 // tick is a clock on which every snapshot is a nanosecond later.
 func (r *Rig) tick() int64 {
-	r.now++
-	return r.now
+	return r.now.Add(1)
 }
 
 // Close closes volume and store in order.
@@ -179,7 +179,8 @@ func (r *Rig) Abandon() {
 // Crash returns the rig as a power cut at this instant leaves it, closed. The rig
 // itself goes on unharmed.
 func (r *Rig) Crash(rng *rand.Rand, fate memdev.Fate) *Rig {
-	to := &Rig{Options: r.Options, Wrappers: r.Wrappers, Machine: r.Machine.Crash(rng, fate), now: r.now}
+	to := &Rig{Options: r.Options, Wrappers: r.Wrappers, Machine: r.Machine.Crash(rng, fate)}
+	to.now.Store(r.now.Load())
 	to.connect()
 	return to
 }
@@ -188,7 +189,8 @@ func (r *Rig) Crash(rng *rand.Rand, fate memdev.Fate) *Rig {
 // wrappers: as it is when its devices are taken to a healthy machine.
 func (r *Rig) Flushed() *Rig {
 	fate := memdev.Fate{Keep: 1}
-	to := &Rig{Options: r.Options, Machine: r.Machine.Crash(rand.New(rand.NewPCG(0, 0)), fate), now: r.now}
+	to := &Rig{Options: r.Options, Machine: r.Machine.Crash(rand.New(rand.NewPCG(0, 0)), fate)}
+	to.now.Store(r.now.Load())
 	to.connect()
 	return to
 }
