@@ -93,6 +93,7 @@ type Store struct {
 	// must not hold one half. Taken before mu, and never twice.
 	steps  sync.RWMutex
 	failed atomic.Pointer[error]
+	scrub  scrub
 
 	mu       sync.Mutex // guards all below
 	sb       layout.Superblock
@@ -354,6 +355,7 @@ func (s *Store) leasedToSnapshot(r layout.SlotRun) bool {
 // Close takes a last checkpoint, that says that there is nothing to replay. The
 // client must have been detached. The devices stay open.
 func (s *Store) Close() error {
+	s.StopScrub()
 	s.mu.Lock()
 	if s.closed || s.client != nil {
 		s.mu.Unlock()
