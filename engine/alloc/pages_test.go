@@ -114,23 +114,82 @@ func TestDeferAndThaw(t *testing.T) {
 // Memory is a bit a page up to the highest one in use, not of the area.
 func TestMemoryGrowsWithTheHighestPage(t *testing.T) {
 	p := NewPages(layout.Extent{First: 2, Len: 1 << 38})
-	require.Empty(t, p.words)
+	require.Empty(t, p.extents[0].words)
 	for range 1000 {
 		alloc(t, p)
 	}
-	require.Len(t, p.words, 1000/64+1)
+	require.Len(t, p.extents[0].words, 1000/64+1)
 	require.NoError(t, p.Claim(2+100_000))
-	require.Len(t, p.words, 100_000/64+1)
-	require.LessOrEqual(t, cap(p.words), 2*len(p.words))
+	require.Len(t, p.extents[0].words, 100_000/64+1)
+	require.LessOrEqual(t, cap(p.extents[0].words), 2*len(p.extents[0].words))
 	require.Equal(t, uint64(1<<38-1001), p.Free())
 }
 
-// Random operations beside a map of the pages in use.
+// Several extents are one area: the lowest first, each to its end.
+func TestAllocGoesThroughTheExtents(t *testing.T) {
+	p := NewPages(layout.Extent{First: 10, Len: 3}, layout.Extent{First: 100, Len: 65}, layout.Extent{First: 200, Len: 1})
+	require.Equal(t, uint64(69), p.Total())
+	require.NoError(t, p.Claim(11))
+	require.ErrorIs(t, p.Claim(13), layout.ErrCorrupt, "between extents")
+	require.ErrorIs(t, p.Claim(165), layout.ErrCorrupt, "between extents")
+	var got []block.Page
+	for p.Free() > 0 {
+		got = append(got, alloc(t, p))
+	}
+	require.Equal(t, []block.Page{10, 12, 100, 101}, got[:4])
+	require.Equal(t, []block.Page{163, 164, 200}, got[65:])
+	_, err := p.Alloc()
+	require.ErrorIs(t, err, ErrNoSpace)
+	p.Defer(12)
+	p.Defer(164)
+	p.Thaw(2)
+	require.Equal(t, block.Page(12), alloc(t, p), "it starts over")
+	require.Equal(t, block.Page(164), alloc(t, p))
+}
+
+// Beyond a limit nothing is given out, and what is in use is counted until it is
+// freed.
+func TestLimit(t *testing.T) {
+	p := NewPages(layout.Extent{First: 10, Len: 3}, layout.Extent{First: 100, Len: 70})
+	for _, page := range []block.Page{10, 101, 102, 165} {
+		require.NoError(t, p.Claim(page))
+	}
+	p.SetLimit(102)
+	require.Equal(t, uint64(2), p.Beyond())
+	require.Equal(t, uint64(3), p.Free())
+	for _, want := range []block.Page{11, 12, 100} {
+		require.Equal(t, want, alloc(t, p))
+	}
+	_, err := p.Alloc()
+	require.ErrorIs(t, err, ErrNoSpace)
+	require.Error(t, p.SetExtents([]layout.Extent{{First: 10, Len: 3}, {First: 100, Len: 2}}), "pages beyond are in use")
+	p.Defer(165)
+	p.Defer(102)
+	p.Defer(10)
+	p.Thaw(3)
+	require.Zero(t, p.Beyond())
+	require.NoError(t, p.SetExtents([]layout.Extent{{First: 10, Len: 3}, {First: 100, Len: 2}}))
+	require.Equal(t, uint64(5), p.Total())
+	require.Equal(t, uint64(1), p.Free())
+	require.Equal(t, block.Page(10), alloc(t, p))
+	p.SetLimit(0)
+	require.Zero(t, p.Free())
+	require.NoError(t, p.SetExtents([]layout.Extent{{First: 10, Len: 3}, {First: 100, Len: 3}, {First: 300, Len: 1}}))
+	require.Equal(t, block.Page(102), alloc(t, p))
+	require.Equal(t, block.Page(300), alloc(t, p))
+	p.SetLimit(100)
+	require.Equal(t, uint64(4), p.Beyond())
+}
+
+// Random operations beside a map of the pages in use, over two extents that meet
+// where the model has one.
 func TestPagesAgainstAModel(t *testing.T) {
 	for seed := range uint64(20) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		area := layout.Extent{First: block.Page(rng.IntN(5)), Len: 1 + rng.Uint64N(300)}
-		p, used := NewPages(area), map[block.Page]bool{}
+		cut := rng.Uint64N(area.Len) + 1
+		p := NewPages(layout.Extent{First: area.First, Len: cut}, layout.Extent{First: area.First + block.Page(cut), Len: area.Len - cut})
+		used := map[block.Page]bool{}
 		var deferred []block.Page
 		var live []block.Page
 		for range 2000 {
