@@ -41,6 +41,7 @@ type model struct {
 	slots   *alloc.Slots
 	state   []state
 	count   [states]uint64
+	limit   uint64 // slots from there on must not be leased
 	pinned  bool
 	depth   int // of operations that interrupt each other
 	blocked int // operations interrupted
@@ -48,7 +49,7 @@ type model struct {
 
 func newModel(t testing.TB, seed uint64, words uint64, cacheBytes int64) *model {
 	m := &model{t: t, rng: newRand(seed), area: newArea(cacheBytes), state: make([]state, words*64)}
-	m.count[isFree] = words * 64
+	m.count[isFree], m.limit = words*64, words*64
 	m.slots = m.area.filled(t, words, func(index uint64) uint64 {
 		bits := random(m.rng)
 		for i := range uint64(64) {
@@ -107,7 +108,7 @@ func (m *model) resolve(fn func() error) error {
 // step does a random operation.
 func (m *model) step() {
 	limit := uint64(1) << m.rng.IntN(10)
-	switch op := m.rng.IntN(16); {
+	switch op := m.rng.IntN(17); {
 	case op < 5:
 		m.lease(limit * 4)
 	case op < 8:
@@ -129,10 +130,41 @@ func (m *model) step() {
 		m.checkpoint()
 	case op < 15 && m.depth == 0 && !m.pinned:
 		m.claim(limit)
-	case m.depth == 0:
+	case op == 15 && m.depth == 0:
 		m.pin()
+	case op == 16 && m.depth == 0:
+		m.setLimit()
 	}
 	m.check()
+}
+
+// setLimit limits what is leased, for a while.
+func (m *model) setLimit() {
+	m.limit = uint64(len(m.state))
+	if m.rng.IntN(2) == 0 {
+		m.limit = m.rng.Uint64N(m.limit)
+	}
+	m.depth = 2 // nobody else is there
+	require.NoError(m.t, m.resolve(func() error { return m.slots.SetLimit(m.limit) }))
+	m.depth = 0
+	beyond := uint64(0)
+	for _, s := range m.state[m.limit:] {
+		if s == isLeased || s == isUsed || s == isFreed {
+			beyond++
+		}
+	}
+	require.Equal(m.t, beyond, m.slots.Beyond())
+}
+
+// freeBelow counts the free slots before the limit.
+func (m *model) freeBelow() uint64 {
+	n := uint64(0)
+	for _, s := range m.state[:m.limit] {
+		if s == isFree {
+			n++
+		}
+	}
+	return n
 }
 
 // mayUse reports whether leases may be split: the superblock has room.
@@ -147,6 +179,7 @@ func (m *model) lease(want uint64) {
 		if err == nil {
 			for _, r := range got {
 				m.move(r, isFree, isLeased)
+				require.LessOrEqual(m.t, uint64(r.First)+r.Len, m.limit)
 			}
 		}
 		return err
@@ -157,7 +190,7 @@ func (m *model) lease(want uint64) {
 		return
 	case errors.Is(err, alloc.ErrNoSpace):
 		require.True(m.t, room)
-		require.Zero(m.t, m.count[isFree])
+		require.Zero(m.t, m.freeBelow())
 		return
 	}
 	require.NoError(m.t, err)
@@ -247,6 +280,7 @@ func (m *model) check() {
 	require.Equal(m.t, m.count[isFreed]+m.count[isFrozen], m.slots.Waiting())
 	require.Equal(m.t, m.count[isHeld], m.slots.Held())
 	if m.depth == 0 {
+		require.Equal(m.t, m.freeBelow(), m.slots.Leasable())
 		require.Equal(m.t, m.count[isUsed]+m.count[isLeased]+m.count[isFreed], m.slots.Allocated())
 	}
 }

@@ -46,7 +46,9 @@ const wordSlots = 64
 type Slots struct {
 	tree   *btree.Tree[layout.SlotWord]
 	total  uint64
+	limit  uint64     // slots from here on are not leased; at most total
 	used   uint64     // slots allocated in the tree, kept with every change of it
+	beyond uint64     // those of them from the limit on
 	cursor block.Slot // where the next search for free slots begins
 	search search     // that a *btree.Miss cut short
 
@@ -72,7 +74,7 @@ type search struct {
 // NewSlots returns the state of a data area of total slots, of which the tree
 // says that used are allocated.
 func NewSlots(tree *btree.Tree[layout.SlotWord], total, used uint64) *Slots {
-	return &Slots{tree: tree, total: total, used: used}
+	return &Slots{tree: tree, total: total, limit: total, used: used}
 }
 
 // Tree returns the tree that holds the state, for a checkpoint.
@@ -103,12 +105,15 @@ func (s *Slots) Leases() []layout.SlotRun { return s.leases }
 // the last one ended finds, but not so many runs that there are more than
 // MaxLeases in all. It returns [ErrLeases] if there are so many already,
 // and [ErrNoSpace] if it finds none. What a Lease has found that failed for good, the next one gives out, whatever it wants.
-func (s *Slots) Lease(want uint64) ([]layout.SlotRun, error) {
+func (s *Slots) Lease(want uint64) ([]layout.SlotRun, error) { return s.lease(want, MaxLeases) }
+
+// lease is Lease with a bound of all runs.
+func (s *Slots) lease(want uint64, most int) ([]layout.SlotRun, error) {
 	if len(s.found) == 0 {
-		if len(s.leases) >= MaxLeases {
+		if len(s.leases) >= most {
 			return nil, ErrLeases
 		}
-		found, err := s.find(want)
+		found, err := s.find(want, most-len(s.leases))
 		if err != nil {
 			return nil, err
 		}
@@ -130,16 +135,16 @@ func (s *Slots) Lease(want uint64) ([]layout.SlotRun, error) {
 	return got, nil
 }
 
-// find returns free runs of want slots in all, in the order of the search, or
-// less when there is no more. After an error it goes on where it stopped, unless
+// find returns up to room free runs of want slots in all, in the order of the search,
+// or less when there is no more. After an error it goes on where it stopped, unless
 // another find came in between: what that found is no longer free.
-func (s *Slots) find(want uint64) ([]layout.SlotRun, error) {
+func (s *Slots) find(want uint64, room int) ([]layout.SlotRun, error) {
 	f := &s.search
 	if f.want != want || want == 0 {
 		*f = search{want: want, from: s.cursor}
 	}
 	left := min(want-length(f.got), s.Leasable()-length(f.got))
-	for room := MaxLeases - len(s.leases); left > 0 && len(f.got) < room; {
+	for left > 0 && len(f.got) < room {
 		run, ok, err := s.nextFree(left)
 		if err != nil {
 			return nil, err
@@ -166,15 +171,15 @@ func (s *Slots) find(want uint64) ([]layout.SlotRun, error) {
 // Leasable returns how many slots are free to be leased. A search ends with the
 // last of them, and a full area is not searched at all.
 func (s *Slots) Leasable() uint64 {
-	return s.total - s.used - (length(s.frozen) - length(s.clearing)) - s.holds
+	return s.limit - (s.used - s.beyond) - (s.lengthBelow(s.frozen) - s.lengthBelow(s.clearing)) - s.holdsBelow()
 }
 
 // nextFree returns the first run of at most limit slots, from where the search
 // has come, that are free to be leased, and moves the search to it.
 func (s *Slots) nextFree(limit uint64) (layout.SlotRun, bool, error) {
 	from := &s.search.from
-	for uint64(*from) < s.total {
-		if err := s.seek(from, false); err != nil || uint64(*from) >= s.total {
+	for uint64(*from) < s.limit {
+		if err := s.seek(from, false); err != nil || uint64(*from) >= s.limit {
 			return layout.SlotRun{}, false, err
 		}
 		if end, ok := s.waitingEnd(*from); ok {
@@ -196,7 +201,7 @@ func (s *Slots) nextFree(limit uint64) (layout.SlotRun, bool, error) {
 // there is none.
 func (s *Slots) seek(at *block.Slot, allocated bool) error {
 	var words [256]layout.SlotWord
-	for uint64(*at) < s.total {
+	for uint64(*at) < s.limit {
 		index, mask := uint64(*at)/wordSlots, ^uint64(0)<<(*at%wordSlots)
 		got, err := s.tree.Scan(layout.SlotWord{Index: index}, len(words), words[:0])
 		if err != nil {
@@ -215,19 +220,19 @@ func (s *Slots) seek(at *block.Slot, allocated bool) error {
 				state = ^state
 			}
 			if state &= mask; state != 0 {
-				*at = min(s.wordSlot(index, state), block.Slot(s.total))
+				*at = min(s.wordSlot(index, state), block.Slot(s.limit))
 				return nil
 			}
 			index, mask = index+1, ^uint64(0)
 		}
 		switch n := len(got); {
 		case allocated && n < len(words):
-			*at = block.Slot(s.total)
+			*at = block.Slot(s.limit)
 		case !allocated && (n < len(words) || got[n-1].Index >= index):
-			*at = min(s.wordSlot(index, mask), block.Slot(s.total))
+			*at = min(s.wordSlot(index, mask), block.Slot(s.limit))
 			return nil
 		default:
-			*at = min(block.Slot(index*wordSlots), block.Slot(s.total))
+			*at = min(block.Slot(index*wordSlots), block.Slot(s.limit))
 		}
 	}
 	return nil
@@ -256,7 +261,7 @@ func (s *Slots) nextIn(runs []layout.SlotRun, slot block.Slot) block.Slot {
 	if i := indexAfter(runs, slot); i < len(runs) {
 		return runs[i].First
 	}
-	return block.Slot(s.total)
+	return block.Slot(s.limit)
 }
 
 // indexAfter returns the index of the first run that begins after slot.
@@ -372,5 +377,7 @@ func (s *Slots) update(r layout.SlotRun, change func(old, mask uint64) uint64) e
 		return err
 	}
 	s.used += uint64(bits.OnesCount64(word.Bits)) - uint64(bits.OnesCount64(old))
+	mask = s.beyondMask(index)
+	s.beyond += uint64(bits.OnesCount64(word.Bits&mask)) - uint64(bits.OnesCount64(old&mask))
 	return nil
 }

@@ -185,3 +185,30 @@ func TestInterleavedLeasesAreBounded(t *testing.T) {
 		require.Len(t, s.Leases(), alloc.MaxLeases-1-i)
 	}
 }
+
+// The store finds slots for itself when clients have as many leases as there may
+// be, and new slots are not leased before the limit is raised.
+func TestReserveAndGrow(t *testing.T) {
+	s := small(1000)
+	for i := range uint64(alloc.MaxLeases) {
+		require.NoError(t, s.Claim(run(2*i+1, 2*i+2)))
+	}
+	require.Len(t, lease(t, s, alloc.MaxLeases), alloc.MaxLeases)
+	_, err := s.Lease(1)
+	require.ErrorIs(t, err, alloc.ErrLeases)
+	got, err := s.Reserve(1000)
+	require.NoError(t, err)
+	require.Equal(t, []layout.SlotRun{run(256, 1000)}, got)
+	s.Use(got[0])
+	for _, r := range append([]layout.SlotRun{}, s.Leases()...) {
+		s.Return(r)
+	}
+	s.Grow(2000)
+	_, err = s.Lease(1)
+	require.ErrorIs(t, err, alloc.ErrNoSpace)
+	require.NoError(t, s.Claim(run(1000, 1010)))
+	require.Equal(t, uint64(10), s.Beyond())
+	s.SetTotal(2000)
+	require.Equal(t, uint64(990), s.Leasable())
+	require.Equal(t, []layout.SlotRun{run(1010, 2000)}, lease(t, s, 5000))
+}

@@ -164,12 +164,7 @@ func (t *Tree[E]) ascending(p *path[E]) bool {
 }
 
 // touch makes all nodes on p dirty.
-func (t *Tree[E]) touch(p *path[E]) {
-	t.touchRef(&t.root, p[t.level].n)
-	for level := int(t.level); level > 0; level-- {
-		t.touchRef(&p[level].n.kids[p[level].i], p[level-1].n)
-	}
-}
+func (t *Tree[E]) touch(p *path[E]) { t.touchTo(p, 0) }
 
 // touchRef makes n, which r refers to, dirty.
 func (t *Tree[E]) touchRef(r *ref[E], n *node[E]) {

@@ -58,6 +58,21 @@ type Zeroer interface {
 	WriteZeroes(off, n int64) error
 }
 
+// Refresher is a Device that can be larger or smaller than when it was opened.
+type Refresher interface {
+	// Refresh makes Size return what the size is now. Requests that are under way
+	// go on.
+	Refresh() error
+}
+
+// Refresh makes d's size what it is now, where d is a [Refresher].
+func Refresh(d Device) error {
+	if r, ok := d.(Refresher); ok {
+		return r.Refresh()
+	}
+	return nil
+}
+
 // Doer is a Device with a vectored submission of its own: all ops are under way
 // at once, and Do returns when every one has ended, with the first error by
 // index. The order among ops is the device's choice.

@@ -42,7 +42,7 @@ type File struct {
 	path     string
 	file     *os.File
 	raw      syscall.RawConn
-	size     int64
+	size     atomic.Int64
 	blockDev bool
 	readOnly bool
 	direct   alignment
@@ -51,7 +51,7 @@ type File struct {
 }
 
 // OpenFile opens the regular file or block device at path. Its size, a positive
-// multiple of 512, is fixed from then on. Errors wrap [ErrInUse] when another
+// multiple of 512, is fixed from then on but for [File.Refresh]. Errors wrap [ErrInUse] when another
 // process holds the lock or, for a block device, mounts or claims it.
 func OpenFile(path string, o FileOptions) (*File, error) {
 	if o.Create > 0 {
@@ -139,16 +139,13 @@ func (f *File) prepare(direct bool) (err error) {
 	if err := f.lock(); err != nil {
 		return err
 	}
-	if f.size, err = f.file.Seek(0, io.SeekEnd); err != nil {
+	if err := f.Refresh(); err != nil {
 		return err
-	}
-	if f.size <= 0 || f.size%block.SectorSize != 0 {
-		return fmt.Errorf("%w: its size %d is not a positive multiple of %d", ErrAlign, f.size, block.SectorSize)
 	}
 	if !direct || f.direct.reason != "" {
 		return nil
 	}
-	if err := f.control(func(fd int) error { return f.direct.learn(fd, f.blockDev, f.size) }); err != nil {
+	if err := f.control(func(fd int) error { return f.direct.learn(fd, f.blockDev, f.Size()) }); err != nil {
 		return err
 	}
 	if f.direct.reason != "" { // opened so, but can't do it: go on without
@@ -216,7 +213,20 @@ func (f *File) wrap(what string, off, n int64, err error) error {
 func (f *File) Path() string { return f.path }
 
 // Size implements [Device].
-func (f *File) Size() int64 { return f.size }
+func (f *File) Size() int64 { return f.size.Load() }
+
+// Refresh implements [Refresher]. An error leaves the size as it was.
+func (f *File) Refresh() error {
+	size, err := f.file.Seek(0, io.SeekEnd)
+	switch {
+	case err != nil:
+		return f.wrap("looking for the size", 0, 0, err)
+	case size <= 0 || size%block.SectorSize != 0:
+		return fmt.Errorf("%w: its size %d is not a positive multiple of %d", ErrAlign, size, block.SectorSize)
+	}
+	f.size.Store(size)
+	return nil
+}
 
 // Direct reports whether I/O goes past the page cache; if it does not, the
 // reason says why.

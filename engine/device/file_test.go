@@ -14,6 +14,7 @@ import (
 
 	"zumastor.org/zumastor/engine/device"
 	"zumastor.org/zumastor/engine/device/devtest"
+	"zumastor.org/zumastor/engine/device/memdev"
 )
 
 func newFile(t testing.TB, o device.FileOptions) *device.File {
@@ -194,4 +195,21 @@ func TestBlockDevice(t *testing.T) {
 		require.ErrorIs(t, err, device.ErrInUse)
 		return f
 	})
+}
+
+func TestRefreshFindsTheNewSize(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	f, err := device.OpenFile(path, device.FileOptions{Create: 1 << 20})
+	require.NoError(t, err)
+	defer f.Close()
+	require.NoError(t, os.Truncate(path, 2<<20))
+	require.Equal(t, int64(1<<20), f.Size())
+	require.NoError(t, device.Refresh(f))
+	require.Equal(t, int64(2<<20), f.Size())
+	_, err = f.WriteAt(make([]byte, 4096), 2<<20-4096)
+	require.NoError(t, err)
+	require.NoError(t, os.Truncate(path, 1000))
+	require.ErrorIs(t, f.Refresh(), device.ErrAlign)
+	require.Equal(t, int64(2<<20), f.Size())
+	require.NoError(t, device.Refresh(memdev.New(512)), "a device of fixed size")
 }

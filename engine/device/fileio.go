@@ -108,7 +108,7 @@ var bounces = sync.Pool{New: func() any { return &bounce{Buffer(bounceSize)} }}
 // ReadAt implements [Device].
 func (f *File) ReadAt(p []byte, off int64) (int, error) {
 	n := int64(len(p))
-	if err := CheckIO(off, n, f.size); err != nil {
+	if err := CheckIO(off, n, f.Size()); err != nil {
 		return 0, f.wrap("read", off, n, err)
 	}
 	var err error
@@ -141,7 +141,7 @@ func (f *File) readBounced(p []byte, off int64) error {
 // WriteAt implements [Device].
 func (f *File) WriteAt(p []byte, off int64) (int, error) {
 	n := int64(len(p))
-	if err := CheckIO(off, n, f.size); err != nil {
+	if err := CheckIO(off, n, f.Size()); err != nil {
 		return 0, f.wrap("write", off, n, err)
 	}
 	var err error

@@ -96,7 +96,7 @@ func (f *File) checkWritable(off, n int64) error {
 	if f.readOnly {
 		return unix.EBADF
 	}
-	return CheckIO(off, n, f.size)
+	return CheckIO(off, n, f.Size())
 }
 
 // inner returns the whole units within a range, as [lo, hi).

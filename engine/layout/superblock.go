@@ -334,12 +334,12 @@ func (s *Superblock) validate() error {
 	return nil
 }
 
+// TreeExtents returns where the trees' pages lie: TreePages, then Grown.
+func (s *Superblock) TreeExtents() []Extent { return append([]Extent{s.TreePages}, s.Grown...) }
+
 // HasTreePage reports whether p is one of the tree pages.
 func (s *Superblock) HasTreePage(p block.Page) bool {
-	if p >= s.TreePages.First && p < s.TreePages.End() {
-		return true
-	}
-	for _, e := range s.Grown {
+	for _, e := range s.TreeExtents() {
 		if p >= e.First && p < e.End() {
 			return true
 		}

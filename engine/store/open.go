@@ -112,8 +112,10 @@ func checkDevices(d placement.Devices, sb *layout.Superblock) error {
 	if end := sb.DataOffset + int64(sb.Slots<<sb.ChunkShift); d.Store.Size() < end {
 		return fmt.Errorf("%w: store device has %d bytes, its superblock says at least %d", block.ErrGeometry, d.Store.Size(), end)
 	}
-	if end := int64(sb.TreePages.End()) * block.PageSize; d.MetaDevice().Size() < end {
-		return fmt.Errorf("%w: metadata device has %d bytes, its superblock says at least %d", block.ErrGeometry, d.MetaDevice().Size(), end)
+	for _, e := range sb.TreeExtents() {
+		if end := int64(e.End()) * block.PageSize; d.MetaDevice().Size() < end {
+			return fmt.Errorf("%w: metadata device has %d bytes, its superblock says at least %d", block.ErrGeometry, d.MetaDevice().Size(), end)
+		}
 	}
 	label := device.Buffer(layout.LabelSize)
 	if sb.Separate {
@@ -161,7 +163,7 @@ func (s *Store) openTrees() {
 	s.slots = alloc.NewSlots(slots, s.sb.Slots, s.sb.Allocated)
 	s.snaps = newTable(btree.Open(layout.SnapshotCodec{}, layout.KindSnapshots, p, s.cache, s.sb.UUID, root(layout.KindSnapshots)))
 	s.leases = btree.Open(layout.LeaseCodec{}, layout.KindLeases, p, s.cache, s.sb.UUID, root(layout.KindLeases))
-	s.pages = alloc.NewPages(s.sb.TreePages)
+	s.pages = alloc.NewPages(s.sb.TreeExtents()...)
 	s.control = journal.New(journal.OnDevice{Device: s.meta}, int64(s.sb.Control.First)*block.PageSize,
 		int64(s.sb.Control.Len)*block.PageSize, block.PageSize, s.sb.UUID)
 }

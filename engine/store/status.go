@@ -63,7 +63,7 @@ func (s *Store) Status() Status {
 		Created: s.sb.Created, Generation: s.sb.Generation,
 		Slots: s.slots.Total(), SlotsUsed: s.slots.Used(), SlotsLeased: leased, SlotsWaiting: s.slots.Waiting(),
 		Exceptions:    s.index.Exceptions.Len(),
-		MetadataPages: s.sb.TreePages.Len, MetadataUsed: s.pages.Used(), MetadataBytes: s.pages.Used() * block.PageSize,
+		MetadataPages: s.pages.Total(), MetadataUsed: s.pages.Used(), MetadataBytes: s.pages.Used() * block.PageSize,
 		CacheBytes: s.cache.Bytes(), Checkpoint: s.sb.Checkpoint, UnsavedBytes: s.copied,
 		SnapshotsLive: s.snaps.readable(), SnapshotsGoing: s.snaps.reclaiming,
 	}

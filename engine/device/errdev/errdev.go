@@ -172,6 +172,9 @@ func (d *Device) Plan() *Plan { return d.plan }
 // Size implements [device.Device]; it never fails and is not counted.
 func (d *Device) Size() int64 { return d.under.Size() }
 
+// Refresh implements [device.Refresher]; it is not counted.
+func (d *Device) Refresh() error { return device.Refresh(d.under) }
+
 // judge returns the error of an operation that is to fail.
 func (d *Device) judge(kind Kinds, p []byte, off, n int64) error {
 	f := d.plan.judge(kind, off, n)

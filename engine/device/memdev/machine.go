@@ -49,7 +49,8 @@ func (f Fate) Draw(rng *rand.Rand) float64 {
 func (d *Device) Clone() *Device {
 	d.gate.Lock()
 	defer d.gate.Unlock()
-	to := &Device{size: d.size, data: d.data.clone(), gate: new(sync.RWMutex)}
+	to := &Device{data: d.data.clone(), gate: new(sync.RWMutex)}
+	to.size.Store(d.Size())
 	if d.cache != nil {
 		to.cache = d.cache.clone()
 	}
@@ -67,7 +68,8 @@ func (d *Device) Crash(rng *rand.Rand, fate Fate) *Device {
 }
 
 func (d *Device) crash(gate *sync.RWMutex, rng *rand.Rand, fate Fate) *Device {
-	to := &Device{size: d.size, data: d.data.clone(), gate: gate}
+	to := &Device{data: d.data.clone(), gate: gate}
+	to.size.Store(d.Size())
 	if d.cache != nil {
 		d.cache.survive(to.data, rng, fate)
 		to.cache = newCache()

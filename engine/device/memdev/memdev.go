@@ -25,7 +25,7 @@ import (
 
 // Device is a [device.Device] in memory. It is a Zeroer and a Doer too.
 type Device struct {
-	size   int64
+	size   atomic.Int64
 	data   *content
 	cache  *cache // nil: every write is durable when it returns
 	gate   *sync.RWMutex
@@ -66,11 +66,23 @@ func newDevice(size int64, c *cache, gate *sync.RWMutex) *Device {
 	if size <= 0 || size%block.SectorSize != 0 {
 		panic(fmt.Sprintf("memdev: size %d is not a positive multiple of %d", size, block.SectorSize))
 	}
-	return &Device{size: size, data: newContent(), cache: c, gate: gate}
+	d := &Device{data: newContent(), cache: c, gate: gate}
+	d.size.Store(size)
+	return d
 }
 
 // Size returns the size in bytes.
-func (d *Device) Size() int64 { return d.size }
+func (d *Device) Size() int64 { return d.size.Load() }
+
+// Grow makes the device larger, with zeroes at the end, as an administrator may do
+// while it is in use. It panics unless size is a multiple of 512, and not less than
+// before.
+func (d *Device) Grow(size int64) {
+	if size < d.Size() || size%block.SectorSize != 0 {
+		panic(fmt.Sprintf("memdev: device of %d bytes cannot grow to %d", d.Size(), size))
+	}
+	d.size.Store(size)
+}
 
 // Volatile reports whether the device has a write cache, see [NewVolatile].
 func (d *Device) Volatile() bool { return d.cache != nil }
@@ -96,7 +108,7 @@ func (d *Device) tell(kind EventKind, off, n int64) {
 }
 
 func (d *Device) check(what string, off, n int64) error {
-	err := device.CheckIO(off, n, d.size)
+	err := device.CheckIO(off, n, d.Size())
 	if d.closed.Load() {
 		err = device.ErrClosed
 	}
