@@ -294,10 +294,10 @@ func (s *Store) replayBatch(r placement.Replayed) error {
 // checkBatch reports a batch that cannot be this store's.
 func (s *Store) checkBatch(b *layout.Batch) error {
 	s.mu.Lock()
-	current := s.sb.Generation
+	current, chunks, slots := s.sb.Generation, s.geometry().Chunks(), s.sb.Slots
 	s.mu.Unlock()
 	for _, c := range b.Copies {
-		if uint64(c.Chunk) >= s.geo.Chunks() || uint64(c.Slot) >= s.sb.Slots {
+		if uint64(c.Chunk) >= chunks || uint64(c.Slot) >= slots {
 			return fmt.Errorf("%w: batch copies chunk %d to slot %d", layout.ErrCorrupt, c.Chunk, c.Slot)
 		}
 	}

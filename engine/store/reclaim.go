@@ -148,7 +148,7 @@ func (s *Store) freeSlot(slot block.Slot) {
 func (s *Store) needed(c layout.Change) (bool, error) {
 	if c.Branch == 0 {
 		before, err := s.index.Before(0, c.Chunk, c.Generation)
-		return err == nil && s.snaps.anyIn(0, before, c.Generation), err
+		return err == nil && s.snaps.anyWith(s.geo.Offset(c.Chunk), before, c.Generation), err
 	}
 	next, ok, err := s.index.At(c.Branch, c.Chunk, c.Generation+1)
 	if err != nil {

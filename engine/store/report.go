@@ -170,7 +170,7 @@ func (s *Store) insertOne(b *layout.Batch, c layout.Copy) error {
 	if err != nil {
 		return err
 	}
-	if !s.snaps.anyIn(0, before, b.Generation) {
+	if !s.snaps.anyWith(s.geo.Offset(c.Chunk), before, b.Generation) {
 		s.slots.Free(layout.SlotRun{First: c.Slot, Len: 1})
 		return nil
 	}
@@ -181,14 +181,17 @@ func (s *Store) insertOne(b *layout.Batch, c layout.Copy) error {
 
 // Unsettled appends the chunks of [first, end) that need a copy-out before they
 // may be overwritten: those whose newest exception is older than the newest live
-// snapshot. If there are such and the store has failed it returns an error: no
-// copy could be reported, and none may be written of a generation that may not
-// be durable.
+// snapshot that has them. If there are such and the store has failed it returns an
+// error: no copy could be reported, and none may be written of a generation that may
+// not be durable.
 func (s *Store) Unsettled(first, end block.Chunk, dst []block.Chunk) ([]block.Chunk, error) {
 	had := len(dst)
 	err := s.resolve(func() error {
-		newest := s.snaps.newest()
-		for ; first < end && newest != 0; first++ {
+		for ; first < end; first++ {
+			newest := s.snaps.newestWith(s.geo.Offset(first))
+			if newest == 0 {
+				continue
+			}
 			e, ok, err := s.index.Newest(0, first)
 			if err != nil {
 				return err

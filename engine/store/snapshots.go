@@ -163,7 +163,7 @@ func (s *Store) create(n NewSnapshot, parent *snapshot) (snap layout.Snapshot, e
 		}
 		snap = layout.Snapshot{
 			Generation: s.sb.Generation + 1, Tag: n.Tag, Name: n.Name, State: layout.SnapshotLive, Held: n.Held, Priority: n.Priority,
-			Group: n.Group, GroupSize: n.GroupSize, Created: s.opts.Now(), Size: s.geo.Size(),
+			Group: n.Group, GroupSize: n.GroupSize, Created: s.opts.Now(), Size: s.sb.OriginSize,
 		}
 		if n.Prepared {
 			snap.State = layout.SnapshotPrepared

@@ -59,7 +59,7 @@ func (s *Store) Status() Status {
 		leased += r.Len
 	}
 	st := Status{
-		UUID: s.sb.UUID, Placement: s.sb.Placement, ChunkSize: s.geo.ChunkSize(), OriginSize: s.geo.Size(),
+		UUID: s.sb.UUID, Placement: s.sb.Placement, ChunkSize: s.geo.ChunkSize(), OriginSize: s.sb.OriginSize,
 		Created: s.sb.Created, Generation: s.sb.Generation,
 		Slots: s.slots.Total(), SlotsUsed: s.slots.Used(), SlotsLeased: leased, SlotsWaiting: s.slots.Waiting(),
 		Exceptions:    s.index.Exceptions.Len(),

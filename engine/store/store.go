@@ -81,8 +81,8 @@ type Store struct {
 	devs placement.Devices
 	meta device.Device
 	opts Options
-	geo  block.Geometry
-	due  chan struct{} // has a token when Maintain has something to do
+	geo  block.Geometry // of the chunks; the origin's size may have changed: see geometry
+	due  chan struct{}  // has a token when Maintain has something to do
 
 	// admin is held through every change that a client is told of, so that it hears
 	// of them in their order. Taken before a client's own locks, checkpointing, mu.
@@ -150,8 +150,21 @@ func (s *Store) fail(err error) error {
 	return fmt.Errorf("%w: %w", ErrFailed, err)
 }
 
-// Geometry returns the origin's.
-func (s *Store) Geometry() block.Geometry { return s.geo }
+// Geometry returns the origin's shape as it is now.
+func (s *Store) Geometry() block.Geometry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.geometry()
+}
+
+// geometry is Geometry with the lock held. The superblock's sizes were checked.
+func (s *Store) geometry() block.Geometry {
+	geo, err := block.NewGeometry(s.sb.OriginSize, s.geo.ChunkSize())
+	if err != nil {
+		panic(err)
+	}
+	return geo
+}
 
 // UUID returns the store's identity.
 func (s *Store) UUID() layout.UUID { return s.sb.UUID }
@@ -306,13 +319,13 @@ func (s *Store) giveHead(leases []layout.SlotRun) bool {
 }
 
 func (s *Store) leaseSlots() uint64 {
-	return max(4, min(uint64(s.opts.LeaseBytes)>>s.geo.ChunkShift(), s.sb.Slots/16))
+	return max(4, min(uint64(s.opts.LeaseBytes)>>s.geo.ChunkShift(), s.slots.Limit()/16))
 }
 
 // session describes the store to its client. The lock is held.
 func (s *Store) session(leases []layout.SlotRun) *wire.Session {
 	return &wire.Session{
-		UUID: s.sb.UUID, Placement: s.sb.Placement, Geometry: s.geo,
+		UUID: s.sb.UUID, Placement: s.sb.Placement, Geometry: s.geometry(),
 		DataOffset: s.sb.DataOffset, Slots: s.sb.Slots, Journal: s.journalRegion(),
 		Epoch: s.sb.Epoch, Position: s.position, Leases: slices.Clone(leases),
 		State: s.state(),
@@ -322,7 +335,7 @@ func (s *Store) session(leases []layout.SlotRun) *wire.Session {
 // state is what clients know of the snapshots. The lock is held.
 func (s *Store) state() wire.State {
 	return wire.State{
-		Generation: s.generation, Newest: s.snaps.newest(), Size: s.geo.Size(),
+		Generation: s.generation, Newest: s.snaps.newest(), Size: s.sb.OriginSize, Largest: s.snaps.largest(),
 		Restoring: s.sb.Restore.Generation, Failed: s.failed.Load() != nil,
 	}
 }

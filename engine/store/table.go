@@ -22,6 +22,7 @@ type table struct {
 	byName map[string]*snapshot                // those that are listed and have a name
 	// reclaiming counts the snapshots whose exceptions are still to be freed.
 	reclaiming int
+	stairs     []stair // of the origin's live snapshots, or nil: not known
 	// doubtful is the generation of a snapshot of the origin of which nobody knows
 	// whether it exists, because its record could not be written for sure; or zero.
 	doubtful block.Generation
@@ -141,6 +142,7 @@ func (t *table) index(s *snapshot) {
 		live := t.live[s.Parent]
 		if i, ok := slices.BinarySearch(live, s.Generation); !ok {
 			t.live[s.Parent] = slices.Insert(live, i, s.Generation)
+			t.climb(s, i == len(live))
 		}
 	}
 	if s.listed() {
@@ -154,6 +156,20 @@ func (t *table) index(s *snapshot) {
 	}
 }
 
+// climb takes a new live snapshot into the stairs.
+func (t *table) climb(s *snapshot, newest bool) {
+	switch {
+	case s.Parent != 0:
+	case !newest:
+		t.stairs = nil
+	case t.stairs != nil:
+		for n := len(t.stairs); n > 0 && t.stairs[n-1].size <= s.Size; n-- {
+			t.stairs = t.stairs[:n-1]
+		}
+		t.stairs = append(t.stairs, stair{s.Generation, s.Size})
+	}
+}
+
 // unindex is the reverse of index, for the entry that s has.
 func (t *table) unindex(s *snapshot) {
 	if s.Generation == 0 {
@@ -162,6 +178,9 @@ func (t *table) unindex(s *snapshot) {
 	if live := t.live[s.Parent]; s.readable() {
 		if i, ok := slices.BinarySearch(live, s.Generation); ok {
 			t.live[s.Parent] = slices.Delete(live, i, i+1)
+			if slices.Contains(t.stairs, stair{s.Generation, s.Size}) {
+				t.stairs = nil
+			}
 		}
 		if len(t.live[s.Parent]) == 0 {
 			delete(t.live, s.Parent)
@@ -208,6 +227,66 @@ func (t *table) newestOf(b block.Branch) block.Generation {
 		return live[len(live)-1]
 	}
 	return 0
+}
+
+// stair is a live snapshot of the origin that is larger than all newer ones.
+type stair struct {
+	generation block.Generation
+	size       int64
+}
+
+// stairsOf returns the stairs, oldest first, and so descending by size. There are few:
+// sizes differ only where the origin was resized.
+func (t *table) stairsOf() []stair {
+	if t.stairs != nil || len(t.live[0]) == 0 {
+		return t.stairs
+	}
+	for i := len(t.live[0]) - 1; i >= 0; i-- {
+		s := t.get(t.live[0][i])
+		if n := len(t.stairs); n == 0 || s.Size > t.stairs[n-1].size {
+			t.stairs = append(t.stairs, stair{s.Generation, s.Size})
+		}
+	}
+	slices.Reverse(t.stairs)
+	return t.stairs
+}
+
+// newestWith returns the generation of the newest live snapshot of the origin that
+// has the byte at off, or zero. One that is doubtful counts.
+func (t *table) newestWith(off int64) block.Generation {
+	stairs := t.stairsOf()
+	for i := len(stairs) - 1; i >= 0; i-- {
+		if stairs[i].size > off {
+			return max(t.doubtful, stairs[i].generation)
+		}
+	}
+	return t.doubtful
+}
+
+// largest returns the size of the largest live snapshot of the origin, or zero when
+// there is none, or one that is doubtful.
+func (t *table) largest() int64 {
+	stairs := t.stairsOf()
+	if t.doubtful != 0 || len(stairs) == 0 {
+		return 0
+	}
+	return stairs[0].size
+}
+
+// anyWith reports whether a live snapshot of the origin has a generation in (after,
+// upTo] and the byte at off.
+func (t *table) anyWith(off int64, after, upTo block.Generation) bool {
+	live := t.live[0]
+	i, _ := slices.BinarySearch(live, upTo)
+	if i < len(live) && live[i] == upTo {
+		i++
+	}
+	for i--; i >= 0 && live[i] > after; i-- {
+		if t.get(live[i]).Size > off {
+			return true
+		}
+	}
+	return false
 }
 
 // anyIn reports whether a live snapshot of the branch has a generation in (after,

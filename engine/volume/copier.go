@@ -90,7 +90,7 @@ func newCopier(v *Origin, log placement.Log, s *wire.Session, o Options) *copier
 		batchBytes: orDefault(o.BatchBytes, DefaultBatchBytes),
 		leaseSlots: uint64(max(4, min(orDefault(o.LeaseBytes, DefaultLeaseBytes)>>shift, int64(s.Slots/16)))),
 		leases:     leases{heads: uint64(log.HeadSlots()), runs: s.Leases},
-		ahead:      readahead{limit: uint64(max(0, orDefault(o.AheadBytes, DefaultAheadBytes)>>shift)), chunks: v.geo.Chunks()},
+		ahead:      readahead{limit: uint64(max(0, orDefault(o.AheadBytes, DefaultAheadBytes)>>shift)), chunks: v.geometry().Chunks()},
 	}
 }
 
@@ -327,14 +327,14 @@ func (c *copier) prepare(chunks []block.Chunk) (*copylog.Batch, error) {
 
 // fill begins a batch with the first of the chunks and gives each a slot.
 func (c *copier) fill(chunks []block.Chunk) (*copylog.Batch, error) {
-	limit := int(max(1, c.batchBytes>>c.v.geo.ChunkShift()))
+	limit := int(max(1, c.batchBytes>>c.v.geometry().ChunkShift()))
 	chunks = chunks[:min(len(chunks), limit)]
 	if err := c.lease(uint64(len(chunks))); err != nil {
 		return nil, err
 	}
 	b := c.batches[c.turn]
 	if b == nil || b.Cap() < len(chunks) {
-		b = copylog.NewBatch(len(chunks), c.v.geo.ChunkSize())
+		b = copylog.NewBatch(len(chunks), c.v.geometry().ChunkSize())
 		c.batches[c.turn] = b
 	}
 	b.Generation = c.v.state.Load().Generation
@@ -391,7 +391,7 @@ const readBytes = 1 << 20
 
 // reads returns the reads that fill the batch from the origin.
 func (c *copier) reads(b *copylog.Batch) []device.Op {
-	geo := c.v.geo
+	geo := c.v.geometry()
 	var ops []device.Op
 	for i := 0; i < len(b.Copies); {
 		first := b.Copies[i].Chunk

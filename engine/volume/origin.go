@@ -46,7 +46,8 @@ const (
 type Origin struct {
 	dev     device.Device
 	server  wire.Server
-	geo     block.Geometry
+	store   placement.Devices
+	geo     atomic.Pointer[block.Geometry] // changes when no write is under way
 	settled *settledMap
 	copier  *copier
 
@@ -69,7 +70,7 @@ var (
 // must be as large as the store says, and must be written to only through the
 // volume for as long as the store has snapshots. Close detaches it again.
 func OpenOrigin(server wire.Server, dev device.Device, store placement.Devices, o Options) (*Origin, error) {
-	v := &Origin{dev: dev, server: server}
+	v := &Origin{dev: dev, server: server, store: store}
 	v.state.Store(&wire.State{})
 	// A snapshot that is made as soon as the server knows the volume waits until
 	// the volume knows the session.
@@ -79,26 +80,30 @@ func OpenOrigin(server wire.Server, dev device.Device, store placement.Devices, 
 	if err != nil {
 		return nil, err
 	}
-	if err := v.open(session, store, o); err != nil {
+	if err := v.open(session, o); err != nil {
 		return nil, fmt.Errorf("opening the origin: %w", errors.Join(err, server.Detach()))
 	}
 	return v, nil
 }
 
-func (v *Origin) open(session *wire.Session, store placement.Devices, o Options) error {
-	v.geo = session.Geometry
-	if v.dev.Size() < v.geo.Size() {
-		return fmt.Errorf("%w: origin device has %d bytes, the store is for %d", block.ErrGeometry, v.dev.Size(), v.geo.Size())
+func (v *Origin) open(session *wire.Session, o Options) error {
+	geo := session.Geometry
+	v.geo.Store(&geo)
+	if v.dev.Size() < geo.Size() {
+		return fmt.Errorf("%w: origin device has %d bytes, the store is for %d", block.ErrGeometry, v.dev.Size(), geo.Size())
 	}
-	log, err := placement.OpenLog(store, session)
+	log, err := placement.OpenLog(v.store, session)
 	if err != nil {
 		return err
 	}
-	v.settled = newSettledMap(v.geo.Chunks(), orDefault(o.SettledBytes, DefaultSettledBytes))
+	v.settled = newSettledMap(geo.Chunks(), orDefault(o.SettledBytes, DefaultSettledBytes))
 	v.copier = newCopier(v, log, session, o)
 	v.Update(session.State)
 	return nil
 }
+
+// geometry returns the origin's shape as it is now.
+func (v *Origin) geometry() block.Geometry { return *v.geo.Load() }
 
 func orDefault(v, byDefault int64) int64 {
 	if v == 0 {
@@ -125,14 +130,14 @@ func (v *Origin) check(off, n int64) error {
 	if v.closed.Load() {
 		return fmt.Errorf("origin: %w", device.ErrClosed)
 	}
-	if err := device.CheckIO(off, n, v.geo.Size()); err != nil {
+	if err := device.CheckIO(off, n, v.geometry().Size()); err != nil {
 		return fmt.Errorf("origin: %w", err)
 	}
 	return nil
 }
 
 // Size returns the origin's size in bytes.
-func (v *Origin) Size() int64 { return v.geo.Size() }
+func (v *Origin) Size() int64 { return v.geometry().Size() }
 
 // ReadAt reads straight from the origin device.
 func (v *Origin) ReadAt(p []byte, off int64) (int, error) {
@@ -191,7 +196,7 @@ func (v *Origin) Do(ops []device.Op) error {
 	var need []*request
 	ops, bad := v.valid(ops)
 	for _, op := range ops {
-		first, end := v.geo.Span(op.Off, int64(len(op.Data)))
+		first, end := v.geometry().Span(op.Off, int64(len(op.Data)))
 		if op.Kind == device.Write && !v.isSettled(first, end) {
 			need = append(need, newRequest(first, end))
 		}
@@ -226,7 +231,7 @@ func (v *Origin) settle(off, n int64) error {
 	if err := v.check(off, n); err != nil {
 		return err
 	}
-	first, end := v.geo.Span(off, n)
+	first, end := v.geometry().Span(off, n)
 	if v.isSettled(first, end) {
 		return nil
 	}
@@ -237,6 +242,9 @@ func (v *Origin) settle(off, n int64) error {
 // gate is held.
 func (v *Origin) isSettled(first, end block.Chunk) bool {
 	state := v.state.Load()
+	if state.Largest > 0 { // no snapshot has what is beyond
+		end = min(end, v.geometry().ChunkOf(state.Largest-1)+1)
+	}
 	return state.Newest == 0 || v.settled.all(state.Generation, first, end)
 }
 
@@ -244,13 +252,49 @@ func (v *Origin) isSettled(first, end block.Chunk) bool {
 func (v *Origin) Quiesce(change func() (wire.State, error)) error {
 	v.gate.Lock()
 	defer v.gate.Unlock()
+	if err := v.refresh(); err != nil {
+		return fmt.Errorf("looking for the sizes of devices: %w", err)
+	}
 	// A snapshot is durable once it is made, and so must be what it shares.
 	if err := v.dev.Flush(); err != nil {
 		return fmt.Errorf("flushing the origin: %w", err)
 	}
 	state, err := change()
+	if rerr := v.adopt(state); rerr != nil && err == nil {
+		err = rerr
+	}
 	v.Update(state)
 	return err
+}
+
+// refresh looks for the present sizes of the devices, for which change may be.
+func (v *Origin) refresh() error {
+	devices := []device.Device{v.dev, v.store.Store, v.store.MetaDevice()}
+	for _, d := range devices {
+		if err := device.Refresh(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// adopt takes over what only changes when no write is under way: the size, and
+// leases that were taken back. The gate is held for writing.
+func (v *Origin) adopt(s wire.State) error {
+	if s.Revoked {
+		v.copier.leases.runs = nil
+	}
+	if s.Size == 0 || s.Size == v.Size() {
+		return nil
+	}
+	geo, err := block.NewGeometry(s.Size, v.geometry().ChunkSize())
+	if err != nil {
+		return fmt.Errorf("taking over the origin's new size: %w", err)
+	}
+	v.settled.grow(geo.Chunks())
+	v.copier.ahead.chunks = geo.Chunks()
+	v.geo.Store(&geo)
+	return nil
 }
 
 // settleChunks bounds how many chunks Settle copies out between changes of

@@ -20,6 +20,7 @@ const (
 // known. Where all pages fit, none is ever dropped. Safe for concurrent use,
 // without locks and, but for the first bit of a page, without allocation.
 type settledMap struct {
+	fit   uint64                        // most pages
 	pages []atomic.Pointer[settledPage] // page n is at n modulo the length
 }
 
@@ -34,9 +35,25 @@ type settledPage struct {
 // newSettledMap returns an empty map for a number of chunks with at most limit
 // bytes of pages, but at least one page.
 func newSettledMap(chunks uint64, limit int64) *settledMap {
-	all := (chunks + settledPageChunks - 1) / settledPageChunks
-	fit := max(1, uint64(limit)/(settledPageChunks/8))
-	return &settledMap{pages: make([]atomic.Pointer[settledPage], min(all, fit))}
+	m := &settledMap{fit: max(1, uint64(limit)/(settledPageChunks/8))}
+	m.grow(chunks)
+	return m
+}
+
+// grow makes room for a number of chunks. Where all pages fit, nothing that is known
+// is forgotten. Nothing else may be done with the map meanwhile.
+func (m *settledMap) grow(chunks uint64) {
+	n := min((chunks+settledPageChunks-1)/settledPageChunks, m.fit)
+	if n <= uint64(len(m.pages)) {
+		return
+	}
+	pages := make([]atomic.Pointer[settledPage], n)
+	for i := range m.pages {
+		if p := m.pages[i].Load(); p != nil {
+			pages[p.number%n].Store(p)
+		}
+	}
+	m.pages = pages
 }
 
 // all reports whether every chunk of [first, end) is known to be settled in

@@ -90,6 +90,9 @@ func OpenSnapshotRef(src SnapshotSource, ref wire.SnapshotRef, write bool) (*Sna
 		return nil, errors.Join(err, src.Server.CloseSnapshot(v.handle))
 	}
 	v.state.Store(&session.State)
+	if err := v.refresh(); err != nil {
+		return nil, errors.Join(err, src.Server.CloseSnapshot(v.handle))
+	}
 	return v, nil
 }
 
@@ -124,8 +127,19 @@ func (v *Snapshot) Quiesce(change func() (wire.SnapshotState, error)) error {
 	}
 	state, err := change()
 	v.known.forget()
+	if state.Revoked {
+		v.leases = nil
+	}
 	v.state.Store(&state)
-	return err
+	return errors.Join(err, v.refresh())
+}
+
+// refresh looks for the present sizes of the devices, which may have changed.
+func (v *Snapshot) refresh() error {
+	if err := errors.Join(device.Refresh(v.origin), device.Refresh(v.store)); err != nil {
+		return fmt.Errorf("snapshot %d: looking for the sizes of devices: %w", v.info.Tag, err)
+	}
+	return nil
 }
 
 // check returns an error for a request that cannot be, or nil.

@@ -39,6 +39,12 @@ type State struct {
 	Generation block.Generation // the origin's current one
 	Newest     block.Generation // of the newest live snapshot of the origin; zero when there is none
 	Size       int64            // of the origin, in bytes
+	// Largest is the size of the largest live snapshot of the origin, in bytes: what
+	// begins there or beyond needs no copy-out. Zero: that is not known.
+	Largest int64
+	// Revoked says that all leases were taken back, the slot of the next descriptor
+	// too. Only what the change of a Quiesce returns says so.
+	Revoked bool
 	// Restoring is the generation of the snapshot whose content the origin is
 	// taking, or zero. Meanwhile the origin is read as that snapshot, and not
 	// written to.
@@ -82,6 +88,7 @@ type Handle uint64
 type SnapshotState struct {
 	Generation block.Generation // that what is written now belongs to
 	Size       int64            // in bytes
+	Revoked    bool             // all leases were taken back; only what the change of a Quiesce returns says so
 	Writable   bool             // it was opened for writing, and may be written to now
 	Squashed   bool             // it was given up for space: it cannot be read
 	// Remember says that mappings of stored and lost chunks hold until the next
@@ -146,7 +153,8 @@ type Server interface {
 type Client interface {
 	// Quiesce waits until no origin write is under way, keeps new ones waiting,
 	// runs change, and takes the state that it returns, with an error too: a
-	// snapshot that could not be made for sure may exist all the same.
+	// snapshot that could not be made for sure may exist all the same. The state may
+	// have another size; requests beyond it fail from then on.
 	Quiesce(change func() (State, error)) error
 	// Update takes a new state. It does not wait for writes.
 	Update(s State)
