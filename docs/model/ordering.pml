@@ -50,8 +50,9 @@ hidden byte branch_reads_what_was_flushed;
 hidden byte origin_has_what_was_flushed;
 #define HOLDS(name, condition) name = (condition); assert(name)
 
-/* A step of the system, if the guard holds. (The last skip: no loop may end a d_step.) */
-#define STEP(guard, action) d_step { guard -> action; skip }
+/* A step of the system, if the guard holds; a trail prints it. (The last skip: no
+ * loop may end a d_step.) */
+#define STEP(guard, action) d_step { guard -> printf(#action); printf("\n"); action; skip }
 
 /* Scratch of d_steps: never carries anything from one step to another. */
 hidden byte c, g, s, n, k, at, prev, room;

@@ -398,7 +398,7 @@ inline lose_origin(chunk)
 {
 	if
 	:: origin[chunk] = origin_disk[chunk]
-	:: origin[chunk] != origin_disk[chunk] -> origin_disk[chunk] = origin[chunk]
+	:: origin[chunk] != origin_disk[chunk] -> printf("  chunk %d of the origin survives\n", chunk); origin_disk[chunk] = origin[chunk]
 	fi
 }
 
@@ -406,8 +406,8 @@ inline lose_slot(place)
 {
 	if
 	:: data[place] = data_disk[place]
-	:: data[place] != data_disk[place] -> data_disk[place] = data[place]
-	:: data[place] != data_disk[place] -> data[place] = GARBAGE; data_disk[place] = GARBAGE
+	:: data[place] != data_disk[place] -> printf("  slot %d survives\n", place); data_disk[place] = data[place]
+	:: data[place] != data_disk[place] -> printf("  slot %d is torn\n", place); data[place] = GARBAGE; data_disk[place] = GARBAGE
 	fi
 }
 
@@ -417,8 +417,8 @@ inline lose_place(p)
 {
 	if
 	:: d_step { copy_record(log[p], log_disk[p]) }
-	:: STEP(DIFFERS(p), copy_record(log_disk[p], log[p]))
-	:: STEP(DIFFERS(p), log[p].number = 0; copy_record(log_disk[p], log[p]))
+	:: d_step { DIFFERS(p) -> printf("  record %d survives\n", log[p].number); copy_record(log_disk[p], log[p]) }
+	:: d_step { DIFFERS(p) -> printf("  record %d is torn\n", log[p].number); log[p].number = 0; copy_record(log_disk[p], log[p]) }
 	fi
 }
 
@@ -427,7 +427,7 @@ inline lose_fact(fact)
 	if
 	:: fact != 1
 	:: fact == 1 -> fact = 0
-	:: fact == 1 -> fact = 2
+	:: fact == 1 -> printf("  a control record survives\n"); fact = 2
 	fi
 }
 
@@ -435,7 +435,7 @@ inline lose_checkpoint()
 {
 	if
 	:: true
-	:: STEP(freezing, copy_image(durable, frozen))
+	:: d_step { freezing -> printf("  the checkpoint being written survives\n"); copy_image(durable, frozen) }
 	fi
 }
 
@@ -624,6 +624,7 @@ active proctype world()
 	:: atomic {
 		cuts < CUTS ->
 		cuts++;
+		printf("power cut, of what was not flushed:\n");
 		lose_origin(0); lose_origin(1);
 		lose_slot(0); lose_slot(1); lose_slot(2);
 		lose_place(0); lose_place(1);
