@@ -3,6 +3,8 @@
 package goals
 
 import (
+	"slices"
+
 	"zumastor.org/zumastor/analysis/group"
 	"zumastor.org/zumastor/results"
 )
@@ -52,7 +54,22 @@ func (g Goal) modelled() Goal {
 
 // All returns the goals in the order in which they are shown.
 func All() []Goal {
-	return append(append(dataPath(), placements()...), snapshotsAndPeers()...)
+	return slices.Concat(dataPath(), placements(), snapshotsAndPeers(), snapshotIO())
+}
+
+func snapshotIO() []Goal {
+	of := func(op string) group.Selector {
+		return group.Selector{"experiment": "E7", "op": op, "variant": "inline"}
+	}
+	raw := group.Selector{"variant": "raw"}
+	return []Goal{
+		ratio("snapshot-read-shared", "snapshot read of a never-changed chunk against raw read", 0.9, of("read-shared"), raw).
+			bound("the index is asked before and after the read of the origin"),
+		ratio("snapshot-read-stored", "snapshot read of a changed chunk against raw read, index in memory", 0.9, of("read-stored"), raw).
+			bound("the chunks lie in the store in the order in which they were copied"),
+		ratio("snapshot-write", "snapshot write of full chunks against raw write, both flushed", 0.8, of("write-chunk"), raw).
+			bound("a lease, a report and one record at the flush; nothing is copied"),
+	}
 }
 
 func dataPath() []Goal {

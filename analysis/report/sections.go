@@ -104,7 +104,7 @@ func goal(v float64, text string) []plot.Reference { return []plot.Reference{{Va
 // sections returns the experiments in the order of the report. The same ones
 // serve both kinds; a figure appears where there are samples for it.
 func sections() []section {
-	return []section{nsnaps(), chunkSize(), placement(), originRead(), manySnapshots(), depth(), peer(), fioClient()}
+	return []section{nsnaps(), chunkSize(), placement(), originRead(), manySnapshots(), depth(), snapshotIO(), peer(), fioClient()}
 }
 
 func nsnaps() section {
@@ -243,6 +243,23 @@ func depth() section {
 		Experiment: "E6", Title: "First write and rewrite by queue depth",
 		Says:    "A first write copies the old chunk before it goes on; copybound is the least that this costs. A rewrite of a settled chunk goes straight through and should match raw. Under depth, copies share one flush.",
 		figures: figures,
+	}
+}
+
+func snapshotIO() section {
+	return section{
+		Experiment: "E7", Title: "Reading and writing snapshots",
+		Says: "What a snapshot shares is read from the origin, what was copied out from the store, and whole chunks are written to it without a copy. Each should be near the bare device.",
+		figures: []figure{{
+			Name: "e7-snapshots",
+			Figure: plot.Figure{
+				Title: "Snapshot I/O by queue depth", X: plot.Axis{Label: "queue depth", Scale: plot.Log},
+				Y: plot.Axis{Label: "speed against raw", Unit: "x"}, References: goal(0.9, "goal for reads: at least 0.9x"),
+			},
+			query: group.Query{Where: group.Selector{"experiment": "E7"}, Unit: results.NsPerOp, As: group.Speed,
+				Against: group.Selector{"variant": "raw"}, X: "qd", Line: "op"},
+			each: []string{"chunk"},
+		}},
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 
 // Limits of what the clients of snapshots may have at a time.
 const (
-	maxBranchLease  = 1024                // slots of one lease
+	maxBranchLease  = 1024                // slots of one lease, nor more than a 64th of the store
 	maxBranchLeases = alloc.MaxLeases / 2 // runs leased in all, so that the origin finds some
 	maxSyncRecord   = 1 << 10             // chunks of one record of what was written to a snapshot
 	maxUnsynced     = 1 << 14             // chunks that are synced by a checkpoint rather than by records
@@ -50,7 +50,7 @@ func (s *Store) leaseBranch(h wire.Handle, want uint64) (runs []layout.SlotRun, 
 		if len(s.slots.Leases()) >= maxBranchLeases {
 			return alloc.ErrLeases
 		}
-		if runs, err = s.takeSlots(min(want, maxBranchLease)); err != nil {
+		if runs, err = s.takeSlots(min(want, maxBranchLease, max(16, s.sb.Slots/64))); err != nil {
 			return err
 		}
 		o.leases = append(o.leases, runs...)
@@ -165,8 +165,8 @@ func (s *Store) SyncBranch(h wire.Handle) error {
 	return s.syncBranch(o.snap)
 }
 
-// syncBranch flushes the chunks written to a snapshot, and writes records of where
-// they are, or a checkpoint where that is cheaper.
+// syncBranch flushes what was written to a snapshot, and writes records of where
+// the chunks are, or a checkpoint where that is cheaper.
 func (s *Store) syncBranch(snap *snapshot) error {
 	if err := s.mutable(); err != nil {
 		return err
@@ -175,14 +175,11 @@ func (s *Store) syncBranch(snap *snapshot) error {
 	n := len(snap.unsynced)
 	end := snap.synced + uint64(n)
 	s.mu.Unlock()
-	switch {
-	case n == 0:
-		return nil
-	case n > maxUnsynced:
-		return s.Checkpoint()
-	}
 	if err := s.devs.Store.Flush(); err != nil {
 		return fmt.Errorf("flushing what was written to snapshot %d: %w", snap.Tag, err)
+	}
+	if n > maxUnsynced {
+		return s.Checkpoint()
 	}
 	for {
 		more, err := s.syncSome(snap, end)

@@ -49,8 +49,11 @@ type Snapshot struct {
 
 	giving stripes // held by writes that give chunks slots of their own
 
-	leasing sync.Mutex // guards leases
-	leases  []layout.SlotRun
+	given atomic.Bool // chunks were given slots that no flush knows of
+
+	flushing sync.Mutex // held through a flush: the next one relies on it
+	leasing  sync.Mutex // guards leases
+	leases   []layout.SlotRun
 }
 
 var (

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"slices"
 	"sync"
 
 	"zumastor.org/zumastor/engine/alloc"
@@ -15,8 +16,8 @@ import (
 	"zumastor.org/zumastor/engine/wire"
 )
 
-// snapshotLease is how many slots a snapshot asks for at a time, at least.
-const snapshotLease = 64
+// snapshotLeaseBytes is how much room a snapshot asks for at a time, at least.
+const snapshotLeaseBytes = 16 << 20
 
 // WriteAt writes to the snapshot alone: neither the origin nor any other snapshot
 // changes. It is durable after the next Flush.
@@ -35,18 +36,14 @@ func (v *Snapshot) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// write writes p at off. The gate is held.
+// write writes p at off: at once where it is known that all chunks have slots of
+// their own. The gate is held.
 func (v *Snapshot) write(p []byte, off int64) error {
 	first, end := v.geo.Span(off, int64(len(p)))
 	var few [maxMappings]wire.Mapping
-	list, err := v.mapping(first, end, few[:0])
-	if err != nil {
-		return err
-	}
-	for _, m := range list {
-		if !m.Owned {
-			return v.give(p, off)
-		}
+	list, ok := v.known.get(first, end, few[:0])
+	if !ok || slices.ContainsFunc(list, func(m wire.Mapping) bool { return !m.Owned }) {
+		return v.give(p, off)
 	}
 	return v.overwrite(p, off, list)
 }
@@ -88,10 +85,13 @@ func (s *stripes) lock(first, end block.Chunk) (unlock func()) {
 func (v *Snapshot) give(p []byte, off int64) error {
 	first, end := v.geo.Span(off, int64(len(p)))
 	defer v.giving.lock(first, end)()
-	list, err := v.server.Map(v.handle, first, end, nil)
+	version := v.known.now()
+	var few [maxMappings]wire.Mapping
+	list, err := v.server.Map(v.handle, first, end, few[:0])
 	if err != nil {
 		return err
 	}
+	v.known.put(list, version)
 	var copies []layout.Copy
 	for _, m := range list {
 		if m.Owned {
@@ -108,6 +108,9 @@ func (v *Snapshot) give(p []byte, off int64) error {
 			copies = append(copies, layout.Copy{Chunk: c, Slot: slot})
 		}
 	}
+	if len(copies) == 0 {
+		return nil
+	}
 	if err := v.fill(p, off, copies); err != nil {
 		v.putBack(copies)
 		return err
@@ -115,6 +118,7 @@ func (v *Snapshot) give(p []byte, off int64) error {
 	if err := v.server.ReportBranch(v.handle, v.state.Load().Generation, copies); err != nil {
 		return err
 	}
+	v.given.Store(true)
 	moved := make([]wire.Mapping, len(copies))
 	for i, c := range copies {
 		moved[i] = wire.Mapping{Chunk: c.Chunk, Len: 1, Slot: c.Slot, Owned: true}
@@ -150,7 +154,7 @@ func (v *Snapshot) take(want block.Chunk) (block.Slot, error) {
 	v.leasing.Lock()
 	defer v.leasing.Unlock()
 	if len(v.leases) == 0 {
-		runs, err := v.server.LeaseBranch(v.handle, max(uint64(want), snapshotLease))
+		runs, err := v.server.LeaseBranch(v.handle, max(uint64(want), snapshotLeaseBytes>>v.geo.ChunkShift()))
 		if err != nil {
 			return 0, fmt.Errorf("leasing slots: %w", err)
 		}
@@ -193,13 +197,22 @@ func (v *Snapshot) Flush() error {
 	return v.flush()
 }
 
-// flush flushes what was overwritten in place, then what has new slots.
+// flush flushes the store, by way of the server if chunks were given slots since:
+// then where they are must become durable too.
 func (v *Snapshot) flush() error {
 	if !v.state.Load().Writable {
 		return nil
 	}
-	if err := v.store.Flush(); err != nil {
+	v.flushing.Lock()
+	defer v.flushing.Unlock()
+	sync := v.store.Flush
+	given := v.given.Swap(false)
+	if given {
+		sync = func() error { return v.server.SyncBranch(v.handle) }
+	}
+	if err := sync(); err != nil {
+		v.given.CompareAndSwap(false, given)
 		return fmt.Errorf("snapshot %d: %w", v.info.Tag, err)
 	}
-	return v.server.SyncBranch(v.handle)
+	return nil
 }

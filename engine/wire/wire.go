@@ -145,7 +145,8 @@ type Server interface {
 	// ReportBranch says that chunks of the snapshot were written to leased slots,
 	// in the generation g. When it returns, reads find them there.
 	ReportBranch(h Handle, g block.Generation, copies []layout.Copy) error
-	// SyncBranch makes durable all chunks that were reported, and where they are.
+	// SyncBranch makes durable all that was written to the snapshot: it flushes the
+	// store device, and records where the chunks are that were reported.
 	SyncBranch(h Handle) error
 }
 

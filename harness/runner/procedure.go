@@ -57,6 +57,8 @@ func newProcedure(b bench) procedure {
 		return &snapshots{bench: b}
 	case spec.Peer:
 		return &peer{bench: b}
+	case spec.SnapshotIO:
+		return &snapshotIO{b}
 	case spec.FIO:
 		return &fioJobs{peer{bench: b}}
 	}

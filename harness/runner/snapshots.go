@@ -123,7 +123,7 @@ func (s *snapshots) reads(ctx context.Context, rng *rand.Rand, tallies []tally) 
 		if !spec.IsPlacement(h.Variant) {
 			return nil
 		}
-		snap, err := h.Open(h.oldest)
+		snap, err := h.Open(h.oldest, false)
 		if err != nil {
 			return err
 		}

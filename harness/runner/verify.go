@@ -40,7 +40,7 @@ func (b *bench) verify(ctx context.Context, c stack.Config) (err error) {
 	if _, err := drive(ctx, st, a.slice(0, 1), 8, b.newVersion()); err != nil {
 		return err
 	}
-	snap, err := st.Open(tag)
+	snap, err := st.Open(tag, false)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,8 @@ var (
 		Snapshots: {"delete", "create", "firstwrite", "read", "space"},
 		Peer:      {"firstwrite", "rewrite"},
 		FIO:       nil, // its jobs are fio's own
+
+		SnapshotIO: {"read-shared", "read-stored", "write-chunk"},
 	}
 )
 

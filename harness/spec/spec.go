@@ -40,6 +40,8 @@ const (
 	Snapshots Procedure = "snapshots" // the cost of snapshots by their number
 	Peer      Procedure = "peer"      // against another program, over NBD
 	FIO       Procedure = "fio"       // the same with fio as the client
+	// SnapshotIO reads and writes snapshots.
+	SnapshotIO Procedure = "snapshot-io"
 )
 
 // Variants with a meaning of their own. All others are placements.

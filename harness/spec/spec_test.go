@@ -104,7 +104,7 @@ func TestBuiltIn(t *testing.T) {
 			names = append(names, e.Name)
 			require.Contains(t, e.Variants, Raw, "%s has its raw baseline", e.Name)
 		}
-		require.Equal(t, []string{"E1", "E2", "E3", "E4", "E5", "E6", "FIO", "PEER"}, names)
+		require.Equal(t, []string{"E1", "E2", "E3", "E4", "E5", "E6", "E7", "FIO", "PEER"}, names)
 	}
 	_, err := Load("nightly")
 	require.ErrorContains(t, err, `no suite "nightly"`)

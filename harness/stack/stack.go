@@ -15,6 +15,7 @@ import (
 	"zumastor.org/zumastor/engine/server"
 	"zumastor.org/zumastor/engine/store"
 	"zumastor.org/zumastor/engine/volume"
+	"zumastor.org/zumastor/engine/wire"
 	"zumastor.org/zumastor/harness/spec"
 )
 
@@ -189,12 +190,13 @@ func (s *Stack) Checkpoint() error {
 // Status returns the store's status. Only placements have one.
 func (s *Stack) Status() store.Status { return s.server.Status() }
 
-// Open opens a snapshot for reading; the caller closes it.
-func (s *Stack) Open(tag block.Tag) (*volume.Snapshot, error) {
-	return volume.OpenSnapshot(volume.SnapshotSource{
+// Open opens a snapshot for reading, and for writing too if write is set; the caller
+// closes it.
+func (s *Stack) Open(tag block.Tag, write bool) (*volume.Snapshot, error) {
+	return volume.OpenSnapshotRef(volume.SnapshotSource{
 		Server: s.server, Origin: s.origin, Store: s.devs,
 		ChunkSize: s.server.Geometry().ChunkSize(), DataOffset: s.server.DataOffset(),
-	}, tag)
+	}, wire.SnapshotRef{Tag: tag}, write)
 }
 
 // Close takes the stack down, last built first.

@@ -52,7 +52,7 @@ func TestSnapshotsOfEveryVariant(t *testing.T) {
 				require.NoError(t, st.Snapshot(1))
 				_, err = st.Device().WriteAt(fresh, 0)
 				require.NoError(t, err)
-				snap, err := st.Open(1)
+				snap, err := st.Open(1, false)
 				require.NoError(t, err)
 				got := make([]byte, 3*mib)
 				_, err = snap.ReadAt(got, 0)
