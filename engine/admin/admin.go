@@ -69,6 +69,18 @@ type Status struct {
 	Checkpoint    uint64           `json:"checkpoint"`
 	UnsavedBytes  int64            `json:"copied_since_checkpoint_bytes"`
 	FormatVersion int              `json:"format_version"`
+	Batches       uint64           `json:"batches"`          // since the store was opened
+	Copied        uint64           `json:"copied_chunks"`    // in them
+	Written       uint64           `json:"written_chunks"`   // of snapshots
+	Volume        *Volume          `json:"volume,omitempty"` // what the volume served, if it is known
+}
+
+// Volume counts what a volume has served since it was opened.
+type Volume struct {
+	Reads        uint64 `json:"reads"`
+	Writes       uint64 `json:"writes"`
+	ReadBytes    uint64 `json:"read_bytes"`
+	WrittenBytes uint64 `json:"written_bytes"`
 }
 
 // Sharing says with how many others a snapshot shares the chunks that were copied
@@ -100,5 +112,6 @@ func describeStatus(s store.Status) Status {
 		Slots: s.Slots, SlotsUsed: s.SlotsUsed, SlotsLeased: s.SlotsLeased, SlotsWaiting: s.SlotsWaiting,
 		MetadataPages: s.MetadataPages, MetadataUsed: s.MetadataUsed, CacheBytes: s.CacheBytes,
 		Checkpoint: s.Checkpoint, UnsavedBytes: s.UnsavedBytes, FormatVersion: layout.Version,
+		Batches: s.Batches, Copied: s.Copies, Written: s.Written,
 	}
 }

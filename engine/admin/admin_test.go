@@ -74,7 +74,7 @@ func TestManagers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := openStore(t)
-			m, ctx := over(t, Local{s}), t.Context()
+			m, ctx := over(t, Local{Store: s, Volume: func() Volume { return Volume{Reads: 1, WrittenBytes: 2} }}), t.Context()
 
 			do := func(v Verb, ref *Ref) (Response, error) { return m.Do(ctx, Request{Verb: v, Snapshot: ref}) }
 			create := func(n NewSnapshot) (Response, error) { return m.Do(ctx, Request{Verb: VerbCreate, New: &n}) }
@@ -113,6 +113,7 @@ func TestManagers(t *testing.T) {
 			require.Equal(t, 1, r.Status.BeingFreed)
 			require.Equal(t, 4096, r.Status.ChunkSize)
 			require.Equal(t, s.UUID().String(), r.Status.UUID)
+			require.Equal(t, Volume{Reads: 1, WrittenBytes: 2}, *r.Status.Volume)
 			r, err = do(VerbSharing, nil)
 			require.NoError(t, err)
 			require.Equal(t, []Sharing{{Tag: 1<<32 - 1, Chunks: make([]uint64, store.SharingClasses)}}, r.Sharing)

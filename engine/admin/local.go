@@ -25,7 +25,11 @@ type Store interface {
 
 // Local manages a store that is open in this process. Its calls do not heed the
 // end of their context: none of them can be broken off half-way.
-type Local struct{ Store Store }
+type Local struct {
+	Store Store
+	// Volume returns what the volume has served; nil where that is not known.
+	Volume func() Volume
+}
 
 var _ Manager = Local{}
 
@@ -51,6 +55,10 @@ func (l Local) do(r Request) (a Response, err error) {
 		}
 	case VerbStatus:
 		status := describeStatus(l.Store.Status())
+		if l.Volume != nil {
+			served := l.Volume()
+			status.Volume = &served
+		}
 		a.Status = &status
 	case VerbSharing:
 		a.Sharing, err = l.sharing()

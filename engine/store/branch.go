@@ -103,6 +103,7 @@ func (s *Store) useBranch(h wire.Handle, g block.Generation, copies []layout.Cop
 	}
 	o.snap.written = some
 	o.snap.unsynced = append(o.snap.unsynced, copies...)
+	s.count.Written += uint64(len(copies))
 	s.changed = true
 	return o.snap, nil
 }

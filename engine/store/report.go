@@ -127,6 +127,8 @@ func (s *Store) takeIn(b wire.Batch) (due, overdue bool, released layout.Positio
 	defer s.mu.Unlock()
 	s.position = b.Position
 	s.copied += int64(len(b.Copies)) << s.geo.ChunkShift()
+	s.count.Batches++
+	s.count.Copies += uint64(len(b.Copies))
 	s.changed = true
 	return s.checkpointDue(), s.fixed() > 2*maxFixed || s.cramped(), s.released, nil
 }

@@ -35,6 +35,14 @@ type Status struct {
 	UnsavedBytes   int64  // copied since
 	SnapshotsLive  int
 	SnapshotsGoing int // deleted or squashed, but not yet freed
+	Counters
+}
+
+// Counters count what clients have done since the store was opened.
+type Counters struct {
+	Batches uint64 // reported
+	Copies  uint64 // chunks of the origin copied out in them
+	Written uint64 // chunks of snapshots given slots of their own
 }
 
 // Mode says which changes a store takes. Modes only ever rise.
@@ -66,6 +74,7 @@ func (s *Store) Status() Status {
 		MetadataPages: s.pages.Total(), MetadataUsed: s.pages.Used(), MetadataBytes: s.pages.Used() * block.PageSize,
 		CacheBytes: s.cache.Bytes(), Checkpoint: s.sb.Checkpoint, UnsavedBytes: s.copied,
 		SnapshotsLive: s.snaps.readable(), SnapshotsGoing: s.snaps.reclaiming,
+		Counters: s.count,
 	}
 	switch {
 	case s.failed.Load() != nil:

@@ -109,6 +109,7 @@ type Store struct {
 	released layout.Position // of the first batch that is not in a durable checkpoint
 	heads    []layout.SlotRun
 	copied   int64 // bytes reported since the last checkpoint
+	count    Counters
 	client   wire.Client
 	headless bool // the client has no slot for its next descriptor
 	pin      *Pin // a checkpoint that is kept, or nil

@@ -104,7 +104,7 @@ a store that no server has open.`,
 	root.SetVersionTemplate("ddsnap {{.Version}}\n")
 	root.AddCommand(
 		a.initialize(), a.create(), a.delete(), a.list(), a.status(), a.priority(), a.usecount(), a.hold(),
-		a.dump(), a.check(), a.nbd(),
+		a.top(), a.dump(), a.check(), a.nbd(),
 		exitCodesTopic(),
 	)
 	return root

@@ -27,10 +27,11 @@ const (
 
 // exports are a volume's origin and snapshots.
 type exports struct {
-	server *server.Server
-	origin *volume.Origin // nil if it is not exported
-	holes  *holes         // of the origin; may be nil
-	source volume.SnapshotSource
+	server  *server.Server
+	origin  *volume.Origin // nil if it is not exported
+	counted *counted       // the origin
+	holes   *holes         // of the origin; may be nil
+	source  volume.SnapshotSource
 	// writable are the snapshots that are open for writing.
 	writable writable
 }
@@ -82,7 +83,7 @@ func formatTag(t block.Tag) string { return strconv.FormatUint(uint64(t), 10) }
 
 func (x *exports) openOrigin() *nbd.Export {
 	e := &nbd.Export{
-		Name: OriginExport, Description: "the live volume", Device: exported{x.origin},
+		Name: OriginExport, Description: "the live volume", Device: exported{x.counted},
 		Contexts: x.since(store.OriginGeneration),
 	}
 	if x.holes != nil {

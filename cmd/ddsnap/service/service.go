@@ -52,6 +52,7 @@ type service struct {
 	device  *device.File // the origin's
 	server  *server.Server
 	origin  *volume.Origin
+	counted counted // the origin
 	holes   *holes
 	nbd     *nbd.Server
 	ln      net.Listener
@@ -136,6 +137,7 @@ func (s *service) openVolume() (err error) {
 	if err != nil {
 		return fmt.Errorf("opening the volume on %s: %w", s.cfg.Origin, err)
 	}
+	s.counted.Device = s.origin
 	s.undo = append(s.undo, func() error { return errors.Join(s.origin.Flush(), s.origin.Close()) })
 	return nil
 }
@@ -143,7 +145,7 @@ func (s *service) openVolume() (err error) {
 func (s *service) listen() (err error) {
 	s.nbd, err = nbd.NewServer(nbd.Config{
 		Exports: &exports{
-			server: s.server, origin: s.origin, holes: s.holes,
+			server: s.server, origin: s.origin, counted: &s.counted, holes: s.holes,
 			source: volume.SnapshotSource{
 				Server: s.server, Origin: s.device, Store: s.devs.Devices,
 				ChunkSize: s.server.Geometry().ChunkSize(), DataOffset: s.server.DataOffset(),
@@ -238,7 +240,7 @@ func (s *service) serve(ctx context.Context) error {
 	})
 	parts.Go(func() {
 		defer cancel()
-		control := admin.Server{Manager: admin.Local{Store: s.server}, Logger: s.cfg.Logger}
+		control := admin.Server{Manager: admin.Local{Store: s.server, Volume: s.counted.served}, Logger: s.cfg.Logger}
 		controlErr = control.Serve(ctx, s.control)
 	})
 	parts.Wait()
