@@ -20,7 +20,11 @@ import (
 // TestMain is also the process that attaches a device and is killed.
 func TestMain(m *testing.M) {
 	if b := os.Getenv("ZUMASTOR_TEST_ATTACH"); b != "" {
-		a, err := attach.Backend(b).Attach(memdev.New(8<<20), attach.Options{Name: "killed"})
+		var a *attach.Attached
+		err := attach.HoldMemory()
+		if err == nil {
+			a, err = attach.Backend(b).Attach(memdev.New(8<<20), attach.Options{Name: "killed"})
+		}
 		if err != nil {
 			fmt.Println(err)
 			os.Exit(1)
