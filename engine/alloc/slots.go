@@ -15,13 +15,20 @@ import (
 	"math/bits"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/btree"
 	"zumastor.org/zumastor/engine/layout"
 )
 
-// ErrNoSpace is returned when no free place is left.
-var ErrNoSpace = errors.New("no space left in the store")
+// ErrNoSpace is returned when no free place is left. It is ENOSPC to [errors.Is].
+var ErrNoSpace error = noSpace{}
+
+type noSpace struct{}
+
+func (noSpace) Error() string        { return "no space left in the store" }
+func (noSpace) Is(target error) bool { return target == unix.ENOSPC }
 
 // MaxLeases is how many runs of slots can be leased at a time: the lease tree is
 // written anew by every checkpoint.

@@ -4,11 +4,13 @@ package alloc_test
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"math/bits"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"zumastor.org/zumastor/engine/alloc"
 	"zumastor.org/zumastor/engine/layout"
@@ -211,4 +213,12 @@ func TestReserveAndGrow(t *testing.T) {
 	s.SetTotal(2000)
 	require.Equal(t, uint64(990), s.Leasable())
 	require.Equal(t, []layout.SlotRun{run(1010, 2000)}, lease(t, s, 5000))
+}
+
+func TestNoSpaceIsENOSPC(t *testing.T) {
+	err := fmt.Errorf("leasing: %w", alloc.ErrNoSpace)
+	require.ErrorIs(t, err, unix.ENOSPC)
+	require.ErrorIs(t, err, alloc.ErrNoSpace)
+	require.NotErrorIs(t, err, unix.EIO)
+	require.NotErrorIs(t, fmt.Errorf("writing: %w", unix.ENOSPC), alloc.ErrNoSpace)
 }

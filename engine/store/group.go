@@ -54,11 +54,14 @@ func (s *Store) AbortGroup(group layout.UUID) error {
 	case state != layout.SnapshotPrepared:
 		return fmt.Errorf("%w that is not complete: snapshot %d of group %v is %v", ErrNoGroup, ref.Tag, group, state)
 	}
+	var gone layout.Snapshot
 	err = s.Change(ref, func(snap *layout.Snapshot) error {
 		snap.State = layout.SnapshotDeleting
+		gone = *snap
 		return nil
 	})
 	if err == nil {
+		s.emit(about(EventDeleted, gone, "its group was given up"))
 		s.wake()
 		s.tellOrigin()
 	}

@@ -55,6 +55,11 @@ func (s *Store) createThen(n NewSnapshot, then func() error) (snap layout.Snapsh
 	if err := s.checkRoom(); err != nil {
 		return snap, err
 	}
+	defer func() {
+		if err == nil {
+			s.emit(about(EventCreated, snap, ""))
+		}
+	}()
 	if n.Parent != nil {
 		return s.createOfSnapshot(n)
 	}
@@ -243,6 +248,7 @@ func (s *Store) Delete(ref wire.SnapshotRef, recursive bool) error {
 		if err := s.recordWith(snap); err != nil {
 			return err
 		}
+		s.emit(about(EventDeleted, snap, ""))
 	}
 	s.wake()
 	s.tellOrigin()

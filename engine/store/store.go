@@ -94,6 +94,7 @@ type Store struct {
 	steps  sync.RWMutex
 	failed atomic.Pointer[error]
 	scrub  scrub
+	feed   feed // of events
 
 	mu       sync.Mutex // guards all below
 	sb       layout.Superblock
@@ -145,8 +146,8 @@ func (s *Store) mutable() error {
 
 // fail puts the store into failed mode, for good.
 func (s *Store) fail(err error) error {
-	if s.failed.CompareAndSwap(nil, &err) && s.opts.Logger != nil {
-		s.opts.Logger.Error("store has failed; no more changes", "store", s.sb.UUID, "error", err)
+	if s.failed.CompareAndSwap(nil, &err) {
+		s.emit(Event{Kind: EventFailed, Text: err.Error()})
 	}
 	return fmt.Errorf("%w: %w", ErrFailed, err)
 }
@@ -279,6 +280,7 @@ func (s *Store) Attach(c wire.Client) (*wire.Session, error) {
 		s.mu.Unlock()
 		return nil, err
 	}
+	s.emit(Event{Kind: EventAttached, Text: "the origin"})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.session(leases), nil
@@ -343,6 +345,7 @@ func (s *Store) state() wire.State {
 
 // Detach ends the client's session: its leases are taken back.
 func (s *Store) Detach() error {
+	s.emit(Event{Kind: EventDetached, Text: "the origin"})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.client = nil
@@ -377,6 +380,7 @@ func (s *Store) Close() error {
 	}
 	s.closed = true
 	s.mu.Unlock()
+	defer s.feed.close()
 	if s.mutable() != nil {
 		return nil
 	}

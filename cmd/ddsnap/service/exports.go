@@ -83,7 +83,7 @@ func formatTag(t block.Tag) string { return strconv.FormatUint(uint64(t), 10) }
 
 func (x *exports) openOrigin() *nbd.Export {
 	e := &nbd.Export{
-		Name: OriginExport, Description: "the live volume", Device: exported{x.counted},
+		Name: OriginExport, Description: "the live volume", Device: x.counted,
 		Contexts: x.since(store.OriginGeneration),
 	}
 	if x.holes != nil {
@@ -123,7 +123,7 @@ func (x *exports) openWritable(text string) (*nbd.Export, error) {
 	return &nbd.Export{
 		Name:        WritablePrefix + formatTag(s.Info().Tag),
 		Description: fmt.Sprintf("snapshot %d, writable", s.Info().Tag),
-		Device:      exported{s}, Close: release,
+		Device:      s, Close: release,
 	}, nil
 }
 

@@ -148,10 +148,8 @@ func (r *Rig) Open() (err error) {
 	return nil
 }
 
-// tick is a clock on which every snapshot is a nanosecond later.
-func (r *Rig) tick() int64 {
-	return r.now.Add(1)
-}
+// tick is a clock that goes on by a nanosecond whenever it is read.
+func (r *Rig) tick() int64 { return r.now.Add(1) }
 
 // Close closes volume and store in order.
 func (r *Rig) Close() error {
