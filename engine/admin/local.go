@@ -21,6 +21,10 @@ type Store interface {
 	Snapshots() []store.SnapshotInfo
 	Status() store.Status
 	Sharing() ([]store.Sharing, error)
+	StartScrub(o store.ScrubOptions) error
+	SetScrubRate(rate int64)
+	StopScrub()
+	ScrubStatus() store.ScrubStatus
 }
 
 // Local manages a store that is open in this process. Its calls do not heed the
@@ -62,6 +66,8 @@ func (l Local) do(r Request) (a Response, err error) {
 		a.Status = &status
 	case VerbSharing:
 		a.Sharing, err = l.sharing()
+	case VerbScrubStart, VerbScrubStop, VerbScrubStatus:
+		a.Scrub, err = l.scrub(r)
 	}
 	return a, err
 }

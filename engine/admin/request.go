@@ -24,6 +24,10 @@ const (
 	VerbList    Verb = "list"    // sets List: the snapshots, oldest first
 	VerbStatus  Verb = "status"  // sets Status; no device is read
 	VerbSharing Verb = "sharing" // sets Sharing; the whole index is read
+
+	VerbScrubStart  Verb = "scrub-start"  // takes Scrub; sets Scrub
+	VerbScrubStop   Verb = "scrub-stop"   // sets Scrub
+	VerbScrubStatus Verb = "scrub-status" // sets Scrub
 )
 
 // Ref names a snapshot: by its tag or, if it is not empty, by its name.
@@ -52,6 +56,7 @@ type Request struct {
 	New       *NewSnapshot `json:"new,omitempty"`
 	Recursive bool         `json:"recursive,omitempty"`
 	Change    *Change      `json:"change,omitempty"`
+	Scrub     *Scrub       `json:"scrub,omitempty"`
 }
 
 // NewSnapshot says what snapshot to make.
@@ -78,6 +83,8 @@ type Response struct {
 	List     []Snapshot `json:"list,omitempty"`
 	Status   *Status    `json:"status,omitempty"`
 	Sharing  []Sharing  `json:"sharing,omitempty"`
+
+	Scrub *ScrubStatus `json:"scrub,omitempty"`
 }
 
 // member is a set of members of requests and responses.
@@ -89,6 +96,7 @@ const (
 	newMember
 	recursiveMember
 	changeMember
+	scrubMember
 )
 
 // grammar says of each verb which members its request needs, which it takes
@@ -100,10 +108,14 @@ var grammar = map[Verb]struct{ needs, takes, answers member }{
 	VerbList:    {},
 	VerbStatus:  {answers: statusMember},
 	VerbSharing: {},
+
+	VerbScrubStart:  {takes: scrubMember, answers: scrubMember},
+	VerbScrubStop:   {answers: scrubMember},
+	VerbScrubStatus: {answers: scrubMember},
 }
 
 // names of the members, for errors.
-var names = []string{"a snapshot", "a status", "a new snapshot", "recursive", "a change"}
+var names = []string{"a snapshot", "a status", "a new snapshot", "recursive", "a change", "a scrub"}
 
 // String names the first of the members.
 func (m member) String() string {
@@ -132,7 +144,7 @@ func (r *Request) check() error {
 	if !ok {
 		return fmt.Errorf("%w: unknown verb %q", ErrRequest, r.Verb)
 	}
-	has := set(r.Snapshot != nil, false, r.New != nil, r.Recursive, r.Change != nil)
+	has := set(r.Snapshot != nil, false, r.New != nil, r.Recursive, r.Change != nil, r.Scrub != nil)
 	if missing := g.needs &^ has; missing != 0 {
 		return fmt.Errorf("%w: verb %s needs %v", ErrRequest, r.Verb, missing)
 	}
@@ -144,7 +156,7 @@ func (r *Request) check() error {
 
 // answers reports whether the response is one to a request of that verb.
 func (r *Response) answers(v Verb) bool {
-	has := set(r.Snapshot != nil, r.Status != nil)
+	has := set(r.Snapshot != nil, r.Status != nil, false, false, false, r.Scrub != nil)
 	return grammar[v].answers&^has == 0
 }
 

@@ -104,7 +104,7 @@ a store that no server has open.`,
 	root.SetVersionTemplate("ddsnap {{.Version}}\n")
 	root.AddCommand(
 		a.initialize(), a.create(), a.delete(), a.list(), a.status(), a.priority(), a.usecount(), a.hold(),
-		a.top(), a.dump(), a.check(), a.nbd(),
+		a.top(), a.dump(), a.check(), a.scrub(), a.nbd(),
 		exitCodesTopic(),
 	)
 	return root
@@ -134,6 +134,18 @@ func args(least, most int, names ...string) cobra.PositionalArgs {
 		}
 		return nil
 	}
+}
+
+// family makes a command of others, which does nothing by itself.
+func family(cmd *cobra.Command, members ...*cobra.Command) *cobra.Command {
+	cmd.AddCommand(members...)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return usageError{fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())}
+		}
+		return cmd.Help()
+	}
+	return cmd
 }
 
 // printJSON prints v as a JSON document of its own.

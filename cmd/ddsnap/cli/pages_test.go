@@ -99,7 +99,7 @@ func TestHelp(t *testing.T) {
 			require.NotEmpty(t, c.Short)
 			require.NotEmpty(t, c.Long)
 			require.NotContains(t, c.Short, ".")
-			if c.Runnable() {
+			if !c.HasSubCommands() {
 				require.Contains(t, c.Example, c.CommandPath()+" ", "an example")
 			}
 			args := strings.Fields(c.CommandPath())[1:]
@@ -135,7 +135,7 @@ func manPage(name string, c *cobra.Command) []byte {
 	fmt.Fprintf(&b, "%% \"%s\" \"1\" \"%s\" \"Zumastor\" \"Zumastor\"\n", strings.ToUpper(name), manDate)
 	fmt.Fprintf(&b, "# NAME\n%s \\- %s\n\n", name, strings.ToLower(c.Short[:1])+c.Short[1:])
 	use := c.UseLine()
-	if !c.Runnable() {
+	if c.HasSubCommands() {
 		use = c.CommandPath() + " COMMAND"
 	}
 	fmt.Fprintf(&b, "# SYNOPSIS\n**%s**\n\n# DESCRIPTION\n%s\n\n", use, c.Long)
