@@ -9,6 +9,8 @@
 package wire
 
 import (
+	"errors"
+
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/layout"
 )
@@ -25,6 +27,18 @@ type Session struct {
 	Position   layout.Position // of the first one
 	Leases     []layout.SlotRun
 	State      State
+}
+
+// ErrAway is wrapped when the server cannot be asked now: it has ended or stopped,
+// or it waits for the origin's client. It may come back.
+var ErrAway = errors.New("metadata server is away")
+
+// Progress is how far an origin client has come that goes on with another server.
+type Progress struct {
+	UUID       layout.UUID
+	Epoch      uint64
+	Generation block.Generation // that it knows to be the origin's
+	Position   layout.Position  // of the batch after its last durable one
 }
 
 // JournalRegion is where the journal of batches lies, in bytes: on the metadata
@@ -161,6 +175,16 @@ type Client interface {
 	Update(s State)
 	// Settle copies out those of the chunks [first, end) that are not settled.
 	Settle(first, end block.Chunk) error
+}
+
+// Resumer is an origin client that can outlive its server: while a call returns an
+// error that wraps [ErrAway], it holds what needs that call.
+type Resumer interface {
+	Client
+	// Resume waits for the batch under way, keeps the next one waiting, has again
+	// tell the new server how far the client is, and goes on in the session that it
+	// returns.
+	Resume(again func(Progress) (*Session, error)) error
 }
 
 // SnapshotClient is the client of an open snapshot, as the server calls it.
