@@ -142,6 +142,16 @@ func TestManagers(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, want.Generation, r.Snapshot.Parent)
 
+			r, err = m.Do(ctx, Request{Verb: VerbEvents, Events: &EventQuery{}})
+			require.NoError(t, err)
+			last := r.Events[len(r.Events)-1]
+			require.Equal(t, `created snapshot 3 "child"`, last.Line)
+			require.Equal(t, block.Tag(3), *last.Tag)
+			go func() { _, _ = s.CreateSnapshot(4) }()
+			r, err = m.Do(ctx, Request{Verb: VerbEvents, Events: &EventQuery{Since: last.Number, Wait: true}})
+			require.NoError(t, err)
+			require.Equal(t, "created", r.Events[0].Kind)
+
 			_, err = do(VerbDelete, nil)
 			require.ErrorIs(t, err, ErrRequest, "whoever asks")
 		})

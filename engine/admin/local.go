@@ -25,10 +25,13 @@ type Store interface {
 	SetScrubRate(rate int64)
 	StopScrub()
 	ScrubStatus() store.ScrubStatus
+	Subscribe(buffer int) (events <-chan store.Event, cancel func())
+	Events(since uint64) []store.Event
 }
 
 // Local manages a store that is open in this process. Its calls do not heed the
-// end of their context: none of them can be broken off half-way.
+// end of their context, but for a wait for events: none of the others can be broken
+// off half-way.
 type Local struct {
 	Store Store
 	// Volume returns what the volume has served; nil where that is not known.
@@ -38,14 +41,14 @@ type Local struct {
 var _ Manager = Local{}
 
 // Do implements [Manager].
-func (l Local) Do(_ context.Context, r Request) (Response, error) {
+func (l Local) Do(ctx context.Context, r Request) (Response, error) {
 	if err := r.check(); err != nil {
 		return Response{}, err
 	}
-	return l.do(r)
+	return l.do(ctx, r)
 }
 
-func (l Local) do(r Request) (a Response, err error) {
+func (l Local) do(ctx context.Context, r Request) (a Response, err error) {
 	switch r.Verb {
 	case VerbCreate:
 		a.Snapshot, err = l.create(r.New)
@@ -68,6 +71,8 @@ func (l Local) do(r Request) (a Response, err error) {
 		a.Sharing, err = l.sharing()
 	case VerbScrubStart, VerbScrubStop, VerbScrubStatus:
 		a.Scrub, err = l.scrub(r)
+	case VerbEvents:
+		a.Events = l.events(ctx, r.Events)
 	}
 	return a, err
 }

@@ -28,6 +28,8 @@ const (
 	VerbScrubStart  Verb = "scrub-start"  // takes Scrub; sets Scrub
 	VerbScrubStop   Verb = "scrub-stop"   // sets Scrub
 	VerbScrubStatus Verb = "scrub-status" // sets Scrub
+
+	VerbEvents Verb = "events" // Events; sets Events
 )
 
 // Ref names a snapshot: by its tag or, if it is not empty, by its name.
@@ -57,6 +59,7 @@ type Request struct {
 	Recursive bool         `json:"recursive,omitempty"`
 	Change    *Change      `json:"change,omitempty"`
 	Scrub     *Scrub       `json:"scrub,omitempty"`
+	Events    *EventQuery  `json:"events,omitempty"`
 }
 
 // NewSnapshot says what snapshot to make.
@@ -84,7 +87,8 @@ type Response struct {
 	Status   *Status    `json:"status,omitempty"`
 	Sharing  []Sharing  `json:"sharing,omitempty"`
 
-	Scrub *ScrubStatus `json:"scrub,omitempty"`
+	Scrub  *ScrubStatus `json:"scrub,omitempty"`
+	Events []Event      `json:"events,omitempty"`
 }
 
 // member is a set of members of requests and responses.
@@ -97,6 +101,7 @@ const (
 	recursiveMember
 	changeMember
 	scrubMember
+	eventsMember
 )
 
 // grammar says of each verb which members its request needs, which it takes
@@ -112,10 +117,12 @@ var grammar = map[Verb]struct{ needs, takes, answers member }{
 	VerbScrubStart:  {takes: scrubMember, answers: scrubMember},
 	VerbScrubStop:   {answers: scrubMember},
 	VerbScrubStatus: {answers: scrubMember},
+
+	VerbEvents: {needs: eventsMember},
 }
 
 // names of the members, for errors.
-var names = []string{"a snapshot", "a status", "a new snapshot", "recursive", "a change", "a scrub"}
+var names = []string{"a snapshot", "a status", "a new snapshot", "recursive", "a change", "a scrub", "a query of events"}
 
 // String names the first of the members.
 func (m member) String() string {
@@ -144,7 +151,7 @@ func (r *Request) check() error {
 	if !ok {
 		return fmt.Errorf("%w: unknown verb %q", ErrRequest, r.Verb)
 	}
-	has := set(r.Snapshot != nil, false, r.New != nil, r.Recursive, r.Change != nil, r.Scrub != nil)
+	has := set(r.Snapshot != nil, false, r.New != nil, r.Recursive, r.Change != nil, r.Scrub != nil, r.Events != nil)
 	if missing := g.needs &^ has; missing != 0 {
 		return fmt.Errorf("%w: verb %s needs %v", ErrRequest, r.Verb, missing)
 	}

@@ -53,8 +53,7 @@ type Event struct {
 // String returns the event in one line.
 func (e Event) String() string {
 	about := string(e.Kind)
-	switch e.Kind {
-	case EventCreated, EventDeleted, EventDropped, EventSquashed, EventReverted, EventMerged:
+	if e.Kind.OfSnapshot() {
 		about += fmt.Sprintf(" snapshot %d", e.Tag)
 	}
 	if e.Name != "" {
@@ -67,6 +66,15 @@ func (e Event) String() string {
 		about += ": " + e.Text
 	}
 	return about
+}
+
+// OfSnapshot reports whether events of the kind are about one snapshot.
+func (k EventKind) OfSnapshot() bool {
+	switch k {
+	case EventCreated, EventDeleted, EventDropped, EventSquashed, EventReverted, EventMerged:
+		return true
+	}
+	return false
 }
 
 // level returns how loud the event is logged.
