@@ -64,6 +64,21 @@ func (s *Slots) Reserve(want uint64) ([]layout.SlotRun, error) {
 	return s.lease(want, MaxLeases+reserveRuns)
 }
 
+// LeaseRun leases exactly the slots of r, all of which are free, whatever the limit.
+func (s *Slots) LeaseRun(r layout.SlotRun) error {
+	if i, ok := slices.BinarySearchFunc(s.leases, r, byFirst); !ok {
+		s.leases = slices.Insert(s.leases, i, r)
+	}
+	return drain(&[]layout.SlotRun{r}, s.set)
+}
+
+// Unuse turns used slots into leased ones: the reverse of Use.
+func (s *Slots) Unuse(r layout.SlotRun) {
+	if i, ok := slices.BinarySearchFunc(s.leases, r, byFirst); !ok {
+		s.leases = slices.Insert(s.leases, i, r)
+	}
+}
+
 // lengthBelow returns how many slots before the limit the runs have.
 func (s *Slots) lengthBelow(runs []layout.SlotRun) uint64 {
 	if s.limit == s.total {
@@ -78,4 +93,17 @@ func (s *Slots) holdsBelow() uint64 {
 		return s.holds
 	}
 	return s.lengthBelow(s.held)
+}
+
+// LeasedOf returns what of runs is leased.
+func (s *Slots) LeasedOf(runs []layout.SlotRun) []layout.SlotRun {
+	rest := runs
+	for _, l := range s.leases {
+		rest = Subtract(rest, l)
+	}
+	leased := runs
+	for _, r := range rest {
+		leased = Subtract(leased, r)
+	}
+	return leased
 }

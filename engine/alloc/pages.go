@@ -91,6 +91,17 @@ func (p *Pages) SetLimit(limit block.Page) {
 	}
 }
 
+// UsedFrom returns how many pages at or beyond limit are in use; zero is no limit.
+func (p *Pages) UsedFrom(limit block.Page) uint64 {
+	n := uint64(0)
+	for i := range p.extents {
+		if e := &p.extents[i]; limit != 0 && e.End() > limit {
+			n += e.usedFrom(uint64(max(e.First, limit) - e.First))
+		}
+	}
+	return n
+}
+
 // usedFrom returns how many pages from the i-th on are in use.
 func (e *pageExtent) usedFrom(i uint64) uint64 {
 	n := 0

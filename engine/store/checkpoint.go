@@ -48,7 +48,20 @@ type pageImage struct {
 // Checkpoint makes the state of the store durable: all that was reported, every
 // snapshot made or deleted. Reports and lookups go on while it writes. It does
 // nothing if nothing has changed.
-func (s *Store) Checkpoint() error {
+func (s *Store) Checkpoint() error { return s.checkpointWith(nil) }
+
+// setting is a change of the store's sizes. It takes effect by being in a
+// checkpoint's superblock, and in none before.
+type setting struct {
+	// leases changes what is leased, in a way that bears repetition; or nil.
+	leases func()
+	// set changes the superblock.
+	set func(sb *layout.Superblock)
+}
+
+// checkpointWith is Checkpoint with a change of the store's sizes. After an error the
+// change is not made, unless the store has failed: then nobody knows.
+func (s *Store) checkpointWith(change *setting) error {
 	if err := s.mutable(); err != nil {
 		return err
 	}
@@ -57,7 +70,7 @@ func (s *Store) Checkpoint() error {
 	var img *image
 	s.steps.Lock()
 	err := s.resolve(func() (err error) {
-		img, err = s.freeze()
+		img, err = s.freeze(change)
 		return err
 	})
 	s.steps.Unlock()
@@ -73,8 +86,8 @@ func (s *Store) Checkpoint() error {
 
 // freeze takes the image of the store's state. The lock is held; a miss can occur
 // only before anything has changed that a second run would not find.
-func (s *Store) freeze() (*image, error) {
-	if !s.changed && s.sb.Clean == s.closed {
+func (s *Store) freeze(change *setting) (*image, error) {
+	if change == nil && !s.changed && s.sb.Clean == s.closed {
 		return nil, nil
 	}
 	for len(s.heads) > 0 {
@@ -83,6 +96,9 @@ func (s *Store) freeze() (*image, error) {
 	}
 	if err := s.slots.Freeze(); err != nil {
 		return nil, err
+	}
+	if change != nil && change.leases != nil {
+		change.leases()
 	}
 	if err := s.listLeases(); err != nil {
 		return nil, err
@@ -108,6 +124,9 @@ func (s *Store) freeze() (*image, error) {
 	sb.Clean = s.closed
 	sb.ControlPos, sb.LogPos = s.control.Position(), s.position
 	sb.Allocated = s.slots.Allocated()
+	if change != nil {
+		change.set(sb)
+	}
 	img.sb, img.deferred = *sb, s.pages.Deferred()
 	for _, snap := range s.snaps.all {
 		if n := len(snap.unsynced); n > 0 {

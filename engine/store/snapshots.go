@@ -47,6 +47,8 @@ func (s *Store) createThen(n NewSnapshot, then func() error) (snap layout.Snapsh
 	if len(n.Name) > layout.MaxName || !utf8.ValidString(n.Name) {
 		return snap, fmt.Errorf("%w: %q has more than %d bytes, or is no UTF-8", ErrName, n.Name, layout.MaxName)
 	}
+	s.making.RLock()
+	defer s.making.RUnlock()
 	s.admin.Lock()
 	defer s.admin.Unlock()
 	if err := s.begin(); err != nil {

@@ -91,7 +91,12 @@ type Store struct {
 	// steps is held for reading by a change that a missing page may cut in two,
 	// until it is whole, and for writing by a checkpoint that takes its image: it
 	// must not hold one half. Taken before mu, and never twice.
-	steps  sync.RWMutex
+	steps sync.RWMutex
+	// making is held for reading by who makes a snapshot, and for writing by a resize
+	// that cannot end otherwise. Taken before all others.
+	making sync.RWMutex
+	// resize is held through a resize.
+	resize sync.Mutex
 	failed atomic.Pointer[error]
 	scrub  scrub
 	feed   feed // of events
@@ -119,6 +124,9 @@ type Store struct {
 	// generation is the origin's current one. Other snapshots may have been made since.
 	generation block.Generation
 	lastHandle wire.Handle
+	moving     []layout.SlotRun // leased by a resize
+	resizing   bool
+	ending     bool // no resize is to go on
 }
 
 // resolve runs fn with the lock held, and again after each page that it misses
@@ -350,7 +358,7 @@ func (s *Store) Detach() error {
 	defer s.mu.Unlock()
 	s.client = nil
 	for _, r := range slices.Clone(s.slots.Leases()) {
-		if !s.leasedToSnapshot(r) {
+		if !s.leasedElsewhere(r) {
 			s.slots.Return(r)
 		}
 	}
@@ -358,9 +366,12 @@ func (s *Store) Detach() error {
 	return nil
 }
 
-// leasedToSnapshot reports whether the client of a snapshot has the lease. The lock
-// is held.
-func (s *Store) leasedToSnapshot(r layout.SlotRun) bool {
+// leasedElsewhere reports whether the client of a snapshot, or a resize, has the lease.
+// The lock is held.
+func (s *Store) leasedElsewhere(r layout.SlotRun) bool {
+	if covers(s.moving, r) {
+		return true
+	}
 	for _, o := range s.handles {
 		if covers(o.leases, r) {
 			return true
@@ -373,6 +384,7 @@ func (s *Store) leasedToSnapshot(r layout.SlotRun) bool {
 // client must have been detached. The devices stay open.
 func (s *Store) Close() error {
 	s.StopScrub()
+	s.endResize()
 	s.mu.Lock()
 	if s.closed || s.client != nil {
 		s.mu.Unlock()
