@@ -274,10 +274,11 @@ func (s *Store) foundBad(e layout.Exception, reason string) {
 		}
 	}
 	s.scrub.note(b)
-	if s.opts.Logger != nil {
-		s.opts.Logger.Error("a preserved chunk is bad", "store", s.sb.UUID, "chunk", b.Chunk, "generation", b.Generation,
-			"offset", b.Offset, "snapshots", b.Snapshots, "reason", reason)
+	ev := Event{Kind: EventScrub, Text: fmt.Sprintf("chunk %d of snapshots %v, at byte %d of the store device: %s", b.Chunk, b.Snapshots, b.Offset, reason)}
+	if len(b.Snapshots) > 0 {
+		ev.Tag = b.Snapshots[0]
 	}
+	s.emit(ev)
 }
 
 // note takes a bad chunk into the list.

@@ -124,6 +124,14 @@ func TestScrubFindsBadChunks(t *testing.T) {
 	require.Equal(t, r.Server.DataOffset()+int64(five)<<12, st.Bad[0].Offset)
 	require.Contains(t, st.Bad[0].Reason, "checksum")
 	require.Equal(t, []block.Tag{3}, st.Bad[1].Snapshots)
+	var events []string
+	for _, e := range r.Server.Events(0) {
+		if e.Kind == store.EventScrub {
+			events = append(events, e.String())
+		}
+	}
+	require.Len(t, events, 2)
+	require.Contains(t, events[0], "chunk 5 of snapshots [1 2 10]")
 
 	lost := func([]byte, int64) error { return errors.New("medium error") }
 	w.hook.Store(&lost)
