@@ -193,10 +193,6 @@ func (c *copied) repaired(t testing.TB) (*repair.Report, placement.Devices) {
 	report, err := repair.Run(context.Background(), c.devices(), to, o)
 	require.NoError(t, err)
 	checktest.MustBeClean(t, check.Devices{Store: to.Store})
-	plan, err := repair.Plan(context.Background(), c.devices(), o)
-	require.NoError(t, err)
-	plan.New = report.New
-	require.Equal(t, plan, report, "a plan says what a run does")
 	return report, to
 }
 

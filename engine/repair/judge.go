@@ -138,7 +138,7 @@ func (r *repair) judgeWrites(chunk []fact) (list []layout.Exception) {
 	var kept []*fact
 	for i := range chunk {
 		f := &chunk[i]
-		if owner == nil || given(owner.State) || int64(f.Chunk)<<r.old.sb.ChunkShift >= owner.Size ||
+		if owner == nil || given(owner.State) || uint64(f.Chunk) >= r.chunksOf(owner.Size) ||
 			uint64(f.Generation) < uint64(f.Branch) || r.doubted(f) && r.old.sure {
 			r.report.Dropped++
 			continue

@@ -181,7 +181,8 @@ func (r *repair) eachDescriptor(fn func(record) error) error {
 			return take(block.Slot((off-sb.DataOffset)>>sb.ChunkShift), p[size-block.PageSize:])
 		})
 	}
-	for slot := block.Slot(0); uint64(slot) < sb.Slots; slot++ {
+	slots := min(sb.Slots, uint64(max(0, r.old.store.size-sb.DataOffset))>>sb.ChunkShift)
+	for slot := block.Slot(0); uint64(slot) < slots; slot++ {
 		if slot%1024 == 0 {
 			if err := r.ctx.Err(); err != nil {
 				return err

@@ -102,12 +102,17 @@ func (r *repair) settleSnapshots() error {
 		}
 		r.admit(r.snaps.all[g])
 	}
-	r.chunks = (uint64(size) + 1<<r.old.sb.ChunkShift - 1) >> r.old.sb.ChunkShift
+	r.chunks = r.chunksOf(size)
 	r.suspectRanges()
 	for _, s := range r.suspicion {
 		r.snaps.suspect(s)
 	}
 	return nil
+}
+
+// chunksOf returns the number of chunks of size bytes.
+func (r *repair) chunksOf(size int64) uint64 {
+	return (uint64(size) + 1<<r.old.sb.ChunkShift - 1) >> r.old.sb.ChunkShift
 }
 
 // complete reports whether the snapshots that were found must be those of the
@@ -166,6 +171,10 @@ func (r *repair) admit(e *entry) {
 // suspectRanges suspects the snapshots of which both trees may have lost the same
 // exceptions.
 func (r *repair) suspectRanges() {
+	if len(r.lost[layout.KindExceptions])*len(r.lost[layout.KindChanges]) > maxPairs {
+		r.suspicion = append(r.suspicion, suspicion{all: true})
+		return
+	}
 	for _, e := range r.lost[layout.KindExceptions] {
 		for _, c := range r.lost[layout.KindChanges] {
 			low, high := max(e.low[0], c.low[0]), min(e.high[0], c.high[0]) // branches, both included
@@ -184,6 +193,9 @@ func (r *repair) suspectRanges() {
 		}
 	}
 }
+
+// maxPairs bounds how many pairs of lost parts are compared.
+const maxPairs = 1 << 16
 
 const lastGeneration = block.Generation(1<<64 - 1)
 

@@ -10,9 +10,12 @@
 package damage
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/device"
@@ -95,13 +98,14 @@ const (
 	Superblock Part = iota
 	TreePage
 	ControlPage // of the ring of snapshots
+	BatchRecord // of the log of batches
 	Parts
 )
 
 // Spot is a place that can be damaged.
 type Spot struct {
 	Part     Part
-	Off, Len int64 // on the device of the metadata area, in bytes
+	Off, Len int64 // in bytes, on the device of the metadata area; of a batch of placement inline on the store device
 	Tree     uint8 // kind of a tree page
 	Level    uint8 // of a tree page
 	Root     bool
@@ -114,6 +118,8 @@ func (s Spot) String() string {
 		return fmt.Sprintf("superblock at %d", s.Off)
 	case TreePage:
 		return fmt.Sprintf("page of tree %d, level %d, root %t at %d", s.Tree, s.Level, s.Root, s.Off)
+	case BatchRecord:
+		return fmt.Sprintf("batch record at %d", s.Off)
 	}
 	return fmt.Sprintf("control ring at %d", s.Off)
 }
@@ -121,20 +127,13 @@ func (s Spot) String() string {
 // Spots returns what can be damaged of the store whose metadata area is on d: both
 // superblocks, all pages of all trees, and the used pages of the control ring.
 func Spots(d device.Device) ([]Spot, error) {
-	var list []Spot
-	var sb *layout.Superblock
-	page := device.Buffer(block.PageSize)
-	for i := range int64(layout.Superblocks) {
-		if _, err := d.ReadAt(page, i*block.PageSize); err != nil {
-			return nil, err
-		}
-		list = append(list, Spot{Part: Superblock, Off: i * block.PageSize, Len: layout.SuperblockSize})
-		if found, err := layout.DecodeSuperblock(page[:layout.SuperblockSize]); err == nil && (sb == nil || found.Checkpoint > sb.Checkpoint) {
-			sb = found
-		}
+	sb, err := newest(d)
+	if err != nil {
+		return nil, err
 	}
-	if sb == nil {
-		return nil, errors.New("there is no store to be damaged")
+	var list []Spot
+	for i := range int64(layout.Superblocks) {
+		list = append(list, Spot{Part: Superblock, Off: i * block.PageSize, Len: layout.SuperblockSize})
 	}
 	for _, pages := range []func() ([]Spot, error){
 		func() ([]Spot, error) { return spots(d, layout.ExceptionCodec{}, sb, layout.KindExceptions) },
@@ -149,6 +148,7 @@ func Spots(d device.Device) ([]Spot, error) {
 		}
 		list = append(list, more...)
 	}
+	page := device.Buffer(block.PageSize)
 	for i := range sb.Control.Len {
 		off := int64(sb.Control.First+block.Page(i)) * block.PageSize
 		if _, err := d.ReadAt(page, off); err != nil {
@@ -157,6 +157,53 @@ func Spots(d device.Device) ([]Spot, error) {
 		if !layout.NeverWritten(page) {
 			list = append(list, Spot{Part: ControlPage, Off: off, Len: block.PageSize})
 		}
+	}
+	return list, nil
+}
+
+// newest returns the newest superblock.
+func newest(d device.Device) (sb *layout.Superblock, err error) {
+	page := device.Buffer(block.PageSize)
+	for i := range int64(layout.Superblocks) {
+		if _, err := d.ReadAt(page, i*block.PageSize); err != nil {
+			return nil, err
+		}
+		if found, err := layout.DecodeSuperblock(page[:layout.SuperblockSize]); err == nil && (sb == nil || found.Checkpoint > sb.Checkpoint) {
+			sb = found
+		}
+	}
+	if sb == nil {
+		return nil, errors.New("there is no store to be damaged")
+	}
+	return sb, nil
+}
+
+// Batches returns where the records of batches since the last checkpoint begin, in
+// their order, of a store of placement inline or disk: on the store's device, or on
+// that of the metadata area.
+func Batches(meta, store device.Device) ([]Spot, error) {
+	sb, err := newest(meta)
+	if err != nil {
+		return nil, err
+	}
+	d, at, step, end := store, sb.DataOffset+1<<sb.ChunkShift-block.PageSize, int64(1)<<sb.ChunkShift, sb.DataOffset+int64(sb.Slots<<sb.ChunkShift)
+	if sb.Placement == layout.PlacementDisk {
+		d, at, step, end = meta, int64(sb.Journal.First)*block.PageSize, block.PageSize, int64(sb.Journal.End())*block.PageSize
+	}
+	bySeq := make(map[uint64]Spot)
+	page := device.Buffer(block.PageSize)
+	for ; at < end; at += step {
+		if _, err := d.ReadAt(page, at); err != nil {
+			return nil, err
+		}
+		id := layout.Identity{UUID: sb.UUID, Epoch: sb.Epoch, Seq: binary.LittleEndian.Uint64(page[40:])}
+		if h, err := layout.DecodeRecordHeader(page, id); err == nil && h.Kind == layout.RecordBatch && h.Seq >= sb.LogPos.Seq {
+			bySeq[h.Seq] = Spot{Part: BatchRecord, Off: at, Len: block.PageSize}
+		}
+	}
+	var list []Spot
+	for _, seq := range slices.Sorted(maps.Keys(bySeq)) {
+		list = append(list, bySeq[seq])
 	}
 	return list, nil
 }
