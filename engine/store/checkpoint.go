@@ -237,6 +237,7 @@ func (s *Store) thaw(img *image) {
 	if s.cramped() || s.slots.Leasable() < s.leaseSlots() {
 		s.revokePin() // else one checkpoint would follow another
 	}
+	s.noteSpace()
 	if s.checkpointDue() {
 		s.wake()
 	}

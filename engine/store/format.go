@@ -18,6 +18,7 @@ type FormatOptions struct {
 	OriginSize  int64            // in bytes; no default
 	ChunkSize   int              // in bytes; default 64 KiB
 	Placement   layout.Placement // default inline
+	Policy      layout.Policy    // of a full store; default drop
 	JournalSize int64            // bytes of the journal on a journal device: its whole size, which has no default
 	UUID        layout.UUID      // default random
 	Created     int64            // nanoseconds since 1970 UTC
@@ -90,7 +91,7 @@ func plan(d placement.Devices, o *FormatOptions) (*layout.Superblock, error) {
 		return nil, err
 	}
 	sb := &layout.Superblock{
-		UUID: o.UUID, Created: o.Created, Placement: o.Placement, Clean: true,
+		UUID: o.UUID, Created: o.Created, Placement: o.Placement, Policy: o.Policy, Clean: true,
 		Separate: d.Meta != nil, ChunkShift: geo.ChunkShift(), OriginSize: geo.Size(),
 		Control:    layout.Extent{First: layout.Superblocks, Len: controlPages},
 		ControlPos: layout.Position{Seq: 1}, LogPos: layout.Position{Seq: 1},

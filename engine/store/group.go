@@ -63,6 +63,7 @@ func (s *Store) AbortGroup(group layout.UUID) error {
 	if err == nil {
 		s.emit(about(EventDeleted, gone, "its group was given up"))
 		s.wake()
+		s.spaceChanged()
 		s.tellOrigin()
 	}
 	return err

@@ -29,6 +29,9 @@ func Open(d placement.Devices, o Options) (*Store, error) {
 	o.CacheBytes = orDefault(o.CacheBytes, DefaultCacheBytes)
 	o.CheckpointBytes = orDefault(o.CheckpointBytes, DefaultCheckpointBytes)
 	o.LeaseBytes = orDefault(o.LeaseBytes, DefaultLeaseBytes)
+	if o.ClientWait == 0 {
+		o.ClientWait = DefaultClientWait
+	}
 	if o.Now == nil {
 		o.Now = func() int64 { return time.Now().UnixNano() }
 	}
@@ -47,6 +50,8 @@ func Open(d placement.Devices, o Options) (*Store, error) {
 		devs: d, meta: d.MetaDevice(), opts: o, geo: geo, sb: *sb, due: make(chan struct{}, 1),
 		handles: make(map[wire.Handle]*opened),
 	}
+	space := make(chan struct{})
+	s.space.Store(&space)
 	s.openTrees()
 	if err := s.claimPages(); err != nil {
 		return nil, err

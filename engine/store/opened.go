@@ -17,6 +17,7 @@ type opened struct {
 	client wire.SnapshotClient
 	write  bool
 	leases []layout.SlotRun // to write to, ascending
+	fenced bool             // it knows that the snapshot was squashed
 }
 
 // OpenSnapshot opens a snapshot for c and keeps it from being deleted. The error
@@ -117,16 +118,26 @@ func (s *Store) CloseSnapshot(h wire.Handle) error {
 		return err
 	}
 	delete(s.handles, h)
-	o.snap.opened = slices.DeleteFunc(o.snap.opened, func(other *opened) bool { return other == o })
-	for _, r := range o.leases {
-		s.slots.Return(r)
-		s.changed = true
-	}
+	s.snaps.change(o.snap, func() {
+		o.snap.opened = slices.DeleteFunc(o.snap.opened, func(other *opened) bool { return other == o })
+	})
+	s.returnLeases(o)
+	s.wake()
 	s.mu.Unlock()
+	s.spaceChanged()
 	if o.write {
 		return s.quiesceReaders(o.snap, false)
 	}
 	return nil
+}
+
+// returnLeases takes the leases of a snapshot's client back. The lock is held.
+func (s *Store) returnLeases(o *opened) {
+	for _, r := range o.leases {
+		s.slots.Return(r)
+		s.changed = true
+	}
+	o.leases = nil
 }
 
 // handle returns an open snapshot. The lock is held.

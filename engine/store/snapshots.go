@@ -253,6 +253,7 @@ func (s *Store) Delete(ref wire.SnapshotRef, recursive bool) error {
 		s.emit(about(EventDeleted, snap, ""))
 	}
 	s.wake()
+	s.spaceChanged()
 	s.tellOrigin()
 	return nil
 }

@@ -19,6 +19,9 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"zumastor.org/zumastor/engine/alloc"
 	"zumastor.org/zumastor/engine/block"
@@ -54,7 +57,7 @@ var (
 	// ErrHasSnapshots is wrapped when a snapshot to be deleted has some of its own.
 	ErrHasSnapshots = errors.New("snapshot has snapshots of its own")
 	// ErrSquashed is wrapped when a snapshot was given up for space.
-	ErrSquashed = errors.New("snapshot was squashed: its content was given up for space")
+	ErrSquashed = fmt.Errorf("snapshot was squashed: its content was given up for space: %w", unix.EIO)
 	// ErrName is wrapped when a name cannot be a snapshot's.
 	ErrName = errors.New("bad name")
 )
@@ -65,8 +68,11 @@ type Options struct {
 	CacheBytes      int64 // bound of the metadata cache in memory; default 64 MiB
 	CheckpointBytes int64 // copied data after which a checkpoint is due; default 256 MiB
 	LeaseBytes      int64 // slots that a client holds in advance; default 64 MiB
-	Now             func() int64
-	Logger          *slog.Logger
+	// ClientWait bounds how long the origin waits for the client of a snapshot that
+	// is squashed; default 5 s.
+	ClientWait time.Duration
+	Now        func() int64
+	Logger     *slog.Logger
 }
 
 // Defaults of Options.
@@ -74,6 +80,7 @@ const (
 	DefaultCacheBytes      = 64 << 20
 	DefaultCheckpointBytes = 256 << 20
 	DefaultLeaseBytes      = 64 << 20
+	DefaultClientWait      = 5 * time.Second
 )
 
 // Store is an open store.
@@ -84,6 +91,8 @@ type Store struct {
 	geo  block.Geometry // of the chunks; the origin's size may have changed: see geometry
 	due  chan struct{}  // has a token when Maintain has something to do
 
+	// dropping is held by who makes space in a full store. Taken before admin.
+	dropping sync.Mutex
 	// admin is held through every change that a client is told of, so that it hears
 	// of them in their order. Taken before a client's own locks, checkpointing, mu.
 	admin         sync.Mutex
@@ -99,7 +108,8 @@ type Store struct {
 	resize sync.Mutex
 	failed atomic.Pointer[error]
 	scrub  scrub
-	feed   feed // of events
+	feed   feed                          // of events
+	space  atomic.Pointer[chan struct{}] // is closed, and replaced, when there may be space
 
 	mu       sync.Mutex // guards all below
 	sb       layout.Superblock
@@ -121,6 +131,7 @@ type Store struct {
 	pin      *Pin // a checkpoint that is kept, or nil
 	closed   bool
 	changed  bool // since the last checkpoint
+	full     bool // a client has found no space, and there is little since
 	// generation is the origin's current one. Other snapshots may have been made since.
 	generation block.Generation
 	lastHandle wire.Handle
@@ -156,6 +167,7 @@ func (s *Store) mutable() error {
 func (s *Store) fail(err error) error {
 	if s.failed.CompareAndSwap(nil, &err) {
 		s.emit(Event{Kind: EventFailed, Text: err.Error()})
+		s.spaceChanged() // nobody is to wait for it any more
 	}
 	return fmt.Errorf("%w: %w", ErrFailed, err)
 }
@@ -354,6 +366,7 @@ func (s *Store) state() wire.State {
 // Detach ends the client's session: its leases are taken back.
 func (s *Store) Detach() error {
 	s.emit(Event{Kind: EventDetached, Text: "the origin"})
+	defer s.spaceChanged()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.client = nil

@@ -64,7 +64,12 @@ func (s *snapshot) readable() bool {
 
 // reclaimable reports whether the snapshot may have exceptions to be freed.
 func (s *snapshot) reclaimable() bool {
-	return s.State == layout.SnapshotDeleting || s.State == layout.SnapshotSquashed && !s.reclaimed
+	return s.State == layout.SnapshotDeleting || s.State == layout.SnapshotSquashed && !s.reclaimed && s.fenced()
+}
+
+// fenced reports whether no client reads or writes any more where the content was.
+func (s *snapshot) fenced() bool {
+	return !slices.ContainsFunc(s.opened, func(o *opened) bool { return !o.fenced })
 }
 
 // writer returns who has the snapshot open for writing, or nil.
@@ -210,9 +215,12 @@ func (t *table) remove(g block.Generation) error {
 }
 
 // reclaimed notes that nothing is left to be freed of a squashed snapshot.
-func (t *table) reclaimed(s *snapshot) {
+func (t *table) reclaimed(s *snapshot) { t.change(s, func() { s.reclaimed = true }) }
+
+// change changes something about a snapshot that says whether it is to be reclaimed.
+func (t *table) change(s *snapshot, to func()) {
 	t.unindex(s)
-	s.reclaimed = true
+	to()
 	t.index(s)
 }
 

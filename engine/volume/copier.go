@@ -368,8 +368,8 @@ func (c *copier) lease(want uint64) error {
 	}
 	c.leases.add(runs)
 	if c.leases.free() == 0 {
-		if err == nil {
-			err = alloc.ErrNoSpace
+		if err == nil || errors.Is(err, alloc.ErrNoSpace) {
+			return noSlots{alloc.ErrNoSpace}
 		}
 		return fmt.Errorf("leasing slots: %w", err)
 	}
@@ -377,6 +377,18 @@ func (c *copier) lease(want uint64) error {
 		c.log.Start(c.epoch, layout.Position{Place: uint64(runs[0].First), Seq: c.log.Position().Seq})
 	}
 	return nil
+}
+
+// noSlots is the error of a write for which there are no slots yet.
+type noSlots struct{ error }
+
+// Unwrap returns why.
+func (e noSlots) Unwrap() error { return e.error }
+
+// isNoSlots reports whether a write is to wait for space, and then done anew.
+func isNoSlots(err error) bool {
+	_, is := errors.AsType[noSlots](err)
+	return is
 }
 
 // awaitCommit returns when the batch before the one being built is reported.

@@ -8,8 +8,9 @@
 // bytes are read. It does not own any state that must survive: the metadata
 // server does (package wire says what they say to each other), and the kernel
 // target follows the same steps. Origins and snapshots are device.Devices, and
-// safe for concurrent use. When the store fails or is full, writes that would
-// need a copy-out fail and change nothing; reads and all other writes go on.
+// safe for concurrent use. When the store fails, writes that would need a copy-out
+// fail and change nothing; when it is full, they wait for what its policy says, and
+// may fail. Reads and all other writes go on.
 package volume
 
 import (
@@ -193,16 +194,14 @@ func (v *Origin) Flush() error {
 func (v *Origin) Do(ops []device.Op) error {
 	v.gate.RLock()
 	defer v.gate.RUnlock()
-	var need []*request
-	ops, bad := v.valid(ops)
-	for _, op := range ops {
-		first, end := v.geometry().Span(op.Off, int64(len(op.Data)))
-		if op.Kind == device.Write && !v.isSettled(first, end) {
-			need = append(need, newRequest(first, end))
+	var bad error
+	for all := ops; ; {
+		ops, bad = v.valid(all)
+		err := v.settleAll(ops)
+		if err == nil {
+			break
 		}
-	}
-	if len(need) > 0 {
-		if err := v.copier.copyOut(need...); err != nil {
+		if err := v.awaitSpace(err); err != nil {
 			return err
 		}
 	}
@@ -210,6 +209,22 @@ func (v *Origin) Do(ops []device.Op) error {
 		return err
 	}
 	return bad
+}
+
+// settleAll returns when every chunk that the ops write to is settled. The gate is
+// held.
+func (v *Origin) settleAll(ops []device.Op) error {
+	var need []*request
+	for _, op := range ops {
+		first, end := v.geometry().Span(op.Off, int64(len(op.Data)))
+		if op.Kind == device.Write && !v.isSettled(first, end) {
+			need = append(need, newRequest(first, end))
+		}
+	}
+	if len(need) == 0 {
+		return nil
+	}
+	return v.copier.copyOut(need...)
 }
 
 // valid returns the ops whose ranges are good, and the first error of the others.
@@ -226,16 +241,44 @@ func (v *Origin) valid(ops []device.Op) (valid []device.Op, bad error) {
 	return valid, bad
 }
 
-// settle returns when every chunk of the range is settled. The gate is held.
+// settle returns when every chunk of the range is settled. The gate is held, but let
+// go of for as long as the store has no space.
 func (v *Origin) settle(off, n int64) error {
-	if err := v.check(off, n); err != nil {
+	for {
+		if err := v.check(off, n); err != nil {
+			return err
+		}
+		first, end := v.geometry().Span(off, n)
+		if v.isSettled(first, end) {
+			return nil
+		}
+		err := v.copier.settle(first, end)
+		if err == nil {
+			return nil
+		}
+		if err := v.awaitSpace(err); err != nil {
+			return err
+		}
+	}
+}
+
+// awaitSpace lets go of the gate until the store may have space, if the lack of it is
+// what err is about, so that snapshots are made and deleted meanwhile. After it, a
+// write is to be looked at anew.
+func (v *Origin) awaitSpace(err error) error {
+	if !isNoSlots(err) {
 		return err
 	}
-	first, end := v.geometry().Span(off, n)
-	if v.isSettled(first, end) {
-		return nil
+	v.gate.RUnlock()
+	err = v.server.AwaitSpace(0)
+	v.gate.RLock()
+	switch {
+	case v.closed.Load():
+		return fmt.Errorf("origin: %w", device.ErrClosed)
+	case err != nil:
+		return fmt.Errorf("origin: waiting for space: %w", err)
 	}
-	return v.copier.settle(first, end)
+	return nil
 }
 
 // isSettled reports whether the chunks [first, end) are known to be settled. The
@@ -302,7 +345,7 @@ func (v *Origin) adopt(s wire.State) error {
 const settleChunks = 1 << 10
 
 // Settle copies out those of the chunks [first, end) that are not settled; see
-// [wire.Client].
+// [wire.Client]. Where the store has no space, it does not wait for any.
 func (v *Origin) Settle(first, end block.Chunk) error {
 	for ; first < end; first += settleChunks {
 		if err := v.settleSome(first, min(end, first+settleChunks)); err != nil {

@@ -3,6 +3,7 @@
 package volume
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/bits"
@@ -22,18 +23,34 @@ const snapshotLeaseBytes = 16 << 20
 // WriteAt writes to the snapshot alone: neither the origin nor any other snapshot
 // changes. It is durable after the next Flush.
 func (v *Snapshot) WriteAt(p []byte, off int64) (int, error) {
+	for {
+		err := v.tryWrite(p, off)
+		switch {
+		case err == nil:
+			return len(p), nil
+		case !isNoSlots(err):
+			return 0, err
+		}
+		if err := v.server.AwaitSpace(v.handle); err != nil {
+			return 0, fmt.Errorf("snapshot %d: waiting for space: %w", v.info.Tag, err)
+		}
+	}
+}
+
+// tryWrite writes p at off. If there is no space it may have written a part of it.
+func (v *Snapshot) tryWrite(p []byte, off int64) error {
 	v.gate.RLock()
 	defer v.gate.RUnlock()
 	if err := v.check(off, int64(len(p))); err != nil {
-		return 0, err
+		return err
 	}
 	if !v.Writable() {
-		return 0, fmt.Errorf("snapshot %d: %w", v.info.Tag, ErrReadOnly)
+		return fmt.Errorf("snapshot %d: %w", v.info.Tag, ErrReadOnly)
 	}
 	if err := v.write(p, off); err != nil {
-		return 0, fmt.Errorf("snapshot %d: %w", v.info.Tag, err)
+		return fmt.Errorf("snapshot %d: %w", v.info.Tag, err)
 	}
-	return len(p), nil
+	return nil
 }
 
 // write writes p at off: at once where it is known that all chunks have slots of
@@ -103,6 +120,7 @@ func (v *Snapshot) give(p []byte, off int64) error {
 		for c := m.Chunk; c < m.Chunk+block.Chunk(m.Len); c++ {
 			slot, err := v.take(end - c)
 			if err != nil {
+				v.putBack(copies)
 				return err
 			}
 			copies = append(copies, layout.Copy{Chunk: c, Slot: slot})
@@ -155,7 +173,10 @@ func (v *Snapshot) take(want block.Chunk) (block.Slot, error) {
 	defer v.leasing.Unlock()
 	if len(v.leases) == 0 {
 		runs, err := v.server.LeaseBranch(v.handle, max(uint64(want), snapshotLeaseBytes>>v.geo.ChunkShift()))
-		if err != nil {
+		switch {
+		case errors.Is(err, alloc.ErrNoSpace):
+			return 0, noSlots{err}
+		case err != nil:
 			return 0, fmt.Errorf("leasing slots: %w", err)
 		}
 		v.leases = runs

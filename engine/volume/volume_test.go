@@ -171,7 +171,7 @@ func TestCrashKeepsSnapshots(t *testing.T) {
 // the snapshot that filled it was being deleted.
 func TestFullStoreWaitsForDeletions(t *testing.T) {
 	r := &fixture{t: t, origin: memdev.New(originSize), store: placement.Devices{Store: memdev.New(8 << 20)}}
-	_, err := store.Format(r.store, store.FormatOptions{OriginSize: originSize, ChunkSize: 4 << 10})
+	_, err := store.Format(r.store, store.FormatOptions{OriginSize: originSize, ChunkSize: 4 << 10, Policy: layout.PolicyFailWrites})
 	require.NoError(t, err)
 	r.server, err = server.Open(r.store, server.Options{Manual: true})
 	require.NoError(t, err)

@@ -131,10 +131,15 @@ type Server interface {
 	// Detach ends the client's session and takes its leases back.
 	Detach() error
 	// Lease gives the client up to want more slots. It returns an error that wraps
-	// alloc.ErrNoSpace when there is none and the policy is to fail, and one that
-	// wraps alloc.ErrLeases when there can be more only after a Report. It waits for
-	// space if that is the policy.
+	// alloc.ErrNoSpace when there is none: see AwaitSpace. One that wraps
+	// alloc.ErrLeases says that there can be more only after a Report.
 	Lease(want uint64) ([]layout.SlotRun, error)
+	// AwaitSpace returns when a client that was refused slots for want of space may
+	// ask again, or with an error that wraps alloc.ErrNoSpace, as the store's policy
+	// says. It may take long: the client must let the writes go that it could not do,
+	// so that a Quiesce is not kept waiting, and do them anew after it. H is the
+	// snapshot's that is written to, or zero for the origin.
+	AwaitSpace(h Handle) error
 	// Report says that a batch is durable. When it returns, snapshot reads find
 	// the batch's chunks in their slots, and the batch's origin writes may go.
 	// Records of the log before the position that it returns may be overwritten.
@@ -154,7 +159,8 @@ type Server interface {
 	// chunk is to be read from the origin, and its Map asked again after the read:
 	// only what is still shared then was read in time.
 	Map(h Handle, first, end block.Chunk, dst []Mapping) ([]Mapping, error)
-	// LeaseBranch gives the snapshot's client up to want slots to write chunks to.
+	// LeaseBranch gives the snapshot's client up to want slots to write chunks to. It
+	// returns an error that wraps alloc.ErrNoSpace when there is none.
 	LeaseBranch(h Handle, want uint64) ([]layout.SlotRun, error)
 	// ReportBranch says that chunks of the snapshot were written to leased slots,
 	// in the generation g. When it returns, reads find them there.

@@ -11,10 +11,12 @@
 package rig
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync/atomic"
+	"time"
 
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/device"
@@ -46,6 +48,11 @@ type Options struct {
 	StoreSize   int64
 	MetaSize    int64 // of a separate metadata device
 	JournalSize int64 // of an NVRAM or persistent memory
+
+	ClientWait time.Duration // see store.Options
+	// Policy is the name of what a full store does. If it is empty, writes fail, so
+	// that a test which says nothing loses no snapshot.
+	Policy string
 
 	CacheBytes, CheckpointBytes, StoreLeaseBytes     int64 // see store.Options
 	BatchBytes, AheadBytes, LeaseBytes, SettledBytes int64 // see volume.Options
@@ -88,9 +95,13 @@ func New(o Options, w Wrappers) (*Rig, error) {
 	}
 	r := &Rig{Options: o, Wrappers: w, Machine: m}
 	r.connect()
-	_, err := store.Format(r.Devices, store.FormatOptions{
+	policy, err := layout.ParsePolicy(cmp.Or(o.Policy, layout.PolicyFailWrites.String()))
+	if err != nil {
+		return nil, err
+	}
+	_, err = store.Format(r.Devices, store.FormatOptions{
 		OriginSize: o.OriginSize, ChunkSize: o.ChunkSize, Placement: o.Placement, JournalSize: o.JournalSize,
-		UUID: layout.UUID{1},
+		UUID: layout.UUID{1}, Policy: policy,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("formatting: %w", err)
@@ -129,7 +140,7 @@ func (r *Rig) Open() (err error) {
 	r.Server, err = server.Open(r.Devices, server.Options{
 		Manual: !r.Background,
 		Store: store.Options{
-			CacheBytes: r.CacheBytes, CheckpointBytes: r.CheckpointBytes, LeaseBytes: r.StoreLeaseBytes, Now: r.tick,
+			CacheBytes: r.CacheBytes, CheckpointBytes: r.CheckpointBytes, LeaseBytes: r.StoreLeaseBytes, Now: r.tick, ClientWait: r.ClientWait,
 		},
 	})
 	if err != nil {

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"zumastor.org/zumastor/engine/alloc"
+	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/device"
+	"zumastor.org/zumastor/engine/layout"
+	"zumastor.org/zumastor/engine/metamorphic/rig"
+	"zumastor.org/zumastor/engine/store"
+	"zumastor.org/zumastor/engine/volume"
+	"zumastor.org/zumastor/engine/wire"
+)
+
+const fullChunk = 16 << 10
+
+// fullRig is a volume of a few chunks with a store for some of them.
+func fullRig(t *testing.T, chunks int64, slots int, policy string) *rig.Rig {
+	o := options(fullChunk, slots)
+	o.OriginSize, o.Policy, o.ClientWait = chunks*fullChunk, policy, time.Minute
+	o.StoreSize -= 672 << 10 // the options' round sum leaves that much more than slots
+	return newRunner(t, o, rig.Wrappers{}).Rig
+}
+
+// overwrite writes a byte all over n chunks of the origin.
+func overwrite(r *rig.Rig, b byte, n int64) error {
+	p := device.Buffer(int(n * fullChunk))
+	for i := range p {
+		p[i] = b
+	}
+	_, err := r.Volume.WriteAt(p, 0)
+	return err
+}
+
+// fillUp makes snapshots that are never dropped, and overwrites the origin after each,
+// until a write fails.
+func fillUp(t *testing.T, r *rig.Rig, from block.Tag) error {
+	for tag := from; tag < from+1000; tag++ {
+		_, err := r.Server.Create(store.NewSnapshot{Tag: tag, Priority: layout.MaxPriority})
+		require.NoError(t, err)
+		for chunk := range r.OriginSize / fullChunk {
+			if _, err := r.Volume.WriteAt([]byte{511: byte(tag)}, chunk*fullChunk); err != nil {
+				return err
+			}
+		}
+	}
+	require.Fail(t, "the store never fills up")
+	return nil
+}
+
+// gone returns what was given up for space, in order.
+func gone(r *rig.Rig) (list []string) {
+	for _, e := range r.Server.Events(0) {
+		if e.Kind == store.EventDropped || e.Kind == store.EventSquashed {
+			list = append(list, fmt.Sprintf("%s %d", e.Kind, e.Tag))
+		}
+	}
+	return list
+}
+
+// TestVictims has a store fill up and compares which snapshots go, in what order.
+func TestVictims(t *testing.T) {
+	group := layout.UUID{5}
+	cases := []struct {
+		name  string
+		snaps []store.NewSnapshot // each has chunks of its own
+		use   func(t *testing.T, r *rig.Rig)
+		want  []string
+	}{{
+		name:  "the oldest first",
+		snaps: []store.NewSnapshot{{Tag: 3}, {Tag: 1}, {Tag: 2}},
+		want:  []string{"dropped 3", "dropped 1", "dropped 2"},
+	}, {
+		name:  "the lowest priority first, whatever the age",
+		snaps: []store.NewSnapshot{{Tag: 1}, {Tag: 2, Priority: -128}, {Tag: 3, Priority: 126}, {Tag: 4, Priority: -1}, {Tag: 5}},
+		want:  []string{"dropped 2", "dropped 4", "dropped 1", "dropped 5", "dropped 3"},
+	}, {
+		name:  "127 never",
+		snaps: []store.NewSnapshot{{Tag: 1, Priority: 127}, {Tag: 2}, {Tag: 3, Priority: 127, Held: true}},
+		want:  []string{"dropped 2"},
+	}, {
+		name:  "what is held or used last, and only squashed",
+		snaps: []store.NewSnapshot{{Tag: 1, Held: true}, {Tag: 2, Priority: -5}, {Tag: 3, Priority: -9}, {Tag: 4, Priority: 100}, {Tag: 5, Priority: -100}},
+		use: func(t *testing.T, r *rig.Rig) {
+			require.NoError(t, r.Server.Change(wire.SnapshotRef{Tag: 2}, func(s *layout.Snapshot) error { s.UseCount = 1; return nil }))
+			v, err := volume.OpenSnapshot(r.Source(), 5)
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, v.Close()) })
+		},
+		want: []string{"dropped 3", "dropped 4", "squashed 5", "squashed 2", "squashed 1"},
+	}, {
+		name:  "leaf by leaf",
+		snaps: []store.NewSnapshot{{Tag: 1, Priority: -9}, {Tag: 2}, {Tag: 3, Parent: &wire.SnapshotRef{Tag: 1}, Priority: 3}, {Tag: 4, Parent: &wire.SnapshotRef{Tag: 3}, Priority: 5}},
+		want:  []string{"dropped 2", "dropped 4", "dropped 3", "dropped 1"},
+	}, {
+		name:  "not the parent of one that stays",
+		snaps: []store.NewSnapshot{{Tag: 1}, {Tag: 2, Parent: &wire.SnapshotRef{Tag: 1}, Priority: 127}, {Tag: 3}},
+		want:  []string{"dropped 3"},
+	}, {
+		name:  "members of a group one by one",
+		snaps: []store.NewSnapshot{{Tag: 1, Group: group, GroupSize: 2}, {Tag: 2}},
+		want:  []string{"dropped 1", "dropped 2"},
+	}}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			r := fullRig(t, 16, 40, "drop")
+			for i, n := range c.snaps {
+				_, err := r.Server.Create(n)
+				require.NoError(t, err)
+				require.NoError(t, overwrite(r, byte(i+1), 1))
+			}
+			if c.use != nil {
+				c.use(t, r)
+			}
+			require.ErrorIs(t, fillUp(t, r, 1000), alloc.ErrNoSpace)
+			require.Equal(t, c.want, gone(r))
+		})
+	}
+}
+
+func TestDropNamesGroupAndSnapshot(t *testing.T) {
+	r := fullRig(t, 16, 40, "drop")
+	_, err := r.Server.Create(store.NewSnapshot{Tag: 1, Name: "nightly", Group: layout.UUID{5}, GroupSize: 2})
+	require.NoError(t, err)
+	require.ErrorIs(t, fillUp(t, r, 1000), unix.ENOSPC)
+	all := r.Server.Events(0)
+	i := slices.IndexFunc(all, func(e store.Event) bool { return e.Kind == store.EventDropped })
+	require.Equal(t, "nightly", all[i].Name)
+	require.Equal(t, layout.UUID{5}, all[i].Group)
+	require.NotEmpty(t, all[i].Text)
+	require.Equal(t, store.EventFull, all[i-1].Kind)
+}
+
+// TestDdsnapAutodelete is the original's test of that name: a full store squashes the
+// snapshot that is in use, I/O on it fails, and the origin goes on.
+func TestDdsnapAutodelete(t *testing.T) {
+	r := fullRig(t, 32, 40, "drop")
+	_, err := r.Server.CreateSnapshot(0)
+	require.NoError(t, err)
+	used, err := volume.OpenSnapshotRef(r.Source(), wire.SnapshotRef{Tag: 0}, true)
+	require.NoError(t, err)
+	_, err = used.WriteAt([]byte{511: 1}, 0)
+	require.NoError(t, err)
+	for tag := block.Tag(1); len(gone(r)) == 0; tag++ {
+		require.NoError(t, overwrite(r, byte(tag), 32))
+		_, err := r.Server.Create(store.NewSnapshot{Tag: tag, Priority: layout.MaxPriority})
+		require.NoError(t, err)
+	}
+	require.Equal(t, []string{"squashed 0"}, gone(r))
+	info, err := r.Server.Find(wire.SnapshotRef{Tag: 0})
+	require.NoError(t, err)
+	require.Equal(t, layout.SnapshotSquashed, info.State, "it stays listed")
+	_, err = used.ReadAt(make([]byte, 512), 0)
+	require.ErrorIs(t, err, unix.EIO)
+	require.ErrorIs(t, err, volume.ErrSquashed)
+	_, err = used.WriteAt(make([]byte, 512), 0)
+	require.ErrorIs(t, err, unix.EIO)
+	_, err = volume.OpenSnapshot(r.Source(), 0)
+	require.ErrorIs(t, err, unix.EIO)
+
+	require.ErrorIs(t, r.Server.DeleteSnapshot(0), store.ErrInUse)
+	_ = used.Close()
+	require.NoError(t, r.Server.DeleteSnapshot(0))
+	_, err = r.Server.CreateSnapshot(0)
+	require.NoError(t, err, "creating goes on")
+	require.NoError(t, r.Close())
+	require.NoError(t, r.Open())
+}
+
+// awaitFull returns when a write has found the store full.
+func awaitFull(events <-chan store.Event) {
+	for e := range events {
+		if e.Kind == store.EventFull {
+			return
+		}
+	}
+}
+
+// TestBlockedWrite has a write wait for space while snapshots are made and deleted.
+func TestBlockedWrite(t *testing.T) {
+	ends := []struct {
+		name string
+		end  func(r *rig.Rig) error
+		want error
+	}{
+		{"a deletion", func(r *rig.Rig) error { return r.Server.DeleteSnapshot(1) }, nil},
+		{"another policy", func(r *rig.Rig) error { return r.Server.SetPolicy(layout.PolicyFailWrites) }, alloc.ErrNoSpace},
+		{"a policy that drops", func(r *rig.Rig) error { return r.Server.SetPolicy(layout.PolicyDrop) }, nil},
+		{"the end of the origin", func(r *rig.Rig) error { return r.Volume.Close() }, device.ErrClosed},
+	}
+	for _, c := range ends {
+		t.Run(c.name, func(t *testing.T) {
+			r := fullRig(t, 32, 40, "block")
+			events, cancel := r.Server.Subscribe(100)
+			defer cancel()
+			_, err := r.Server.CreateSnapshot(1)
+			require.NoError(t, err)
+			require.NoError(t, overwrite(r, 1, 32))
+			_, err = r.Server.CreateSnapshot(2)
+			require.NoError(t, err)
+			done := make(chan error)
+			go func() { done <- overwrite(r, 2, 32) }()
+			awaitFull(events)
+			_, err = r.Server.CreateSnapshot(100)
+			require.NoError(t, err, "snapshots are made while a write waits")
+			require.NoError(t, r.Server.DeleteSnapshot(100))
+			select {
+			case err := <-done:
+				require.Fail(t, "the write did not wait", "%v", err)
+			default:
+			}
+			require.NoError(t, c.end(r))
+			err = <-done
+			if c.want == nil {
+				require.NoError(t, err)
+				p, err := r.ReadSnapshot(2, 0, r.OriginSize)
+				require.NoError(t, err)
+				require.Equal(t, []byte{1, 1}, []byte{p[0], p[len(p)-1]})
+				return
+			}
+			require.ErrorIs(t, err, c.want)
+		})
+	}
+}
+
+// writeFull opens a snapshot for writing and lets the origin take most of the store.
+func writeFull(t *testing.T, r *rig.Rig) *volume.Snapshot {
+	for tag := block.Tag(1); tag <= 2; tag++ {
+		_, err := r.Server.CreateSnapshot(tag)
+		require.NoError(t, err)
+	}
+	v, err := volume.OpenSnapshotRef(r.Source(), wire.SnapshotRef{Tag: 1}, true)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, v.Close()) })
+	require.NoError(t, overwrite(r, 1, 30))
+	return v
+}
+
+func TestSnapshotWriteDropsNothing(t *testing.T) {
+	r := fullRig(t, 32, 40, "drop")
+	v := writeFull(t, r)
+	_, err := v.WriteAt(device.Buffer(16*fullChunk), 0)
+	require.ErrorIs(t, err, unix.ENOSPC)
+	require.Empty(t, gone(r))
+}
+
+// TestBlockedSnapshotWrite has a write to a snapshot wait, and keep nobody waiting.
+func TestBlockedSnapshotWrite(t *testing.T) {
+	r := fullRig(t, 32, 40, "block")
+	v := writeFull(t, r)
+	events, cancel := r.Server.Subscribe(100)
+	defer cancel()
+	done := make(chan error)
+	go func() {
+		_, err := v.WriteAt(device.Buffer(16*fullChunk), 0)
+		done <- err
+	}()
+	awaitFull(events)
+	child, err := r.Server.Create(store.NewSnapshot{Tag: 3, Parent: &wire.SnapshotRef{Tag: 1}})
+	require.NoError(t, err, "a snapshot of it is made while it waits")
+	require.NotZero(t, child.Parent)
+	require.NoError(t, r.Server.DeleteSnapshot(3))
+	require.NoError(t, r.Server.SetPolicy(layout.PolicyFailWrites))
+	require.ErrorIs(t, <-done, unix.ENOSPC)
+}
+
+// deaf is a snapshot's client that does not answer before it is let to.
+type deaf struct {
+	answer chan struct{}
+	told   wire.SnapshotState
+}
+
+func (d *deaf) Quiesce(change func() (wire.SnapshotState, error)) (err error) {
+	<-d.answer
+	d.told, err = change()
+	return err
+}
+
+// A client that does not hear that its snapshot was squashed may still use its slots:
+// they are not given to others, and the origin does not wait for it for long.
+func TestClientThatDoesNotAnswer(t *testing.T) {
+	o := options(fullChunk, 40)
+	o.OriginSize, o.Policy, o.ClientWait = 16*fullChunk, "drop", time.Millisecond
+	o.StoreSize -= 672 << 10
+	r := newRunner(t, o, rig.Wrappers{}).Rig
+	_, err := r.Server.CreateSnapshot(1)
+	require.NoError(t, err)
+	client := &deaf{answer: make(chan struct{})}
+	session, err := r.Server.OpenSnapshot(wire.SnapshotRef{Tag: 1}, false, client)
+	require.NoError(t, err)
+	require.NoError(t, overwrite(r, 1, 16))
+	require.ErrorIs(t, fillUp(t, r, 1000), alloc.ErrNoSpace)
+	require.Equal(t, []string{"squashed 1"}, gone(r))
+	_, err = r.Server.Map(session.Handle, 0, 16, nil)
+	require.ErrorIs(t, err, store.ErrSquashed)
+	require.NoError(t, r.Maintain())
+	before := r.Server.Status().Exceptions
+
+	close(client.answer)
+	for range 1000 { // until the answer is in
+		if r.Server.AwaitSpace(0) == nil {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	require.NoError(t, r.Server.AwaitSpace(0))
+	require.Equal(t, before-16, r.Server.Status().Exceptions)
+	require.True(t, client.told.Squashed)
+	require.NoError(t, r.Server.CloseSnapshot(session.Handle))
+}
