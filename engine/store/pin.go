@@ -25,7 +25,8 @@ type Pin struct {
 }
 
 // Pin takes a checkpoint, if the store can be changed, and keeps its pages and
-// slots until Unpin. It returns [ErrPinned] if another one is kept already. While a
+// slots until Unpin. It returns [ErrPinned] if another one is kept already, and
+// [ErrResizing] while the store is resized. While a
 // checkpoint is pinned, nothing that is freed can be used again; when the store
 // would run out of space because of that, it revokes the pin. What it keeps takes a
 // bit of memory a tree page and 16 bytes a run of freed slots.
@@ -49,8 +50,11 @@ func (s *Store) Pin() (*Pin, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.pin != nil {
+	switch {
+	case s.pin != nil:
 		return nil, ErrPinned
+	case s.resizing:
+		return nil, ErrResizing
 	}
 	s.pin = &Pin{Superblock: sb.Encode(), store: s}
 	s.pages.Pin()
@@ -85,12 +89,20 @@ func (s *Store) revokePin() bool {
 	if s.pin == nil || s.pages.Held() == 0 && s.slots.Held() == 0 {
 		return false
 	}
+	s.giveUpPin()
+	return true
+}
+
+// giveUpPin ends the pin, if there is one. The lock is held.
+func (s *Store) giveUpPin() {
+	if s.pin == nil {
+		return
+	}
 	if s.opts.Logger != nil {
-		s.opts.Logger.Warn("the store is short of space: a checkpoint that was being checked is given up",
+		s.opts.Logger.Warn("the store needs its space: a checkpoint that was being checked is given up",
 			"pages", s.pages.Held(), "slots", s.slots.Held())
 	}
 	s.unpin()
-	return true
 }
 
 // takeSlots leases slots, at the cost of a pin if need be. The lock is held.

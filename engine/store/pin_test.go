@@ -3,6 +3,7 @@
 package store_test
 
 import (
+	"context"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -152,5 +153,22 @@ func TestPinIsRevokedWhereSpaceEnds(t *testing.T) {
 	pin, err = r.Server.Pin()
 	require.NoError(t, err)
 	found = checkPin(r, pin.Superblock, pin.Revoked)
+	require.Empty(t, found, checktest.Format(found))
+}
+
+// A store that shrinks takes back what lies beyond its new end.
+func TestPinIsRevokedByShrinking(t *testing.T) {
+	o := options(4<<10, 3000)
+	r := newRig(t, o)
+	require.NoError(t, churn(r, 1, 100))
+	pin, err := r.Server.Pin()
+	require.NoError(t, err)
+	plan, err := r.Server.PlanResize(0, 0, 0)
+	require.NoError(t, err)
+	require.NoError(t, r.Server.ResizeStore(context.Background(), plan.StoreSize/2, 0, nil))
+	require.True(t, pin.Revoked())
+	pin, err = r.Server.Pin()
+	require.NoError(t, err)
+	found := checkPin(r, pin.Superblock, pin.Revoked)
 	require.Empty(t, found, checktest.Format(found))
 }

@@ -44,7 +44,7 @@ func (s *Store) shrink(ctx context.Context, target Area, progress func(Progress)
 // limit has nothing given out beyond the new ends.
 func (s *Store) limit(slots uint64, pages block.Page) error {
 	return s.resolve(func() error {
-		s.revokePin()
+		s.giveUpPin() // what it would keep is to go
 		s.pages.SetLimit(pages)
 		return s.slots.SetLimit(slots)
 	})
