@@ -4,9 +4,11 @@ package attach_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"syscall"
 	"testing"
 	"time"
 	"unsafe"
@@ -22,7 +24,7 @@ func TestMain(m *testing.M) {
 	if b := os.Getenv("ZUMASTOR_TEST_ATTACH"); b != "" {
 		var a *attach.Attached
 		err := attach.HoldMemory()
-		if err == nil {
+		if err == nil || errors.Is(err, syscall.EPERM) { // a container may lack the right
 			a, err = attach.Backend(b).Attach(memdev.New(8<<20), attach.Options{Name: "killed"})
 		}
 		if err != nil {

@@ -3,6 +3,7 @@
 package attach
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -24,14 +25,18 @@ import (
 // CAP_SYS_RESOURCE, and CAP_IPC_LOCK or a limit of locked memory. What remains is
 // a garbage-collected heap that grows: leave the machine memory, and put no swap on
 // an attached device.
+//
+// It does what it can: after an error, which a caller reports and lives with, the
+// other half is in force.
 func HoldMemory() error {
+	var errs []error
 	if err := beFlusher(); err != nil {
-		return fmt.Errorf("marking the process as an I/O flusher (PR_SET_IO_FLUSHER): %w", err)
+		errs = append(errs, fmt.Errorf("marking the process as an I/O flusher (PR_SET_IO_FLUSHER): %w", err))
 	}
 	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
-		return fmt.Errorf("locking memory (mlockall): %w", err)
+		errs = append(errs, fmt.Errorf("locking memory (mlockall): %w", err))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // beFlusher marks all threads. The mark is inherited by new threads and kept by
