@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package attach makes any [device.Device] a Linux block device, such as
-// /dev/loop0, that file systems can be made and mounted on.
+// /dev/ublkb0, /dev/nbd0 or /dev/loop0, that file systems can be made and
+// mounted on.
 //
-// It owns the backends behind one interface: a FUSE file under a loop device. It does
+// It owns three backends behind one interface: the kernel's ublk driver, its NBD
+// client on package nbd's server, and a FUSE file under a loop device. It does
 // not own the device.Device: who opened it closes it, after Detach. Command
 // ddsnap calls it; package freeze, below it, stops the file systems on a block
 // device for a moment. An [Attached] is safe for concurrent use. All need root.
 //
-// A device's error fails the request that met it: with ENOSPC where it says so,
-// else with EIO.
+// A device's error fails the request that met it: with ENOSPC where it says so
+// (not through nbd, whose protocol in the kernel knows EIO only), else with EIO.
 // Whoever reads or writes a block device of its own process can deadlock when
 // memory is short: call [HoldMemory] first. A process that is killed leaves
-// nothing behind once what was mounted on its devices is unmounted; [Cleanup]
-// says what is still in use.
+// nothing behind on nbd and loop once what was mounted on them is unmounted, and
+// a dead device on ublk, that [Cleanup] removes.
 package attach
 
 import (
@@ -36,15 +38,18 @@ type Backend string
 
 // The backends.
 const (
+	Ublk Backend = "ublk" // /dev/ublkbN; Linux 6.0 and newer with module ublk_drv
+	NBD  Backend = "nbd"  // /dev/nbdN; module nbd
 	FUSE Backend = "fuse" // /dev/loopN on a file of a FUSE file system; Linux 5.8 and newer
 )
 
 // Backends returns all backends, the best first.
-func Backends() []Backend { return []Backend{FUSE} }
+func Backends() []Backend { return []Backend{Ublk, NBD, FUSE} }
 
 // Options tune an attached device. Zero fields take the default named.
 type Options struct {
-	// Name is shown by [List]; it is cut to 32 bytes.
+	// Name is shown by [List] (not by ublk, which has no place for it). It is cut
+	// to 32 bytes.
 	Name     string
 	ReadOnly bool
 	// BlockSize is the logical block size, 512 or 4096; default 512. The
@@ -88,7 +93,7 @@ func (o Options) complete(size int64) (Options, error) {
 	return o, checkSize(size, o.BlockSize)
 }
 
-// Bounds of Options: what the queues' buffers may take stays below 1 GiB.
+// Bounds of Options: what the queues' buffers may take is 1 GiB at most.
 const (
 	maxDepth  = 256
 	maxQueues = 16
@@ -134,6 +139,10 @@ type Attached struct {
 // that is all that is missing.
 func (b Backend) Probe() error {
 	switch b {
+	case Ublk:
+		return probeUblk()
+	case NBD:
+		return probeNBD()
 	case FUSE:
 		return probeFUSE()
 	}
@@ -151,7 +160,7 @@ func (b Backend) Attach(dev device.Device, o Options) (*Attached, error) {
 		return nil, err
 	}
 	t := &target{dev: dev, log: o.Logger, readOnly: o.ReadOnly}
-	start := map[Backend]func(*target, Options) (binding, error){FUSE: startFUSE}[b]
+	start := map[Backend]func(*target, Options) (binding, error){Ublk: startUblk, NBD: startNBD, FUSE: startFUSE}[b]
 	bound, err := start(t, o)
 	if err != nil {
 		return nil, fmt.Errorf("attaching with %s: %w", b, err)
@@ -198,12 +207,10 @@ func (a *Attached) Done() <-chan struct{} { return a.bound.done() }
 // Err returns why the device ended without Detach. It is nil before Done is
 // closed, and after a Detach.
 func (a *Attached) Err() error {
-	select {
-	case <-a.bound.done():
-		return a.bound.failure()
-	default:
+	if !isClosed(a.bound.done()) {
 		return nil
 	}
+	return a.bound.failure()
 }
 
 // Wait returns Err once Done is closed.
@@ -243,7 +250,7 @@ func (a *Attached) Detach(force bool) error {
 	if a.detached {
 		return nil
 	}
-	if !force && a.alive() {
+	if !force && !isClosed(a.bound.done()) {
 		if err := checkUnused(a.Path()); err != nil {
 			return fmt.Errorf("detaching: %w", err)
 		}
@@ -262,13 +269,4 @@ func (a *Attached) Detach(force bool) error {
 		return fmt.Errorf("detaching %s: %w", a.Path(), err)
 	}
 	return nil
-}
-
-func (a *Attached) alive() bool {
-	select {
-	case <-a.bound.done():
-		return false
-	default:
-		return true
-	}
 }

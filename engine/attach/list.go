@@ -16,7 +16,7 @@ import (
 type Info struct {
 	Path    string
 	Backend Backend
-	Name    string // Options.Name
+	Name    string // Options.Name; empty with ublk
 	PID     int    // of the process that serves it
 	Dead    bool   // that process is gone: all requests fail
 	remove  func() error
@@ -24,9 +24,12 @@ type Info struct {
 
 // List returns all block devices of the machine that this package made, by path.
 func List() ([]Info, error) {
-	all, err := listLoop("/sys")
+	ublk, err1 := listUblk()
+	nbd, err2 := listNBD("/sys")
+	loop, err3 := listLoop("/sys")
+	all := slices.Concat(ublk, nbd, loop)
 	slices.SortFunc(all, func(a, b Info) int { return strings.Compare(a.Path, b.Path) })
-	return all, err
+	return all, errors.Join(err1, err2, err3)
 }
 
 // Cleanup removes the devices that processes left when they were killed, and
@@ -54,6 +57,12 @@ func Cleanup() (removed []Info, err error) {
 // listLoop finds our loop devices by the names of their backing files.
 func listLoop(sys string) ([]Info, error) {
 	return listSys(filepath.Join(sys, "block/loop*/loop/backing_file"), FUSE, clearLoop)
+}
+
+// listNBD finds our NBD devices: the kernel keeps the label as the backend's
+// identifier, for as long as the device is configured.
+func listNBD(sys string) ([]Info, error) {
+	return listSys(filepath.Join(sys, "block/nbd*/backend"), NBD, disconnectNBD)
 }
 
 // listSys finds devices by the files in sysfs that have their labels.

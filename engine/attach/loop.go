@@ -201,6 +201,16 @@ func (d *loopDevice) close() error {
 	return errors.Join(errs...)
 }
 
+// isClosed reports whether c is closed.
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
 // waitFor reports whether c was closed in time.
 func waitFor(c <-chan struct{}, limit time.Duration) bool {
 	timer := time.NewTimer(limit)
