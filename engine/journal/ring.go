@@ -127,8 +127,8 @@ func (r *Ring) place(n int64) (int64, bool) {
 	}
 }
 
-// Replay calls fn for each record from pos on, in order, and leaves the ring
-// ready to append after the last. The log ends at the first place that does not
+// Replay calls fn for each record from pos on, in order, with the ring's position
+// after it, and leaves the ring ready to append after the last. The log ends at the first place that does not
 // hold the exact next record.
 func (r *Ring) Replay(epoch uint64, pos layout.Position, fn func(layout.RecordHeader, []byte) error) error {
 	if pos.Place >= uint64(r.size) || int64(pos.Place)%r.grain != 0 {
@@ -144,12 +144,12 @@ func (r *Ring) Replay(epoch uint64, pos layout.Position, fn func(layout.RecordHe
 		if err != nil {
 			return err
 		}
-		if err := fn(h, body); err != nil {
-			return err
-		}
 		n := r.recordSize(len(body))
 		r.next = (at + n) % r.size
 		r.id.Seq++
+		if err := fn(h, body); err != nil {
+			return err
+		}
 	}
 }
 

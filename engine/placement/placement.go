@@ -24,6 +24,9 @@ import (
 	"zumastor.org/zumastor/engine/layout"
 )
 
+// maxFill is the part of a log's room that may be in use before a Commit.
+const maxFill = 0.7
+
 // Log is the sequence of a store's batches.
 type Log interface {
 	// Commit writes the batch's chunks to their slots, and its record. When it
@@ -39,6 +42,9 @@ type Log interface {
 	Position() layout.Position
 	// Fill returns the part of the log's room that is in use, 0 to 1.
 	Fill() float64
+	// HasRoom reports whether there is room for a batch of so many chunks: whether
+	// Commit does not return [journal.ErrFull].
+	HasRoom(chunks int) bool
 	// Release says that the records before p are in a durable checkpoint.
 	Release(p layout.Position)
 	// Start begins an epoch: the log is empty and goes on at p.
@@ -52,8 +58,8 @@ type Log interface {
 type Replayed struct {
 	Seq   uint64
 	Head  block.Slot // whose end the descriptor fills, of placement inline
-	Next  block.Slot // of the next descriptor, of placement inline
 	Batch *layout.Batch
+	After layout.Position // of the batch after it
 }
 
 // replayer passes on the batches that are known to be durable, because a later
@@ -120,6 +126,9 @@ func (l *Inline) Position() layout.Position {
 // Fill is zero: the store's slots are the log's room.
 func (l *Inline) Fill() float64 { return 0 }
 
+// HasRoom is always true.
+func (l *Inline) HasRoom(int) bool { return true }
+
 // Release does nothing: the store frees the descriptors' slots.
 func (l *Inline) Release(layout.Position) {}
 
@@ -168,11 +177,12 @@ func (l *Inline) Replay(epoch uint64, p layout.Position, fn func(Replayed) error
 		if err != nil {
 			return err
 		}
-		if err := r.add(Replayed{Seq: h.Seq, Head: l.head, Next: h.Next, Batch: batch}, h.Durable); err != nil {
-			return err
-		}
+		head := l.head
 		l.id.Seq++
 		l.head = h.Next
+		if err := r.add(Replayed{Seq: h.Seq, Head: head, Batch: batch, After: l.Position()}, h.Durable); err != nil {
+			return err
+		}
 	}
 }
 
@@ -207,6 +217,11 @@ func (l *Journaled) Position() layout.Position { return l.ring.Position() }
 // Fill returns the part of the ring that is in use.
 func (l *Journaled) Fill() float64 { return float64(l.ring.Used()) / float64(l.ring.Size()) }
 
+// HasRoom reports whether the ring has room for the record of a batch.
+func (l *Journaled) HasRoom(chunks int) bool {
+	return l.Fill() <= maxFill && l.ring.Fits(min(layout.MaxBatchBody(chunks), l.MaxBody()))
+}
+
 // Release lets records before p be overwritten.
 func (l *Journaled) Release(p layout.Position) { l.ring.Release(p) }
 
@@ -215,7 +230,7 @@ func (l *Journaled) Start(epoch uint64, p layout.Position) { l.ring.Reset(epoch,
 
 // Commit writes the chunks and then their record.
 func (l *Journaled) Commit(b *copylog.Batch) error {
-	if l.Fill() > 0.7 {
+	if l.Fill() > maxFill {
 		return journal.ErrFull // before the chunks are written: a body is a quarter at most
 	}
 	if err := device.Do(l.area.Device, b.Writes(l.area)); err != nil {
@@ -250,7 +265,7 @@ func (l *Journaled) Replay(epoch uint64, p layout.Position, fn func(Replayed) er
 		if err != nil {
 			return err
 		}
-		return r.add(Replayed{Seq: h.Seq, Batch: batch}, h.Durable)
+		return r.add(Replayed{Seq: h.Seq, Batch: batch, After: l.ring.Position()}, h.Durable)
 	})
 	if err != nil {
 		return err

@@ -207,9 +207,11 @@ func (s *Store) recover() error {
 		}
 	}
 	s.generation = s.sb.Generation
-	s.sb.Epoch++
-	s.control.Reset(s.sb.Epoch, s.control.Position().Seq+1)
-	s.position.Place = 0
+	if s.opts.Await && !clean && !s.opts.ReadOnly {
+		s.awaiting.Store(true)
+		return nil
+	}
+	s.nextEpoch()
 	if clean || s.opts.ReadOnly {
 		return nil // the next checkpoint, at the latest Attach's, is soon enough
 	}
@@ -230,12 +232,18 @@ func (s *Store) replay() error {
 	if err != nil {
 		return err
 	}
-	if err := log.Replay(s.sb.Epoch, s.sb.LogPos, s.replayBatch); err != nil {
-		return err
+	return log.Replay(s.sb.Epoch, s.sb.LogPos, s.replayBatch)
+}
+
+// nextEpoch begins the epoch after the one that was recovered. The lock is held, or
+// nobody else has the store.
+func (s *Store) nextEpoch() {
+	if !s.sb.Clean {
+		s.position.Seq++ // a torn batch may have had the number: it is never used again
 	}
-	// A torn batch may have had the next number: it is never used again.
-	s.position.Seq++
-	return nil
+	s.sb.Epoch++
+	s.control.Reset(s.sb.Epoch, s.control.Position().Seq+1)
+	s.position.Place = 0
 }
 
 // releaseLeases gives back the slots that were leased at the checkpoint.
@@ -287,13 +295,31 @@ func (s *Store) replayBatch(r placement.Replayed) error {
 		heads = []layout.SlotRun{{First: r.Head, Len: 1}}
 	}
 	for _, run := range append(slotRuns(r.Batch.Copies), heads...) {
-		if err := s.resolve(func() error { return s.slots.Claim(run) }); err != nil {
+		if err := s.resolve(func() error { return s.claim(run) }); err != nil {
 			return err
 		}
 	}
+	if err := s.insert(r.Batch); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.heads = append(s.heads, heads...)
-	s.position.Seq = r.Seq + 1
-	return s.insert(r.Batch)
+	s.position, s.changed = r.After, true
+	return nil
+}
+
+// claim takes slots that a batch of the log was written to: leased ones if its
+// client is attached, else such as are free since recovery gave the leases back.
+func (s *Store) claim(run layout.SlotRun) error {
+	if s.client == nil {
+		return s.slots.Claim(run)
+	}
+	if !covers(s.slots.Leases(), run) {
+		return fmt.Errorf("%w: batch in slots %d+%d, which are not leased", layout.ErrCorrupt, run.First, run.Len)
+	}
+	s.slots.Use(run)
+	return nil
 }
 
 // checkBatch reports a batch that cannot be this store's.

@@ -65,6 +65,7 @@ var (
 // Options tune an open store; the zero value of each field means its default.
 type Options struct {
 	ReadOnly        bool  // write nothing, not even what recovery finds
+	Await           bool  // an origin client of an earlier opening lives: see Store.Resume
 	CacheBytes      int64 // bound of the metadata cache in memory; default 64 MiB
 	CheckpointBytes int64 // copied data after which a checkpoint is due; default 256 MiB
 	LeaseBytes      int64 // slots that a client holds in advance; default 64 MiB
@@ -107,9 +108,13 @@ type Store struct {
 	// resize is held through a resize.
 	resize sync.Mutex
 	failed atomic.Pointer[error]
-	scrub  scrub
-	feed   feed                          // of events
-	space  atomic.Pointer[chan struct{}] // is closed, and replaced, when there may be space
+	// awaiting says that the log of an origin client that outlived its server may go
+	// on after what was recovered: see Resume.
+	awaiting  atomic.Bool
+	suspended atomic.Bool
+	scrub     scrub
+	feed      feed                          // of events
+	space     atomic.Pointer[chan struct{}] // is closed, and replaced, when there may be space
 
 	mu       sync.Mutex // guards all below
 	sb       layout.Superblock
@@ -154,8 +159,13 @@ func (s *Store) step(fn func() error) error {
 
 // mutable returns the reason why the store cannot be changed, or nil.
 func (s *Store) mutable() error {
-	if s.opts.ReadOnly {
+	switch {
+	case s.opts.ReadOnly:
 		return ErrReadOnly
+	case s.awaiting.Load():
+		return fmt.Errorf("the store waits for its origin client to come back: %w", wire.ErrAway)
+	case s.suspended.Load():
+		return fmt.Errorf("the store was closed: %w", wire.ErrAway)
 	}
 	if err := s.failed.Load(); err != nil {
 		return fmt.Errorf("%w: %w", ErrFailed, *err)
@@ -284,11 +294,21 @@ func (s *Store) journalRegion() wire.JournalRegion {
 // Attach makes c the origin client. Its batches go on with the numbers of the last
 // client's, at a new place.
 func (s *Store) Attach(c wire.Client) (*wire.Session, error) {
+	s.admin.Lock()
+	defer s.admin.Unlock()
+	if s.awaiting.Load() { // the one that was waited for has ended: it would hold the lock
+		if err := s.abandon(); err != nil {
+			return nil, err
+		}
+	}
+	return s.begins(c)
+}
+
+// begins begins a session of an origin client.
+func (s *Store) begins(c wire.Client) (*wire.Session, error) {
 	if err := s.mutable(); err != nil {
 		return nil, err
 	}
-	s.admin.Lock()
-	defer s.admin.Unlock()
 	leases, err := s.attach(c)
 	if err != nil {
 		return nil, err
@@ -370,12 +390,7 @@ func (s *Store) Detach() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.client = nil
-	for _, r := range slices.Clone(s.slots.Leases()) {
-		if !s.leasedElsewhere(r) {
-			s.slots.Return(r)
-		}
-	}
-	s.changed = true
+	s.takeBack()
 	return nil
 }
 
@@ -399,7 +414,7 @@ func (s *Store) Close() error {
 	s.StopScrub()
 	s.endResize()
 	s.mu.Lock()
-	if s.closed || s.client != nil {
+	if s.closed || s.client != nil && !s.suspended.Load() {
 		s.mu.Unlock()
 		return errors.New("store is closed already, or has a client")
 	}

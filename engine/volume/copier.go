@@ -8,12 +8,12 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"zumastor.org/zumastor/engine/alloc"
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/copylog"
 	"zumastor.org/zumastor/engine/device"
-	"zumastor.org/zumastor/engine/journal"
 	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/placement"
 	"zumastor.org/zumastor/engine/wire"
@@ -31,6 +31,7 @@ import (
 type copier struct {
 	v          *Origin
 	log        placement.Log
+	uuid       layout.UUID
 	epoch      uint64
 	batchBytes int64
 	leaseSlots uint64
@@ -49,9 +50,13 @@ type copier struct {
 	inflight *layout.Batch // that may still be being committed, or nil
 
 	// committing is held through a commit, and taken by leaders in their order. It
-	// guards log and failed.
+	// guards what follows, and log.
 	committing sync.Mutex
-	failed     error // the log is broken: nothing can be copied any more
+	failed     error         // the log is broken: nothing can be copied any more
+	fresh      *wire.Session // that the leader has yet to take over, or nil
+	resumed    sync.Cond     // of committing: fresh, failed or closed were set
+	closed     bool
+	stale      atomic.Bool // fresh is not nil
 }
 
 // request is a wait for chunks to be settled.
@@ -85,36 +90,15 @@ func (r *request) finish(err error) {
 
 func newCopier(v *Origin, log placement.Log, s *wire.Session, o Options) *copier {
 	shift := s.Geometry.ChunkShift()
-	return &copier{
-		v: v, log: log, epoch: s.Epoch, overlap: !o.Serial,
+	c := &copier{
+		v: v, log: log, uuid: s.UUID, epoch: s.Epoch, overlap: !o.Serial,
 		batchBytes: orDefault(o.BatchBytes, DefaultBatchBytes),
 		leaseSlots: uint64(max(4, min(orDefault(o.LeaseBytes, DefaultLeaseBytes)>>shift, int64(s.Slots/16)))),
 		leases:     leases{heads: uint64(log.HeadSlots()), runs: s.Leases},
 		ahead:      readahead{limit: uint64(max(0, orDefault(o.AheadBytes, DefaultAheadBytes)>>shift)), chunks: v.geometry().Chunks()},
 	}
-}
-
-// settle returns when the chunks [first, end) are settled, of which that is not
-// known.
-func (c *copier) settle(first, end block.Chunk) error {
-	var few [8]block.Chunk
-	unsettled, err := c.v.server.Unsettled(first, end, few[:0])
-	if err != nil {
-		return err
-	}
-	if len(unsettled) == 0 {
-		c.note(first, end)
-		return nil
-	}
-	return c.copyOut(newRequest(first, end))
-}
-
-// note remembers that the chunks [first, end) are settled.
-func (c *copier) note(first, end block.Chunk) {
-	g := c.v.state.Load().Generation
-	for ; first < end; first++ {
-		c.v.settled.set(g, first)
-	}
+	c.resumed.L = &c.committing
+	return c
 }
 
 // copyOut returns when every chunk of all requests is settled, or with the first
@@ -152,15 +136,26 @@ func (c *copier) lead() {
 	c.mu.Unlock()
 
 	reqs, err := c.gather(reqs)
+	for errors.Is(err, wire.ErrAway) {
+		if err = c.hold(); err == nil {
+			reqs, err = c.gather(reqs)
+		}
+	}
 	for chunks := c.needed; err == nil && len(chunks) > 0; {
 		var b *copylog.Batch
-		if b, err = c.prepare(chunks); err != nil {
+		if b, err = c.prepare(chunks); err == nil {
+			err = c.enter(b)
+		}
+		if errors.Is(err, wire.ErrAway) { // what was prepared has slots of a session that ends
+			err = c.hold()
+			continue
+		}
+		if err != nil {
 			break
 		}
 		upTo := b.Copies[len(b.Copies)-1].Chunk
 		chunks = chunks[len(b.Copies):]
 		last := len(chunks) == 0
-		c.committing.Lock()
 		c.leases.passHead()
 		if last && c.overlap {
 			c.inflight = &b.Batch
@@ -269,7 +264,7 @@ func (c *copier) gatherOne(r *request) (needs bool, err error) {
 // committed.
 func (c *copier) unsettled(first, end block.Chunk) (err error) {
 	before := len(c.needed)
-	if c.needed, err = c.v.server.Unsettled(first, end, c.needed); err != nil {
+	if c.needed, err = c.ask(first, end, c.needed); err != nil {
 		return err
 	}
 	flying := c.inflightFrom(first)
@@ -360,6 +355,9 @@ func (c *copier) lease(want uint64) error {
 	if have := c.leases.free(); have >= want && have >= c.leaseSlots/4 {
 		return nil
 	}
+	if c.stale.Load() {
+		return wire.ErrAway
+	}
 	headless := c.leases.headless()
 	runs, err := c.v.server.Lease(max(want, c.leaseSlots))
 	if errors.Is(err, alloc.ErrLeases) && c.leases.free() == 0 {
@@ -374,8 +372,19 @@ func (c *copier) lease(want uint64) error {
 		return fmt.Errorf("leasing slots: %w", err)
 	}
 	if headless {
-		c.log.Start(c.epoch, layout.Position{Place: uint64(runs[0].First), Seq: c.log.Position().Seq})
+		return c.startAt(runs[0].First)
 	}
+	return nil
+}
+
+// startAt has the log go on at a slot: it had none.
+func (c *copier) startAt(head block.Slot) error {
+	c.committing.Lock()
+	defer c.committing.Unlock()
+	if c.stale.Load() {
+		return wire.ErrAway
+	}
+	c.log.Start(c.epoch, layout.Position{Place: uint64(head), Seq: c.log.Position().Seq})
 	return nil
 }
 
@@ -424,20 +433,12 @@ func (c *copier) reads(b *copylog.Batch) []device.Op {
 
 // commit makes the batch durable, reports it, and notes its chunks as settled. A
 // batch that fails breaks the chain: no later one would be found. The caller
-// holds committing.
+// holds committing, and there is room in the log.
 func (c *copier) commit(b *copylog.Batch) error {
 	if c.failed != nil {
 		return c.failed
 	}
-	err := c.log.Commit(b)
-	if errors.Is(err, journal.ErrFull) {
-		var released layout.Position
-		if released, err = c.v.server.Checkpoint(); err == nil {
-			c.log.Release(released)
-			err = c.log.Commit(b)
-		}
-	}
-	if err != nil {
+	if err := c.log.Commit(b); err != nil {
 		c.failed = fmt.Errorf("copying out: %w", err)
 		return c.failed
 	}

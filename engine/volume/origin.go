@@ -58,13 +58,15 @@ type Origin struct {
 	gate   sync.RWMutex
 	state  atomic.Pointer[wire.State]
 	closed atomic.Bool
+	// quiescing says that no write is under way, and that the state changes.
+	quiescing atomic.Bool
 }
 
 var (
 	_ device.Device = (*Origin)(nil)
 	_ device.Zeroer = (*Origin)(nil)
 	_ device.Doer   = (*Origin)(nil)
-	_ wire.Client   = (*Origin)(nil)
+	_ wire.Resumer  = (*Origin)(nil)
 )
 
 // OpenOrigin makes the origin device a volume of the server's store. The device
@@ -114,9 +116,11 @@ func orDefault(v, byDefault int64) int64 {
 }
 
 // Close detaches the origin from its server, once no write is under way; requests
-// after it wrap device.ErrClosed. The device stays open. A second Close does
+// after it wrap device.ErrClosed, and so do writes that wait for a server that is
+// away. The device stays open. A second Close does
 // nothing.
 func (v *Origin) Close() error {
+	v.copier.giveUp()
 	v.gate.Lock()
 	closed := v.closed.Swap(true)
 	v.gate.Unlock()
@@ -275,6 +279,7 @@ func (v *Origin) awaitSpace(err error) error {
 	switch {
 	case v.closed.Load():
 		return fmt.Errorf("origin: %w", device.ErrClosed)
+	case errors.Is(err, wire.ErrAway): // the copier holds
 	case err != nil:
 		return fmt.Errorf("origin: waiting for space: %w", err)
 	}
@@ -285,16 +290,23 @@ func (v *Origin) awaitSpace(err error) error {
 // gate is held.
 func (v *Origin) isSettled(first, end block.Chunk) bool {
 	state := v.state.Load()
-	if state.Largest > 0 { // no snapshot has what is beyond
-		end = min(end, v.geometry().ChunkOf(state.Largest-1)+1)
+	return state.Newest == 0 || v.settled.all(state.Generation, first, v.preserved(state, end))
+}
+
+// preserved returns end, or the end of what any snapshot has if that is before.
+func (v *Origin) preserved(s *wire.State, end block.Chunk) block.Chunk {
+	if s.Largest > 0 {
+		end = min(end, v.geometry().ChunkOf(s.Largest-1)+1)
 	}
-	return state.Newest == 0 || v.settled.all(state.Generation, first, end)
+	return end
 }
 
 // Quiesce runs change while no write is under way; see [wire.Client].
 func (v *Origin) Quiesce(change func() (wire.State, error)) error {
 	v.gate.Lock()
 	defer v.gate.Unlock()
+	v.quiescing.Store(true)
+	defer v.quiescing.Store(false)
 	if err := v.refresh(); err != nil {
 		return fmt.Errorf("looking for the sizes of devices: %w", err)
 	}
@@ -302,9 +314,13 @@ func (v *Origin) Quiesce(change func() (wire.State, error)) error {
 	if err := v.dev.Flush(); err != nil {
 		return fmt.Errorf("flushing the origin: %w", err)
 	}
+	old := v.state.Load().Generation
 	state, err := change()
 	if rerr := v.adopt(state); rerr != nil && err == nil {
 		err = rerr
+	}
+	if err == nil && state.Generation > old && state.Newest == state.Generation {
+		v.settled.begin(state.Generation)
 	}
 	v.Update(state)
 	return err
@@ -325,7 +341,7 @@ func (v *Origin) refresh() error {
 // leases that were taken back. The gate is held for writing.
 func (v *Origin) adopt(s wire.State) error {
 	if s.Revoked {
-		v.copier.leases.runs = nil
+		v.copier.revoke()
 	}
 	if s.Size == 0 || s.Size == v.Size() {
 		return nil

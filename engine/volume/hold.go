@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+import (
+	"errors"
+	"fmt"
+
+	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/copylog"
+	"zumastor.org/zumastor/engine/device"
+	"zumastor.org/zumastor/engine/wire"
+)
+
+// errOtherHistory is wrapped when a server that comes back has snapshots that were
+// made while the origin was written to without it.
+var errOtherHistory = errors.New("snapshots were made without this origin")
+
+// settle returns when the chunks [first, end) are settled, of which that is not
+// known.
+func (c *copier) settle(first, end block.Chunk) error {
+	var few [8]block.Chunk
+	unsettled, err := c.ask(first, end, few[:0])
+	switch {
+	case errors.Is(err, wire.ErrAway): // the leader holds
+	case err != nil:
+		return err
+	case len(unsettled) == 0:
+		c.note(first, end)
+		return nil
+	}
+	return c.copyOut(newRequest(first, end))
+}
+
+// note remembers that the chunks [first, end) are settled.
+func (c *copier) note(first, end block.Chunk) {
+	g := c.v.state.Load().Generation
+	for ; first < end; first++ {
+		c.v.settled.set(g, first)
+	}
+}
+
+// ask appends the chunks of [first, end) that are not settled. It asks the server
+// only where the settled map cannot tell: for a whole page of it, where it can keep
+// the answer, and not at all for a generation that began while this origin was
+// attached, because then only its own batches settle chunks.
+func (c *copier) ask(first, end block.Chunk, dst []block.Chunk) ([]block.Chunk, error) {
+	v := c.v
+	state := v.state.Load()
+	end = v.preserved(state, end)
+	for first < end {
+		pageEnd := min(end, (first|(settledPageChunks-1))+1)
+		var known bool
+		if dst, known = v.settled.unsettled(state.Generation, first, pageEnd, dst); !known {
+			var err error
+			if dst, err = c.askServer(first, pageEnd, dst); err != nil {
+				return dst, err
+			}
+		}
+		first = pageEnd
+	}
+	return dst, nil
+}
+
+// askServer appends the chunks of [first, end), of one page, that are not settled.
+func (c *copier) askServer(first, end block.Chunk, dst []block.Chunk) ([]block.Chunk, error) {
+	v := c.v
+	state := v.state.Load()
+	if !v.settled.lossless {
+		return v.server.Unsettled(first, end, dst)
+	}
+	page := first &^ (settledPageChunks - 1)
+	pageEnd := min(page+settledPageChunks, block.Chunk(v.geometry().Chunks()))
+	v.settled.pageFor(state.Generation, page) // so that what is settled meanwhile is noted there
+	list, err := v.server.Unsettled(page, pageEnd, nil)
+	if err != nil {
+		return dst, err
+	}
+	v.settled.learn(state.Generation, page, pageEnd, list)
+	dst, _ = v.settled.unsettled(state.Generation, first, end, dst)
+	return dst, nil
+}
+
+// enter takes committing, for a batch that is prepared. The error wraps
+// [wire.ErrAway] if its slots are of a session that has ended, or if there is no
+// room in the log and nobody to ask for a checkpoint; committing is not held then.
+func (c *copier) enter(b *copylog.Batch) error {
+	c.committing.Lock()
+	err := c.mayCommit(len(b.Copies))
+	if err != nil {
+		c.committing.Unlock()
+	}
+	return err
+}
+
+func (c *copier) mayCommit(copies int) error {
+	switch {
+	case c.failed != nil:
+		return c.failed
+	case c.fresh != nil:
+		return wire.ErrAway
+	case c.log.HasRoom(copies):
+		return nil
+	}
+	released, err := c.v.server.Checkpoint()
+	if err != nil {
+		return fmt.Errorf("waiting for room in the log: %w", err)
+	}
+	c.log.Release(released)
+	return nil
+}
+
+// hold waits for the server to come back, and takes over the new session's leases.
+// The leader calls it.
+func (c *copier) hold() error {
+	c.committing.Lock()
+	defer c.committing.Unlock()
+	for c.fresh == nil && c.failed == nil && !c.closed {
+		c.resumed.Wait()
+	}
+	switch {
+	case c.failed != nil:
+		return c.failed
+	case c.fresh == nil:
+		return fmt.Errorf("copying out: the server is away: %w", device.ErrClosed)
+	}
+	c.leases = leases{heads: c.leases.heads, runs: c.fresh.Leases}
+	c.fresh = nil
+	c.stale.Store(false)
+	return nil
+}
+
+// revoke forgets all leases. No write is under way.
+func (c *copier) revoke() {
+	c.committing.Lock()
+	defer c.committing.Unlock()
+	c.leases.runs = nil
+	if c.fresh != nil {
+		c.fresh.Leases = nil
+	}
+}
+
+// giveUp ends what is held.
+func (c *copier) giveUp() {
+	c.committing.Lock()
+	defer c.committing.Unlock()
+	c.closed = true
+	c.resumed.Broadcast()
+}
+
+// Resume goes on with a server that has come back; see [wire.Resumer]. Writes whose
+// chunks are settled go on meanwhile. When the server does not take the origin back,
+// nothing can be copied out any more.
+func (v *Origin) Resume(again func(wire.Progress) (*wire.Session, error)) error {
+	c := v.copier
+	c.committing.Lock()
+	defer c.committing.Unlock()
+	if c.failed != nil {
+		return c.failed
+	}
+	state := v.state.Load()
+	s, err := again(wire.Progress{UUID: c.uuid, Epoch: c.epoch, Generation: state.Generation, Position: c.log.Position()})
+	if err != nil {
+		if !errors.Is(err, wire.ErrAway) {
+			c.fail(fmt.Errorf("resuming: %w", err))
+		}
+		return err
+	}
+	// Writes under way were let go in the generation that this origin knows. Only a
+	// Quiesce, which has ended them, can have begun another one.
+	if s.State.Newest > state.Generation && !v.quiescing.Load() {
+		c.fail(fmt.Errorf("resuming: %w: generation %d, here %d", errOtherHistory, s.State.Newest, state.Generation))
+		return c.failed
+	}
+	c.log.Start(s.Epoch, s.Position)
+	c.epoch, c.fresh = s.Epoch, s
+	c.stale.Store(true)
+	if !v.quiescing.Load() {
+		v.Update(s.State)
+	}
+	c.resumed.Broadcast()
+	return nil
+}
+
+// fail ends copying out, for good. The caller holds committing.
+func (c *copier) fail(err error) {
+	c.failed = err
+	c.resumed.Broadcast()
+}
