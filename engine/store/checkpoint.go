@@ -3,6 +3,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -50,16 +51,19 @@ type pageImage struct {
 // nothing if nothing has changed.
 func (s *Store) Checkpoint() error { return s.checkpointWith(nil) }
 
-// setting is a change of the store's sizes. It takes effect by being in a
-// checkpoint's superblock, and in none before.
+// setting is a change that takes effect by being in a checkpoint's superblock, and in
+// none before.
 type setting struct {
+	// snapshot is an entry of the snapshot tree that changes with it, or nil. Only set
+	// changes what memory has of it.
+	snapshot *layout.Snapshot
 	// leases changes what is leased, in a way that bears repetition; or nil.
 	leases func()
 	// set changes the superblock.
 	set func(sb *layout.Superblock)
 }
 
-// checkpointWith is Checkpoint with a change of the store's sizes. After an error the
+// checkpointWith is Checkpoint with a change of the superblock. After an error the
 // change is not made, unless the store has failed: then nobody knows.
 func (s *Store) checkpointWith(change *setting) error {
 	if err := s.mutable(); err != nil {
@@ -73,6 +77,9 @@ func (s *Store) checkpointWith(change *setting) error {
 		img, err = s.freeze(change)
 		return err
 	})
+	if err != nil && change != nil && change.snapshot != nil {
+		err = errors.Join(err, s.keepSnapshot(change.snapshot.Generation))
+	}
 	s.steps.Unlock()
 	if err != nil || img == nil {
 		return err
@@ -82,6 +89,18 @@ func (s *Store) checkpointWith(change *setting) error {
 	}
 	s.thaw(img)
 	return nil
+}
+
+// keepSnapshot makes the snapshot tree say again what memory has of a snapshot.
+func (s *Store) keepSnapshot(g block.Generation) error {
+	err := s.resolve(func() error {
+		_, err := s.snaps.tree.Insert(s.snaps.get(g).Snapshot)
+		return err
+	})
+	if err != nil {
+		err = s.fail(err)
+	}
+	return err
 }
 
 // freeze takes the image of the store's state. The lock is held; a miss can occur
@@ -99,6 +118,11 @@ func (s *Store) freeze(change *setting) (*image, error) {
 	}
 	if change != nil && change.leases != nil {
 		change.leases()
+	}
+	if change != nil && change.snapshot != nil {
+		if _, err := s.snaps.tree.Insert(*change.snapshot); err != nil {
+			return nil, err
+		}
 	}
 	if err := s.listLeases(); err != nil {
 		return nil, err

@@ -48,7 +48,7 @@ func Open(d placement.Devices, o Options) (*Store, error) {
 	}
 	s := &Store{
 		devs: d, meta: d.MetaDevice(), opts: o, geo: geo, sb: *sb, due: make(chan struct{}, 1),
-		handles: make(map[wire.Handle]*opened),
+		handles: make(map[wire.Handle]*opened), restoring: sb.Restore.Generation,
 	}
 	space := make(chan struct{})
 	s.space.Store(&space)

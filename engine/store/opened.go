@@ -33,6 +33,9 @@ func (s *Store) OpenSnapshot(ref wire.SnapshotRef, write bool, c wire.SnapshotCl
 	}
 	s.mu.Lock()
 	snap, err := s.present(ref)
+	if err == nil {
+		err = s.notMerging(snap)
+	}
 	if err == nil && write {
 		err = s.mayWrite(snap)
 	}

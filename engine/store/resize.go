@@ -200,7 +200,7 @@ func (s *Store) beginResize() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.sb.Restore.Generation != 0 || s.ending {
+	if s.restoring != 0 || s.ending {
 		s.resize.Unlock()
 		return fmt.Errorf("%w: the origin is being restored, or the store closed", ErrInUse)
 	}

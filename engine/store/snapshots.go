@@ -35,8 +35,8 @@ func (s *Store) CreateSnapshot(tag block.Tag) (layout.Snapshot, error) {
 // Create makes a snapshot of the origin, or of a snapshot, as it is: writes that
 // have returned belong to it, those that begin after it has returned do not. It is
 // durable when Create returns. The cost is one record, however many snapshots there
-// are. The error wraps [ErrExists] if tag or name is taken, and [ErrNoSnapshot] if
-// there is no such parent.
+// are. The error wraps [ErrExists] if tag or name is taken, [ErrNoSnapshot] if
+// there is no such parent, and [ErrRestoring] if the origin is being restored.
 func (s *Store) Create(n NewSnapshot) (layout.Snapshot, error) {
 	return s.createThen(n, func() error { return nil })
 }
@@ -64,6 +64,12 @@ func (s *Store) createThen(n NewSnapshot, then func() error) (snap layout.Snapsh
 	}()
 	if n.Parent != nil {
 		return s.createOfSnapshot(n)
+	}
+	s.mu.Lock()
+	err = s.notRestoring()
+	s.mu.Unlock()
+	if err != nil {
+		return snap, err
 	}
 	change := func() (wire.State, error) {
 		if snap, err = s.createWith(n, nil); err == nil {
@@ -109,6 +115,9 @@ func (s *Store) parent(ref wire.SnapshotRef) (*snapshot, *opened, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p, err := s.present(ref)
+	if err == nil {
+		err = s.notMerging(p)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -320,6 +329,9 @@ func (s *Store) changedEntry(ref wire.SnapshotRef, change func(*layout.Snapshot)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old, err := s.listed(ref)
+	if err == nil {
+		err = s.notMerging(old)
+	}
 	if err != nil {
 		return layout.Snapshot{}, err
 	}

@@ -35,6 +35,8 @@ type Status struct {
 	UnsavedBytes   int64  // copied since
 	SnapshotsLive  int
 	SnapshotsGoing int // deleted or squashed, but not yet freed
+
+	Restore *RestoreStatus // of the origin; nil: none is under way
 	Counters
 }
 
@@ -73,7 +75,7 @@ func (s *Store) Status() Status {
 		Exceptions:    s.index.Exceptions.Len(),
 		MetadataPages: s.pages.Total(), MetadataUsed: s.pages.Used(), MetadataBytes: s.pages.Used() * block.PageSize,
 		CacheBytes: s.cache.Bytes(), Checkpoint: s.sb.Checkpoint, UnsavedBytes: s.copied,
-		SnapshotsLive: s.snaps.readable(), SnapshotsGoing: s.snaps.reclaiming,
+		SnapshotsLive: s.snaps.readable(), SnapshotsGoing: s.snaps.reclaiming, Restore: s.restoreStatus(),
 		Counters: s.count,
 	}
 	switch {

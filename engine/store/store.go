@@ -143,6 +143,11 @@ type Store struct {
 	moving     []layout.SlotRun // leased by a resize
 	resizing   bool
 	ending     bool // no resize is to go on
+	// restoring is the generation that clients are told the origin is being restored
+	// from, or zero: from before the superblock says so until it is durable that it
+	// does no longer.
+	restoring block.Generation
+	trouble   string // why the restore does not go on
 }
 
 // resolve runs fn with the lock held, and again after each page that it misses
@@ -379,7 +384,7 @@ func (s *Store) session(leases []layout.SlotRun) *wire.Session {
 func (s *Store) state() wire.State {
 	return wire.State{
 		Generation: s.generation, Newest: s.snaps.newest(), Size: s.sb.OriginSize, Largest: s.snaps.largest(),
-		Restoring: s.sb.Restore.Generation, Failed: s.failed.Load() != nil,
+		Restoring: s.restoring, Failed: s.failed.Load() != nil,
 	}
 }
 

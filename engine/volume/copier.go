@@ -63,6 +63,7 @@ type copier struct {
 type request struct {
 	first, end block.Chunk
 	last       block.Chunk // the last one of them that is being copied
+	alone      bool        // nothing is to be copied ahead of them
 	err        error
 	wake       chan signal
 }
@@ -79,7 +80,7 @@ var requests = sync.Pool{New: func() any { return &request{wake: make(chan signa
 
 func newRequest(first, end block.Chunk) *request {
 	r := requests.Get().(*request)
-	r.first, r.end, r.err = first, end, nil
+	r.first, r.end, r.err, r.alone = first, end, nil, false
 	return r
 }
 
@@ -248,7 +249,7 @@ func (c *copier) gatherOne(r *request) (needs bool, err error) {
 			return false, err
 		}
 	}
-	if len(c.needed) > before {
+	if len(c.needed) > before && !r.alone {
 		c.ahead.note(c.needed[before], r.end)
 	}
 	r.last = 0

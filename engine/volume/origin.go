@@ -14,6 +14,7 @@
 package volume
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -33,6 +34,8 @@ type Options struct {
 	LeaseBytes   int64 // slots to ask for at a time; default 64 MiB
 	SettledBytes int64 // bound of the settled map in memory; default 64 MiB
 	Serial       bool  // read a batch only when the one before is durable: for a single spindle, which each change of place costs a seek
+	RestoreRate  int64 // most bytes a second that a revert or merge copies; zero: no limit
+	Manual       bool  // reverts and merges wait for calls of Restore
 }
 
 // Defaults of Options.
@@ -48,9 +51,13 @@ type Origin struct {
 	dev     device.Device
 	server  wire.Server
 	store   placement.Devices
+	opts    Options
 	geo     atomic.Pointer[block.Geometry] // changes when no write is under way
 	settled *settledMap
 	copier  *copier
+
+	dataOffset int64 // of slot 0 on the store device
+	restorer   restorer
 
 	// gate is held for reading by every write from the decision whether it needs
 	// a copy-out until it has returned, and for writing by the change of
@@ -73,7 +80,8 @@ var (
 // must be as large as the store says, and must be written to only through the
 // volume for as long as the store has snapshots. Close detaches it again.
 func OpenOrigin(server wire.Server, dev device.Device, store placement.Devices, o Options) (*Origin, error) {
-	v := &Origin{dev: dev, server: server, store: store}
+	v := &Origin{dev: dev, server: server, store: store, opts: o}
+	v.restorer.ctx, v.restorer.stop = context.WithCancel(context.Background())
 	v.state.Store(&wire.State{})
 	// A snapshot that is made as soon as the server knows the volume waits until
 	// the volume knows the session.
@@ -92,6 +100,7 @@ func OpenOrigin(server wire.Server, dev device.Device, store placement.Devices, 
 func (v *Origin) open(session *wire.Session, o Options) error {
 	geo := session.Geometry
 	v.geo.Store(&geo)
+	v.dataOffset = session.DataOffset
 	if v.dev.Size() < geo.Size() {
 		return fmt.Errorf("%w: origin device has %d bytes, the store is for %d", block.ErrGeometry, v.dev.Size(), geo.Size())
 	}
@@ -127,7 +136,10 @@ func (v *Origin) Close() error {
 	if closed {
 		return nil
 	}
-	return v.server.Detach()
+	v.restorer.stop()
+	err := v.server.Detach() // which wakes who waits for space
+	v.restorer.workers.Wait()
+	return err
 }
 
 // check returns an error unless the origin is open and has the range.
@@ -144,18 +156,34 @@ func (v *Origin) check(off, n int64) error {
 // Size returns the origin's size in bytes.
 func (v *Origin) Size() int64 { return v.geometry().Size() }
 
-// ReadAt reads straight from the origin device.
+// ReadAt reads straight from the origin device, unless the origin is being restored:
+// then from where its content is. If a restore has begun during the read, what was
+// read may be older and newer than that, and is read again.
 func (v *Origin) ReadAt(p []byte, off int64) (int, error) {
-	if err := v.check(off, int64(len(p))); err != nil {
-		return 0, err
+	for {
+		begun := v.restorer.begun.Load()
+		if v.state.Load().Restoring != 0 {
+			if restoring, err := v.readRestoring(p, off); err != nil {
+				return 0, err
+			} else if restoring {
+				return len(p), nil
+			}
+			continue
+		}
+		if err := v.check(off, int64(len(p))); err != nil {
+			return 0, err
+		}
+		n, err := v.dev.ReadAt(p, off)
+		if v.restorer.begun.Load() == begun {
+			return n, err
+		}
 	}
-	return v.dev.ReadAt(p, off)
 }
 
 // WriteAt writes to the origin device, once the chunks that it touches are
-// settled.
+// settled and no restore is under way.
 func (v *Origin) WriteAt(p []byte, off int64) (int, error) {
-	v.gate.RLock()
+	v.enter()
 	defer v.gate.RUnlock()
 	if err := v.settle(off, int64(len(p))); err != nil {
 		return 0, err
@@ -163,9 +191,10 @@ func (v *Origin) WriteAt(p []byte, off int64) (int, error) {
 	return v.dev.WriteAt(p, off)
 }
 
-// WriteZeroes zeroes a range, once the chunks that it touches are settled.
+// WriteZeroes zeroes a range, once the chunks that it touches are settled and no
+// restore is under way.
 func (v *Origin) WriteZeroes(off, n int64) error {
-	v.gate.RLock()
+	v.enter()
 	defer v.gate.RUnlock()
 	if err := v.settle(off, n); err != nil {
 		return err
@@ -173,9 +202,10 @@ func (v *Origin) WriteZeroes(off, n int64) error {
 	return device.WriteZeroes(v.dev, off, n)
 }
 
-// Discard discards a range, once the chunks that it touches are settled.
+// Discard discards a range, once the chunks that it touches are settled and no
+// restore is under way.
 func (v *Origin) Discard(off, n int64) error {
-	v.gate.RLock()
+	v.enter()
 	defer v.gate.RUnlock()
 	if err := v.settle(off, n); err != nil {
 		return err
@@ -194,9 +224,13 @@ func (v *Origin) Flush() error {
 
 // Do copies out what all ops together displace in as few batches as possible, then
 // gives the ops to the origin device in one submission. With one caller and a
-// server that works by hand, the sequence of I/O is the same in every run.
+// server that works by hand, the sequence of I/O is the same in every run. While a
+// restore is under way, all ops wait if one of them is a write.
 func (v *Origin) Do(ops []device.Op) error {
-	v.gate.RLock()
+	if v.state.Load().Restoring != 0 && !slices.ContainsFunc(ops, func(op device.Op) bool { return op.Kind != device.Read }) {
+		return v.readAll(ops)
+	}
+	v.enter()
 	defer v.gate.RUnlock()
 	var bad error
 	for all := ops; ; {
@@ -229,6 +263,17 @@ func (v *Origin) settleAll(ops []device.Op) error {
 		return nil
 	}
 	return v.copier.copyOut(need...)
+}
+
+// readAll reads what the ops say, one after another.
+func (v *Origin) readAll(ops []device.Op) error {
+	var first error
+	for _, op := range ops {
+		if _, err := v.ReadAt(op.Data, op.Off); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
 }
 
 // valid returns the ops whose ranges are good, and the first error of the others.
@@ -275,7 +320,7 @@ func (v *Origin) awaitSpace(err error) error {
 	}
 	v.gate.RUnlock()
 	err = v.server.AwaitSpace(0)
-	v.gate.RLock()
+	v.enter()
 	switch {
 	case v.closed.Load():
 		return fmt.Errorf("origin: %w", device.ErrClosed)
@@ -381,4 +426,8 @@ func (v *Origin) settleSome(first, end block.Chunk) error {
 }
 
 // Update takes a new state; see [wire.Client].
-func (v *Origin) Update(s wire.State) { v.state.Store(&s) }
+func (v *Origin) Update(s wire.State) {
+	if v.restorer.change(*v.state.Swap(&s), s) && !v.opts.Manual && !v.closed.Load() {
+		v.restorer.workers.Go(v.keepRestoring)
+	}
+}

@@ -60,8 +60,8 @@ type State struct {
 	// too. Only what the change of a Quiesce returns says so.
 	Revoked bool
 	// Restoring is the generation of the snapshot whose content the origin is
-	// taking, or zero. Meanwhile the origin is read as that snapshot, and not
-	// written to.
+	// taking, or zero. Meanwhile the origin is read as MapRestoring says, and what
+	// would change it waits. It is set, and cleared, only in the change of a Quiesce.
 	Restoring block.Generation
 	// Failed says that nothing can be copied out any more.
 	Failed bool
@@ -73,6 +73,14 @@ type Batch struct {
 	Head     block.Slot      // the descriptor's slot
 	HasHead  bool            // of placement inline
 	Position layout.Position // of the batch after it
+}
+
+// RestoreProgress is how far the origin's client has restored the origin.
+type RestoreProgress struct {
+	Generation block.Generation // State.Restoring
+	Next       block.Chunk      // all chunks before it are restored, and durable
+	Done       bool             // all chunks are
+	Trouble    string           // why it does not go on, for the user; it will be tried again
 }
 
 // MappingKind says where the chunks of a mapping are.
@@ -150,6 +158,17 @@ type Server interface {
 	// Unsettled appends to dst the chunks of [first, end) that need a copy-out
 	// before they may be overwritten.
 	Unsettled(first, end block.Chunk, dst []block.Chunk) ([]block.Chunk, error)
+
+	// MapRestoring appends to dst where the chunks [first, end) of the origin are to
+	// be read while it is being restored: shared ones, which are as they are to be, from
+	// the origin device. The answer holds until the next Quiesce. The generation is
+	// State.Restoring, and the call an error when that has changed.
+	MapRestoring(g block.Generation, first, end block.Chunk, dst []Mapping) ([]Mapping, error)
+	// Restored takes in how far the origin was restored, and returns where to go on,
+	// which is where to begin if p.Next is zero. An error says that nothing may be
+	// restored now. When all is done it ends the restore, by a Quiesce that comes
+	// before it returns.
+	Restored(p RestoreProgress) (next block.Chunk, err error)
 
 	// OpenSnapshot opens a snapshot for c, and keeps it from being deleted until
 	// CloseSnapshot. At most one client at a time may write to it.

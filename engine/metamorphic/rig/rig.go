@@ -152,6 +152,7 @@ func (r *Rig) Open() (err error) {
 	}
 	r.Volume, err = volume.OpenOrigin(s, r.Origin, r.Devices, volume.Options{
 		BatchBytes: r.BatchBytes, AheadBytes: r.AheadBytes, LeaseBytes: r.LeaseBytes, SettledBytes: r.SettledBytes,
+		Manual: !r.Background,
 	})
 	if err != nil {
 		return fmt.Errorf("opening the volume: %w", err)
