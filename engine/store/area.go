@@ -71,30 +71,34 @@ func (s *Store) divideMeta(metaSize int64, target *Area) error {
 	return nil
 }
 
-// growthShare is the least part of the tree pages that a store grows by, if it needs
-// more at all: a superblock has room for few extents, and so for few small steps.
-const growthShare = 4
+// A superblock has room for few extents of tree pages. So a store that grows in small
+// steps puts up with growthShort less than it needs, of so many parts of what it has,
+// before it begins a new extent, and then makes it growthSpare larger than needed,
+// step by step if need be: it can grow thirtyfold in any number of steps.
+const (
+	growthShort = 8
+	growthSpare = 4
+)
 
 // addExtent gives as much of the new space to tree pages as the new slots need.
 func (s *Store) addExtent(now Area, target *Area) error {
 	have, need := now.pages(), neededPages(target.Slots)
-	if have >= need {
+	n := len(target.Grown)
+	first := s.pageOf(now.Slots)
+	goesOn := n > 0 && target.Grown[n-1].End() == first
+	want := need + need/growthSpare
+	if want <= have || !goesOn && need <= have+have/growthShort {
 		return nil
 	}
 	chunkPages := uint64(s.geo.ChunkSize() / block.PageSize)
-	slots := (max(need-have, have/growthShare) + chunkPages - 1) / chunkPages
-	slots = min(slots, (target.Slots-now.Slots)/2)
-	if slots == 0 {
-		return nil
-	}
-	e := layout.Extent{First: s.pageOf(now.Slots), Len: slots * chunkPages}
-	switch n := len(target.Grown); {
-	case n > 0 && target.Grown[n-1].End() == e.First:
+	slots := min((want-have+chunkPages-1)/chunkPages, target.Slots-now.Slots)
+	e := layout.Extent{First: first, Len: slots * chunkPages}
+	switch {
+	case goesOn:
 		target.Grown[n-1].Len += e.Len
 	case n == layout.MaxGrown:
-		last := target.Grown[n-1]
 		return fmt.Errorf("%w: the store has grown %d times, and has no more room to say where its metadata is: shrink it to %d bytes first, and then grow it at once",
-			block.ErrGeometry, n, int64(last.First)*block.PageSize)
+			block.ErrGeometry, n, int64(target.Grown[n-1].First)*block.PageSize)
 	default:
 		target.Grown = append(target.Grown, e)
 	}

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import "zumastor.org/zumastor/engine/block"
+
+// HoldPages has no tree page before limit be used for anything new, until the
+// checkpoint after release is called.
+func (s *Store) HoldPages(limit block.Page) (release func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var held []block.Page
+	for p := s.sb.TreePages.First; p < limit; p++ {
+		if s.pages.Claim(p) == nil {
+			held = append(held, p)
+		}
+	}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, p := range held {
+			s.pages.Defer(p)
+		}
+		s.changed = true
+	}
+}
+
+// TreePagesFrom returns how many tree pages from limit on are in use.
+func (s *Store) TreePagesFrom(limit block.Page) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pages.UsedFrom(limit)
+}
