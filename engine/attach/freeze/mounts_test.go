@@ -60,3 +60,15 @@ func TestNoBlockDevice(t *testing.T) {
 	_, err = Freeze(t.Context(), "/nowhere", 1)
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
+
+// FuzzParseMounts shows that no text makes the parser panic or find the mount of
+// a device that is not of the family.
+func FuzzParseMounts(f *testing.F) {
+	f.Add("30 22 7:3 / /mnt/a\\040b rw,relatime - xfs /dev/loop3 rw,attr2\n")
+	f.Add("30 22 7:3 / / rw - xfs x\n - \n 1 2 3 4 5 6 - \\04")
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, m := range parseMounts(text, "/root", map[string]bool{"7:3": true}, map[string]bool{}) {
+			require.Equal(t, "7:3", m.number)
+		}
+	})
+}
