@@ -24,14 +24,18 @@ type FileOptions struct {
 	// Create, if positive, makes a new sparse file of that many bytes; one that
 	// exists already is an error.
 	Create int64
-	// ReadOnly opens without the right to write, and beside other readers.
+	// ReadOnly opens without the right to write, and beside other readers. Only a file
+	// of role Alone can be read-only.
 	ReadOnly bool
+	// Role says whom the file is shared with.
+	Role Role
 	// Direct asks for O_DIRECT; see [File.Direct] for whether it was had.
 	Direct bool
 }
 
-// File is a regular file or a block device as a [Device]. It holds an advisory
-// lock on the file, exclusive unless it is read-only, until Close.
+// File is a regular file or a block device as a [Device]. It holds advisory locks on
+// the file until Close: all of it, exclusively unless it is read-only, or the byte of
+// its [Role].
 //
 // With O_DIRECT, requests whose range or memory is not aligned as the device
 // wants go through a buffer; a write of a part of a block reads the rest first,
@@ -45,6 +49,8 @@ type File struct {
 	size     atomic.Int64
 	blockDev bool
 	readOnly bool
+	role     Role
+	held     uint32 // a byte that is locked, of role Snapshots
 	direct   alignment
 	stripes  stripes
 	flushErr atomic.Pointer[error]
@@ -59,7 +65,10 @@ func OpenFile(path string, o FileOptions) (*File, error) {
 			return nil, fmt.Errorf("creating %s: %w", path, err)
 		}
 	}
-	f := &File{path: path, readOnly: o.ReadOnly}
+	f := &File{path: path, readOnly: o.ReadOnly, role: o.Role}
+	if o.ReadOnly && o.Role != Alone {
+		return nil, fmt.Errorf("opening %s: a file that is shared cannot be read-only", path)
+	}
 	if err := f.open(o.Direct); err != nil {
 		return nil, fmt.Errorf("opening %s: %w", path, err)
 	}
@@ -105,7 +114,7 @@ func (f *File) open(direct bool) error {
 	case mode.IsRegular():
 	case mode&os.ModeDevice != 0 && mode&os.ModeCharDevice == 0:
 		f.blockDev = true
-		if !f.readOnly {
+		if !f.readOnly && f.role <= Server {
 			flags |= unix.O_EXCL // the kernel's own claim: fails while mounted or held
 		}
 	default:
@@ -162,14 +171,17 @@ func (f *File) prepare(direct bool) (err error) {
 
 func (f *File) lock() error {
 	how := unix.LOCK_EX
-	if f.readOnly {
+	if f.readOnly || f.role != Alone {
 		how = unix.LOCK_SH
 	}
 	err := f.control(func(fd int) error { return unix.Flock(fd, how|unix.LOCK_NB) })
-	if errors.Is(err, unix.EWOULDBLOCK) {
+	switch {
+	case errors.Is(err, unix.EWOULDBLOCK):
 		return fmt.Errorf("%w: %s", ErrInUse, lockHolder(f.file))
+	case err != nil:
+		return err
 	}
-	return err
+	return f.lockRole()
 }
 
 // control runs do with the descriptor, which stays open meanwhile, again when a

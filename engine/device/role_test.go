@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package device_test
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"zumastor.org/zumastor/engine/device"
+)
+
+// TestRoles opens a file in every pair of ways.
+func TestRoles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store")
+	made, err := device.OpenFile(path, device.FileOptions{Create: 1 << 20})
+	require.NoError(t, err)
+	require.NoError(t, made.Close())
+	ways := map[string]device.FileOptions{
+		"alone": {}, "reader": {ReadOnly: true}, "server": {Role: device.Server}, "origin": {Role: device.Origin},
+		"snapshots": {Role: device.Snapshots},
+	}
+	together := map[[2]string]bool{
+		{"reader", "reader"}: true, {"server", "origin"}: true, {"server", "snapshots"}: true,
+		{"origin", "snapshots"}: true, {"snapshots", "snapshots"}: true,
+	}
+	for a := range ways {
+		for b := range ways {
+			first, err := device.OpenFile(path, ways[a])
+			require.NoError(t, err)
+			second, err := device.OpenFile(path, ways[b])
+			if together[[2]string{a, b}] || together[[2]string{b, a}] {
+				require.NoError(t, err, "%s, then %s", a, b)
+				require.NoError(t, second.Close())
+			} else {
+				require.ErrorIs(t, err, device.ErrInUse, "%s, then %s", a, b)
+			}
+			require.NoError(t, first.Close())
+		}
+	}
+	_, err = device.OpenFile(path, device.FileOptions{ReadOnly: true, Role: device.Snapshots})
+	require.ErrorContains(t, err, "read-only")
+}
+
+// TestTakenBytes: a server sees who lives, and who has ended.
+func TestTakenBytes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store")
+	server, err := device.OpenFile(path, device.FileOptions{Create: 1 << 20, Role: device.Server})
+	require.NoError(t, err)
+	defer server.Close()
+	taken := func() []uint32 {
+		list, err := server.TakenBytes(device.OriginByte, device.LastSnapshotByte)
+		require.NoError(t, err)
+		return list
+	}
+	require.Empty(t, taken())
+	var clients []*device.File
+	for i := range uint32(3) {
+		c, err := device.OpenFile(path, device.FileOptions{Role: device.Snapshots})
+		require.NoError(t, err)
+		require.Equal(t, device.FirstSnapshotByte+i, c.HeldByte())
+		clients = append(clients, c)
+	}
+	require.Equal(t, []uint32{16, 17, 18}, taken())
+	require.NoError(t, clients[1].Close())
+	require.Equal(t, []uint32{16, 18}, taken())
+	require.NoError(t, server.TakeByte(device.OriginByte), "an origin in the server's own process")
+	require.Equal(t, []uint32{16, 18}, taken(), "its own are not another's")
+	_, err = device.OpenFile(path, device.FileOptions{Role: device.Origin})
+	require.ErrorIs(t, err, device.ErrInUse)
+	require.NoError(t, clients[0].Close())
+	require.NoError(t, clients[2].Close())
+	require.Empty(t, taken())
+}
