@@ -101,6 +101,7 @@ func (s *Store) useBranch(h wire.Handle, g block.Generation, copies []layout.Cop
 		s.slots.Use(r)
 		o.leases = alloc.Subtract(o.leases, r)
 	}
+	s.noteTaken(len(copies))
 	o.snap.written = some
 	o.snap.unsynced = append(o.snap.unsynced, copies...)
 	s.count.Written += uint64(len(copies))

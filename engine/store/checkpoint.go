@@ -262,6 +262,8 @@ func (s *Store) thaw(img *image) {
 		s.revokePin() // else one checkpoint would follow another
 	}
 	s.noteSpace()
+	s.noteFill()
+	s.notePages()
 	if s.checkpointDue() {
 		s.wake()
 	}

@@ -181,11 +181,11 @@ func (s *Store) dropNext(maySquash bool) (dropped bool, err error) {
 		s.mu.Unlock()
 		return false, nil
 	}
-	e := about(EventDropped, snap.Snapshot, fmt.Sprintf("the store is full, and none that is free has a priority below %d", snap.Priority))
+	e := about(EventDropped, snap.Snapshot, fmt.Sprintf("for space; none that nobody uses has a priority below %d", snap.Priority))
 	entry := snap.Snapshot
 	entry.State = layout.SnapshotDeleting
 	if snap.inUse() {
-		e = about(EventSquashed, snap.Snapshot, "the store is full, and none is left that is free; this one is "+snap.uses())
+		e = about(EventSquashed, snap.Snapshot, "for space; none is left that nobody uses, and this one is "+snap.uses())
 		entry.State = layout.SnapshotSquashed
 	}
 	s.mu.Unlock()

@@ -317,3 +317,51 @@ func TestClientThatDoesNotAnswer(t *testing.T) {
 	require.True(t, client.told.Squashed)
 	require.NoError(t, r.Server.CloseSnapshot(session.Handle))
 }
+
+// TestFillEvents passes the marks up and down: each is told once a climb.
+func TestFillEvents(t *testing.T) {
+	r := fullRig(t, 64, 40, "fail-writes")
+	slots := r.Server.Status().Slots
+	told := func() (list []string) {
+		for _, e := range r.Server.Events(0) {
+			if e.Kind == store.EventFill {
+				list = append(list, e.Text[5:7])
+			}
+		}
+		return list
+	}
+	_, err := r.Server.CreateSnapshot(1)
+	require.NoError(t, err)
+	require.NoError(t, overwrite(r, 1, int64(slots)*3/4-2)) // and a descriptor
+	require.Empty(t, told())
+	require.NoError(t, overwrite(r, 1, int64(slots)*3/4+1))
+	require.Equal(t, []string{"75"}, told())
+	require.ErrorIs(t, fillUp(t, r, 10), unix.ENOSPC)
+	require.Equal(t, "95", told()[len(told())-1])
+	before := len(told())
+	require.NoError(t, r.Server.DeleteSnapshot(1))
+	require.NoError(t, r.Maintain())
+	require.Less(t, r.Server.Status().SlotsUsed, slots/2)
+	require.ErrorIs(t, fillUp(t, r, 20), unix.ENOSPC)
+	require.Greater(t, len(told()), before)
+}
+
+// TestStatusForecasts runs a store on a clock of its own.
+func TestStatusForecasts(t *testing.T) {
+	r := fullRig(t, 32, 40, "fail-writes")
+	f := r.Server.Status().Fill
+	require.Equal(t, store.Never, f.UntilFull)
+	require.Zero(t, f.Rate)
+	require.Positive(t, f.Free)
+	_, err := r.Server.CreateSnapshot(1)
+	require.NoError(t, err)
+	require.NoError(t, overwrite(r, 1, 20))
+	f = r.Server.Status().Fill
+	require.InEpsilon(t, 2*fullChunk, f.Rate, 0.02, "20 chunks in at least ten seconds")
+	require.InEpsilon(t, float64(f.Free)/f.Rate, f.UntilFull.Seconds(), 0.01)
+	require.ErrorIs(t, fillUp(t, r, 10), unix.ENOSPC)
+	require.True(t, r.Server.Status().Full)
+	m := r.Server.Status().MetadataFill
+	require.Positive(t, m.Used)
+	require.Positive(t, m.Free)
+}

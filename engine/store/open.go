@@ -62,6 +62,8 @@ func Open(d placement.Devices, o Options) (*Store, error) {
 	if err := s.recover(); err != nil {
 		return nil, err
 	}
+	now := o.Now()
+	s.taken, s.grown, s.lastPages = newRate(now), newRate(now), s.pagesKept()
 	s.wake()
 	return s, nil
 }

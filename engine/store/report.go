@@ -74,6 +74,9 @@ func (s *Store) lease(want uint64) (runs []layout.SlotRun, head bool, err error)
 		}
 		s.changed = true
 		head = s.giveHead(runs)
+		if s.runningLow() {
+			s.wake()
+		}
 		return nil
 	})
 	return runs, head, err
@@ -129,6 +132,7 @@ func (s *Store) takeIn(b wire.Batch) (due, overdue bool, released layout.Positio
 	s.copied += int64(len(b.Copies)) << s.geo.ChunkShift()
 	s.count.Batches++
 	s.count.Copies += uint64(len(b.Copies))
+	s.noteTaken(len(b.Copies))
 	s.changed = true
 	return s.checkpointDue(), s.fixed() > 2*maxFixed || s.cramped(), s.released, nil
 }

@@ -157,7 +157,7 @@ func (s *Store) begin() error {
 func (s *Store) checkRoom() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if used, all := s.pages.Used()-uint64(s.pages.Deferred()+s.pages.Held()), s.pages.Total(); 2*used > all {
+	if used, all := s.pagesKept(), s.pages.Total(); 2*used > all {
 		return fmt.Errorf("snapshots and exceptions use %d of %d metadata pages: %w", used, all, alloc.ErrNoSpace)
 	}
 	return nil

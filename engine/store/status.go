@@ -37,6 +37,11 @@ type Status struct {
 	SnapshotsGoing int // deleted or squashed, but not yet freed
 
 	Restore *RestoreStatus // of the origin; nil: none is under way
+
+	Policy       layout.Policy // of a full store
+	Full         bool          // a client has found no space
+	Fill         Fill          // of the data area
+	MetadataFill Fill          // full when no more snapshots are made
 	Counters
 }
 
@@ -76,6 +81,7 @@ func (s *Store) Status() Status {
 		MetadataPages: s.pages.Total(), MetadataUsed: s.pages.Used(), MetadataBytes: s.pages.Used() * block.PageSize,
 		CacheBytes: s.cache.Bytes(), Checkpoint: s.sb.Checkpoint, UnsavedBytes: s.copied,
 		SnapshotsLive: s.snaps.readable(), SnapshotsGoing: s.snaps.reclaiming, Restore: s.restoreStatus(),
+		Policy: s.sb.Policy, Full: s.full, Fill: s.fill(), MetadataFill: s.metadataFill(),
 		Counters: s.count,
 	}
 	switch {

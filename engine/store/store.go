@@ -137,6 +137,11 @@ type Store struct {
 	closed   bool
 	changed  bool // since the last checkpoint
 	full     bool // a client has found no space, and there is little since
+	taken    rate // of slots
+	grown    rate // of metadata pages
+	mark     int  // how many of marks the fill has passed
+	// lastPages is how many metadata pages the last checkpoint left in use.
+	lastPages uint64
 	// generation is the origin's current one. Other snapshots may have been made since.
 	generation block.Generation
 	lastHandle wire.Handle
@@ -218,7 +223,7 @@ func (s *Store) wake() {
 }
 
 // Maintain does the background work that is due: a checkpoint, a step of a
-// deletion. It reports whether more is due right away.
+// deletion, a drop. It reports whether more is due right away.
 func (s *Store) Maintain() (more bool, err error) {
 	if err := s.mutable(); err != nil {
 		return false, err
@@ -233,7 +238,10 @@ func (s *Store) Maintain() (more bool, err error) {
 	if due {
 		err = s.Checkpoint()
 	}
-	return more, err
+	if err != nil || more {
+		return more, err
+	}
+	return s.dropAhead()
 }
 
 // Thresholds of a checkpoint.
