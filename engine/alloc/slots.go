@@ -114,6 +114,12 @@ func (s *Slots) Leases() []layout.SlotRun { return s.leases }
 // and [ErrNoSpace] if it finds none. What a Lease has found that failed for good, the next one gives out, whatever it wants.
 func (s *Slots) Lease(want uint64) ([]layout.SlotRun, error) { return s.lease(want, MaxLeases) }
 
+// LeaseRuns is Lease of no more than so many runs, which leaves some to others. It
+// returns [ErrLeases] if runs is not positive.
+func (s *Slots) LeaseRuns(want uint64, runs int) ([]layout.SlotRun, error) {
+	return s.lease(want, min(MaxLeases, len(s.leases)+runs))
+}
+
 // lease is Lease with a bound of all runs.
 func (s *Slots) lease(want uint64, most int) ([]layout.SlotRun, error) {
 	if len(s.found) == 0 {

@@ -15,10 +15,12 @@ import (
 
 // Limits of what the clients of snapshots may have at a time.
 const (
-	maxBranchLease  = 1024                // slots of one lease, nor more than a 64th of the store
-	maxBranchLeases = alloc.MaxLeases / 2 // runs leased in all, so that the origin finds some
-	maxSyncRecord   = 1 << 10             // chunks of one record of what was written to a snapshot
-	maxUnsynced     = 1 << 14             // chunks that are synced by a checkpoint rather than by records
+	maxBranchLease = 1024                // slots of one lease, nor more than a 64th of the store
+	maxBranchRuns  = alloc.MaxLeases / 2 // leased to all of them, so that the origin finds some
+	minBranchRuns  = alloc.MaxLeases / 4 // that the origin leaves to them
+	branchRuns     = 4                   // of one lease, until minBranchRuns are leased; then one
+	maxSyncRecord  = 1 << 10             // chunks of one record of what was written to a snapshot
+	maxUnsynced    = 1 << 14             // chunks that are synced by a checkpoint rather than by records
 )
 
 // LeaseBranch gives the client of a snapshot that is open for writing up to want
@@ -47,10 +49,13 @@ func (s *Store) leaseBranch(h wire.Handle, want uint64) (runs []layout.SlotRun, 
 		if err != nil {
 			return err
 		}
-		if len(s.slots.Leases()) >= maxBranchLeases {
-			return alloc.ErrLeases
+		few := branchRuns
+		if leased := s.leasedRuns(); leased >= maxBranchRuns {
+			few = 0
+		} else if leased >= minBranchRuns {
+			few = 1
 		}
-		if runs, err = s.takeSlots(min(want, maxBranchLease, max(16, s.sb.Slots/64))); err != nil {
+		if runs, err = s.takeSlots(min(want, maxBranchLease, max(16, s.sb.Slots/64)), few); err != nil {
 			return err
 		}
 		o.leases = append(o.leases, runs...)
@@ -58,6 +63,21 @@ func (s *Store) leaseBranch(h wire.Handle, want uint64) (runs []layout.SlotRun, 
 		return nil
 	})
 	return runs, err
+}
+
+// leasedRuns returns how many runs are leased to the clients of snapshots. The lock is
+// held.
+func (s *Store) leasedRuns() (n int) {
+	for _, o := range s.handles {
+		n += len(o.leases)
+	}
+	return n
+}
+
+// originRuns returns how many more runs the origin may lease: however scattered the
+// free slots are, it leaves some to the clients of snapshots. The lock is held.
+func (s *Store) originRuns() int {
+	return alloc.MaxLeases - len(s.slots.Leases()) - max(0, minBranchRuns-s.leasedRuns())
 }
 
 // ReportBranch takes in chunks written to a snapshot; see [wire.Server]. The error

@@ -105,11 +105,12 @@ func (s *Store) giveUpPin() {
 	s.unpin()
 }
 
-// takeSlots leases slots, at the cost of a pin if need be. The lock is held.
-func (s *Store) takeSlots(want uint64) ([]layout.SlotRun, error) {
-	runs, err := s.slots.Lease(want)
+// takeSlots leases slots in at most so many runs, at the cost of a pin if need be. The
+// lock is held.
+func (s *Store) takeSlots(want uint64, runs int) ([]layout.SlotRun, error) {
+	got, err := s.slots.LeaseRuns(want, runs)
 	if errors.Is(err, alloc.ErrNoSpace) && s.revokePin() {
-		runs, err = s.slots.Lease(want)
+		got, err = s.slots.LeaseRuns(want, runs)
 	}
-	return runs, err
+	return got, err
 }

@@ -69,7 +69,7 @@ func length(runs []layout.SlotRun) uint64 {
 
 func (s *Store) lease(want uint64) (runs []layout.SlotRun, head bool, err error) {
 	err = s.step(func() error {
-		if runs, err = s.takeSlots(want); err != nil {
+		if runs, err = s.takeSlots(want, s.originRuns()); err != nil {
 			return err
 		}
 		s.changed = true

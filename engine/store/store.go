@@ -344,7 +344,7 @@ func (s *Store) attach(c wire.Client) (leases []layout.SlotRun, err error) {
 		if s.client != nil {
 			return ErrAttached
 		}
-		leases, err = s.takeSlots(s.leaseSlots())
+		leases, err = s.takeSlots(s.leaseSlots(), s.originRuns())
 		if errors.Is(err, alloc.ErrNoSpace) {
 			leases, err = nil, nil
 		}
