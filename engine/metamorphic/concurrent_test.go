@@ -166,7 +166,7 @@ func TestSnapshotsUnderConcurrentWrites(t *testing.T) {
 			c.start(4)
 			rng := rand.New(rand.NewPCG(uint64(i), 3))
 			held := map[block.Tag]bounds{}
-			for tag := block.Tag(1); tag <= block.Tag(soaking(40, 300)); tag++ {
+			for tag := block.Tag(1); tag <= block.Tag(soaking(12, 300)); tag++ {
 				c.await(50)
 				held[tag] = c.snapshot(tag)
 				require.NoError(t, held[tag].verify(c.rig, tag))
@@ -202,7 +202,7 @@ func TestConcurrentWritersMeetErrors(t *testing.T) {
 		t.Run(name(o), func(t *testing.T) {
 			o.Background = true
 			o.OriginSize, o.StoreSize, o.ChunkSize = 256<<10, 64<<20, 4<<10
-			for n := int64(1); n <= int64(soaking(12, 100)); n++ {
+			for n := int64(1); n <= int64(soaking(3, 100)); n++ {
 				var plan errdev.Plan
 				c := newCrowd(t, o, planned(rig.Store, &plan))
 				c.errs = true

@@ -152,7 +152,7 @@ func TestCrashAtEveryFlush(t *testing.T) {
 			require.NoError(t, err)
 			defer func() { r.Rig.Abandon() }()
 			r.Check = checkStore
-			c := &cutter{of: r, rng: rand.New(rand.NewPCG(1, 2)), draws: soaking(2, 40), depth: 2}
+			c := &cutter{of: r, rng: rand.New(rand.NewPCG(1, 2)), draws: soaking(1, 40), depth: 2}
 			for i, op := range script(o) {
 				c.watch()
 				require.NoError(t, r.Do(op), "operation %d, %v", i, op)
@@ -176,7 +176,7 @@ func TestCrashAgainAndAgain(t *testing.T) {
 			r, err := NewRunner(o, rig.Wrappers{})
 			require.NoError(t, err)
 			defer func() { r.Rig.Abandon() }()
-			ops := RandomOps(rng, o.OriginSize, 60*soaking(10, 200))
+			ops := RandomOps(rng, o.OriginSize, 60*soaking(3, 200))
 			for i, op := range ops {
 				if i%10 != 9 || op.Kind == Crash || op.Kind == Reopen {
 					require.NoError(t, r.Do(op), "operation %d, %v", i, op)

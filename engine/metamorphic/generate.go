@@ -3,6 +3,7 @@
 package metamorphic
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"slices"
 
@@ -43,13 +44,18 @@ func RandomOptions(rng *rand.Rand, size int64) rig.Options {
 	return o
 }
 
-// generator makes operations that make sense one after another.
+// generator makes operations that make sense one after another. What it knows of
+// the snapshots is mostly right: some operations fail.
 type generator struct {
 	rng  *rand.Rand
 	size int64
 	live []block.Tag
 	next block.Tag
 	seq  int64 // where a sequential writer is
+
+	parents map[block.Tag]block.Tag
+	kept    map[block.Tag]bool // held or used
+	open    map[block.Tag]bool // for writing
 }
 
 // weights of the operations that a generator makes.
@@ -66,6 +72,12 @@ var weights = []struct {
 	{10, (*generator).snapshot},
 	{8, (*generator).remove},
 	{10, (*generator).readSnapshot},
+	{5, (*generator).snapOf},
+	{14, (*generator).writeSnapshot},
+	{4, func(g *generator) Op { return Op{Kind: FlushSnap, Tag: g.known()} }},
+	{3, func(g *generator) Op { return g.close(g.known()) }},
+	{4, (*generator).change},
+	{1, func(g *generator) Op { return Op{Kind: Scrub} }},
 	{3, func(g *generator) Op { return Op{Kind: Checkpoint} }},
 	{6, func(g *generator) Op { return Op{Kind: Maintain} }},
 	{2, func(g *generator) Op { return Op{Kind: Reopen} }},
@@ -74,7 +86,9 @@ var weights = []struct {
 
 // RandomOps returns n operations on an origin of size bytes.
 func RandomOps(rng *rand.Rand, size int64, n int) []Op {
-	g := &generator{rng: rng, size: size, next: 1}
+	g := &generator{
+		rng: rng, size: size, next: 1, parents: make(map[block.Tag]block.Tag), kept: make(map[block.Tag]bool), open: make(map[block.Tag]bool),
+	}
 	total := 0
 	for _, w := range weights {
 		total += w.weight
@@ -148,10 +162,79 @@ func (g *generator) known() block.Tag {
 	return pick(g.rng, g.live...)
 }
 
+// remove deletes a snapshot, mostly after what keeps it from being deleted.
 func (g *generator) remove() Op {
 	tag := g.known()
-	g.live = slices.DeleteFunc(g.live, func(t block.Tag) bool { return t == tag })
-	return Op{Kind: Delete, Tag: tag}
+	under := g.under(tag)
+	if g.rng.IntN(4) > 0 {
+		for _, t := range under {
+			switch {
+			case g.kept[t]:
+				delete(g.kept, t)
+				return Op{Kind: Change, Tag: t}
+			case g.open[t]:
+				return g.close(t)
+			}
+		}
+	}
+	o := Op{Kind: Delete, Tag: tag}
+	if len(under) > 1 || g.rng.IntN(8) == 0 {
+		o.Kind = pick(g.rng, DeleteAll, DeleteAll, Delete)
+	}
+	if len(under) == 1 || o.Kind == DeleteAll {
+		g.live = slices.DeleteFunc(g.live, func(t block.Tag) bool { return slices.Contains(under, t) })
+	}
+	return o
+}
+
+// under returns a snapshot and all that were made of it.
+func (g *generator) under(tag block.Tag) []block.Tag {
+	list := []block.Tag{tag}
+	for i := 0; i < len(list); i++ {
+		for _, t := range g.live {
+			if of, ok := g.parents[t]; ok && of == list[i] && !slices.Contains(list, t) {
+				list = append(list, t)
+			}
+		}
+	}
+	return list
+}
+
+func (g *generator) snapOf() Op {
+	parent := g.known()
+	o := g.snapshot()
+	if o.Tag == parent {
+		return o
+	}
+	g.parents[o.Tag] = parent
+	return Op{Kind: SnapOf, Tag: o.Tag, Of: parent}
+}
+
+func (g *generator) change() Op {
+	o := Op{Kind: Change, Tag: g.known()}
+	switch g.rng.IntN(4) {
+	case 0:
+		o.Attrs.Held = true
+	case 1:
+		o.Attrs.UseCount = g.rng.Uint32N(3)
+	case 2:
+		o.Attrs.Name = fmt.Sprintf("n%d", g.rng.IntN(20))
+	}
+	o.Attrs.Priority = int8(g.rng.IntN(5) - 2)
+	g.kept[o.Tag] = o.Attrs.Held || o.Attrs.UseCount > 0
+	return o
+}
+
+func (g *generator) writeSnapshot() Op {
+	o := g.ranged(WriteSnap)
+	o.Tag, o.Seed = g.known(), g.rng.Uint64N(1<<32)
+	g.open[o.Tag] = true
+	return o
+}
+
+func (g *generator) close(tag block.Tag) Op {
+	delete(g.open, tag)
+	return Op{Kind: CloseSnap, Tag: tag}
 }
 
 func (g *generator) readSnapshot() Op {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"testing"
@@ -28,7 +29,7 @@ const originSize = 1<<20 + 5*512
 var (
 	opsFile = flag.String("ops", "", "file of operations that TestReplay runs")
 	seed    = flag.Uint64("seed", 1, "first seed of TestRandom")
-	rounds  = flag.Int("rounds", 40, "how many seeds TestRandom tries")
+	rounds  = flag.Int("rounds", 12, "how many seeds TestRandom tries")
 )
 
 func TestRandom(t *testing.T) {
@@ -94,6 +95,20 @@ func TestReplay(t *testing.T) {
 	require.NoError(t, run(o, ops))
 }
 
+// TestOldFailures runs what once failed.
+func TestOldFailures(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.ops")
+	require.NoError(t, err)
+	for _, f := range files {
+		t.Run(filepath.Base(f), func(t *testing.T) {
+			text, err := os.ReadFile(f)
+			require.NoError(t, err)
+			o, ops := parse(t, string(text))
+			require.NoError(t, run(o, ops))
+		})
+	}
+}
+
 // run is Run that returns a panic as an error, so that it can be reduced.
 func run(o rig.Options, ops []Op) (err error) {
 	defer func() {
@@ -126,7 +141,7 @@ func TestOptionsDoNotChangeAnswers(t *testing.T) {
 		}
 	}
 	var want uint64
-	for i := range 25 {
+	for i := range 8 {
 		o := RandomOptions(rng, originSize)
 		o.StoreSize = 256 << 20 // room for all
 		r, err := Run(o, ops, checkStore)

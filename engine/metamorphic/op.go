@@ -15,6 +15,7 @@ package metamorphic
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +24,7 @@ import (
 
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/device/memdev"
+	"zumastor.org/zumastor/engine/model"
 )
 
 // Kind says what an operation does; it is the first word of its line.
@@ -39,6 +41,13 @@ const (
 	Snapshot   Kind = "snapshot"   // tag
 	Delete     Kind = "delete"     // tag
 	ReadSnap   Kind = "readsnap"   // tag off+len
+	SnapOf     Kind = "snapof"     // tag parent: a snapshot of a snapshot
+	DeleteAll  Kind = "deleteall"  // tag: it and all under it
+	Change     Kind = "change"     // tag held uses priority name, which may be -
+	WriteSnap  Kind = "writesnap"  // tag off+len seed; opens the snapshot for writing if need be
+	FlushSnap  Kind = "flushsnap"  // tag
+	CloseSnap  Kind = "closesnap"  // tag: its writer
+	Scrub      Kind = "scrub"      //
 	Checkpoint Kind = "checkpoint" //
 	Maintain   Kind = "maintain"   //
 	Reopen     Kind = "reopen"     //
@@ -51,6 +60,8 @@ type Op struct {
 	Off, Len int64
 	Seed     uint64
 	Tag      block.Tag
+	Of       block.Tag // of a snapshot of a snapshot
+	Attrs    model.Attributes
 	Fate     memdev.Fate
 	Ops      []Op // of a vector: writes and reads
 }
@@ -62,8 +73,14 @@ func (o Op) String() string {
 		return fmt.Sprintf("%s %d+%d %d", o.Kind, o.Off, o.Len, o.Seed)
 	case Zero, Discard, Read:
 		return fmt.Sprintf("%s %d+%d", o.Kind, o.Off, o.Len)
-	case Snapshot, Delete:
+	case Snapshot, Delete, DeleteAll, FlushSnap, CloseSnap:
 		return fmt.Sprintf("%s %d", o.Kind, o.Tag)
+	case SnapOf:
+		return fmt.Sprintf("%s %d %d", o.Kind, o.Tag, o.Of)
+	case WriteSnap:
+		return fmt.Sprintf("%s %d %d+%d %d", o.Kind, o.Tag, o.Off, o.Len, o.Seed)
+	case Change:
+		return fmt.Sprintf("%s %d %t %d %d %s", o.Kind, o.Tag, o.Attrs.Held, o.Attrs.UseCount, o.Attrs.Priority, cmp.Or(o.Attrs.Name, "-"))
 	case ReadSnap:
 		return fmt.Sprintf("%s %d %d+%d", o.Kind, o.Tag, o.Off, o.Len)
 	case Crash:
@@ -92,17 +109,26 @@ func ParseOp(line string) (Op, error) {
 		o.Seed = s.number(64)
 	case Zero, Discard, Read:
 		o.Off, o.Len = s.extent()
-	case Snapshot, Delete:
-		o.Tag = block.Tag(s.number(32))
+	case Snapshot, Delete, DeleteAll, FlushSnap, CloseSnap:
+		o.Tag = s.tag()
+	case SnapOf:
+		o.Tag, o.Of = s.tag(), s.tag()
+	case WriteSnap:
+		o.Tag = s.tag()
+		o.Off, o.Len = s.extent()
+		o.Seed = s.number(64)
+	case Change:
+		o.Tag = s.tag()
+		o.Attrs = s.attributes()
 	case ReadSnap:
-		o.Tag = block.Tag(s.number(32))
+		o.Tag = s.tag()
 		o.Off, o.Len = s.extent()
 	case Crash:
 		o.Seed = s.number(64)
 		o.Fate = memdev.Fate{Keep: s.share(), Tear: s.share()}
 	case Vector:
 		return parseVector(rest)
-	case Flush, Checkpoint, Maintain, Reopen:
+	case Flush, Checkpoint, Maintain, Reopen, Scrub:
 	default:
 		s.bad = true
 	}
@@ -158,6 +184,22 @@ func (s *scanner) parse(w string, bits int) uint64 {
 }
 
 func (s *scanner) number(bits int) uint64 { return s.parse(s.word(), bits) }
+
+func (s *scanner) tag() block.Tag { return block.Tag(s.number(32)) }
+
+func (s *scanner) attributes() (a model.Attributes) {
+	var err error
+	a.Held, err = strconv.ParseBool(s.word())
+	s.bad = s.bad || err != nil
+	a.UseCount = uint32(s.number(32))
+	priority, err := strconv.ParseInt(s.word(), 10, 8)
+	s.bad = s.bad || err != nil
+	a.Priority = int8(priority)
+	if a.Name = s.word(); a.Name == "-" {
+		a.Name = ""
+	}
+	return a
+}
 
 func (s *scanner) extent() (off, n int64) {
 	first, second, _ := strings.Cut(s.word(), "+")

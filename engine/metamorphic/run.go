@@ -11,9 +11,11 @@ import (
 	"zumastor.org/zumastor/engine/alloc"
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/device"
+	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/metamorphic/rig"
 	"zumastor.org/zumastor/engine/model"
-	"zumastor.org/zumastor/engine/store"
+	"zumastor.org/zumastor/engine/volume"
+	"zumastor.org/zumastor/engine/wire"
 )
 
 // Runner does operations to a rig and to the model of what it must be.
@@ -31,6 +33,8 @@ type Runner struct {
 	// Answers is a checksum of all that was read, but for the content of what was
 	// discarded.
 	Answers uint64
+
+	writers map[block.Tag]*volume.Snapshot // snapshots that are open for writing
 }
 
 // NewRunner builds a rig for the options and the model of its volume.
@@ -91,12 +95,6 @@ func (r *Runner) Do(o Op) error {
 		return r.read(o)
 	case Vector:
 		return r.vector(o.Ops)
-	case Snapshot:
-		return r.snapshot(o.Tag)
-	case Delete:
-		return r.remove(o.Tag)
-	case ReadSnap:
-		return r.readSnapshot(o.Tag, o.Off, o.Len)
 	case Checkpoint:
 		_, err := r.Rig.Server.Checkpoint()
 		return r.tolerate(err)
@@ -108,7 +106,7 @@ func (r *Runner) Do(o Op) error {
 	case Crash:
 		return r.Crash(r.Rig.Crash(rand.New(rand.NewPCG(o.Seed, 0)), o.Fate))
 	}
-	return fmt.Errorf("%w: %v", ErrSyntax, o)
+	return r.doSnapshot(o)
 }
 
 // data returns what a write writes.
@@ -133,14 +131,14 @@ func (r *Runner) tolerate(err error) error {
 // change does a write, zeroing or discard. One that fails for want of space must
 // have changed nothing; one that fails otherwise may have, in part.
 func (r *Runner) change(o Op, p model.Pattern, do func() error) error {
-	r.Model.Writing(o.Off, o.Len, p)
+	r.Model.Origin.Writing(o.Off, o.Len, p)
 	err := do()
 	switch {
 	case err == nil:
-		r.Model.Wrote(o.Off, o.Len, p)
+		r.Model.Origin.Wrote(o.Off, o.Len, p)
 		return nil
 	case errors.Is(err, alloc.ErrNoSpace):
-		r.Model.Withdraw(o.Off, o.Len)
+		r.Model.Origin.Withdraw(o.Off, o.Len)
 	case r.Tolerant:
 		if err := r.settle(o); err != nil {
 			return err
@@ -155,13 +153,13 @@ func (r *Runner) settle(o Op) error {
 	if _, err := r.Rig.Machine.Device(rig.Origin).ReadAt(p, o.Off); err != nil {
 		return err
 	}
-	return r.Model.Settle(o.Off, p)
+	return r.Model.Origin.Settle(o.Off, p)
 }
 
 func (r *Runner) flush() error {
 	err := r.Rig.Volume.Flush()
 	if err == nil {
-		r.Model.Flushed()
+		r.Model.Origin.Flushed()
 	}
 	return r.tolerate(err)
 }
@@ -179,7 +177,7 @@ func (r *Runner) read(o Op) error {
 		return r.tolerate(err)
 	}
 	r.note(p)
-	return r.Model.CheckOrigin(o.Off, p)
+	return r.Model.Origin.Check(o.Off, p)
 }
 
 // vector submits writes and reads at once. Their ranges should be disjoint.
@@ -190,7 +188,7 @@ func (r *Runner) vector(ops []Op) error {
 			sub[i] = device.Op{Kind: device.Read, Off: o.Off, Data: device.Buffer(int(o.Len))}
 			continue
 		}
-		r.Model.Writing(o.Off, o.Len, model.Written(o.Seed))
+		r.Model.Origin.Writing(o.Off, o.Len, model.Written(o.Seed))
 		sub[i] = device.Op{Kind: device.Write, Off: o.Off, Data: o.data()}
 	}
 	err := r.Rig.Volume.Do(sub)
@@ -199,11 +197,11 @@ func (r *Runner) vector(ops []Op) error {
 		switch {
 		case o.Kind == Read && err == nil:
 			r.note(sub[i].Data)
-			differs = r.Model.CheckOrigin(o.Off, sub[i].Data)
+			differs = r.Model.Origin.Check(o.Off, sub[i].Data)
 		case o.Kind == Write && err == nil:
-			r.Model.Wrote(o.Off, o.Len, model.Written(o.Seed))
+			r.Model.Origin.Wrote(o.Off, o.Len, model.Written(o.Seed))
 		case o.Kind == Write && errors.Is(err, alloc.ErrNoSpace):
-			r.Model.Withdraw(o.Off, o.Len)
+			r.Model.Origin.Withdraw(o.Off, o.Len)
 		case o.Kind == Write && r.Tolerant:
 			differs = r.settle(o)
 		}
@@ -214,65 +212,13 @@ func (r *Runner) vector(ops []Op) error {
 	return r.tolerate(err)
 }
 
-func (r *Runner) snapshot(tag block.Tag) error {
-	if r.Model.Has(tag) {
-		if _, err := r.Rig.Server.CreateSnapshot(tag); !errors.Is(err, store.ErrExists) && !r.Tolerant {
-			return fmt.Errorf("creating a snapshot that exists: %w", or(err))
-		}
-		return nil
-	}
-	r.Model.Creating(tag)
-	s, err := r.Rig.Server.CreateSnapshot(tag)
-	if err != nil {
-		return r.tolerate(err)
-	}
-	if s.Tag != tag || s.Size != r.Rig.OriginSize || s.Generation == 0 {
-		return fmt.Errorf("new snapshot %d is described as %+v", tag, s)
-	}
-	r.Model.Created(tag)
-	return nil
-}
-
-func (r *Runner) remove(tag block.Tag) error {
-	if !r.Model.Has(tag) {
-		if err := r.Rig.Server.DeleteSnapshot(tag); !errors.Is(err, store.ErrNoSnapshot) && !r.Tolerant {
-			return fmt.Errorf("deleting a snapshot that does not exist: %w", or(err))
-		}
-		return nil
-	}
-	r.Model.Deleting(tag)
-	err := r.Rig.Server.DeleteSnapshot(tag)
-	if err == nil {
-		r.Model.Deleted(tag)
-	}
-	return r.tolerate(err)
-}
-
-// or returns err, or one that says that there was none.
-func or(err error) error {
-	if err == nil {
-		return errors.New("no error")
-	}
-	return err
-}
-
-func (r *Runner) readSnapshot(tag block.Tag, off, n int64) error {
-	p, err := r.Rig.ReadSnapshot(tag, off, n)
-	if !r.Model.Has(tag) {
-		if !errors.Is(err, store.ErrNoSnapshot) && !r.Tolerant {
-			return fmt.Errorf("reading a snapshot that does not exist: %w", or(err))
-		}
-		return nil
-	}
-	if err != nil {
-		return r.tolerate(err)
-	}
-	r.note(p)
-	return r.Model.CheckSnapshot(tag, off, p)
-}
-
 // reopen closes the volume, has it checked, opens it and compares everything.
 func (r *Runner) reopen() error {
+	for _, s := range r.Model.Snapshots() {
+		if err := r.closeWriter(s.Tag); err != nil {
+			return err
+		}
+	}
 	if err := r.tolerate(r.Rig.Close()); err != nil {
 		return fmt.Errorf("closing: %w", err)
 	}
@@ -296,33 +242,67 @@ func (r *Runner) check() error {
 // compares everything with what was promised.
 func (r *Runner) Crash(left *rig.Rig) error {
 	r.Rig.Abandon()
-	r.Rig = left
+	r.Rig, r.writers = left, nil
 	if err := r.check(); err != nil {
 		return fmt.Errorf("check after a power cut: %w", err)
 	}
 	if err := left.Open(); err != nil {
 		return fmt.Errorf("after a power cut: %w", err)
 	}
-	origin, err := left.ReadOrigin()
+	found, err := r.found()
 	if err != nil {
 		return fmt.Errorf("after a power cut: %w", err)
 	}
-	if err := r.Model.Recover(left.Live(), origin); err != nil {
+	if err := r.Model.Recover(found); err != nil {
 		return err
 	}
 	return r.Compare()
 }
 
+// found returns all that there is.
+func (r *Runner) found() (found model.State, err error) {
+	found.Snapshots = r.list()
+	for i := range found.Snapshots {
+		f := &found.Snapshots[i]
+		info, err := r.Rig.Server.Find(wire.SnapshotRef{Tag: f.Tag})
+		if err != nil {
+			return found, err
+		}
+		if f.Squashed {
+			continue
+		}
+		if f.Content, err = r.Rig.ReadSnapshot(f.Tag, 0, info.Size); err != nil {
+			return found, err
+		}
+	}
+	found.Origin, err = r.Rig.ReadOrigin()
+	return found, err
+}
+
+// list returns the snapshots, without content.
+func (r *Runner) list() []model.Found {
+	var list []model.Found
+	tags := make(map[block.Branch]block.Tag)
+	for _, s := range r.Rig.Server.Snapshots() {
+		tags[block.Branch(s.Generation)] = s.Tag
+		list = append(list, model.Found{
+			Tag: s.Tag, Of: model.Parent{Snapshot: s.Parent != 0, Tag: tags[s.Parent]}, Squashed: s.State == layout.SnapshotSquashed,
+			Attributes: model.Attributes{Name: s.Name, Priority: s.Priority, UseCount: s.UseCount, Held: s.Held},
+		})
+	}
+	return list
+}
+
 // Compare compares the origin, the list of snapshots and each of them, whole.
 func (r *Runner) Compare() error {
-	if err := r.Model.CheckLive(r.Rig.Live()); err != nil {
+	if err := r.Model.CheckList(r.list()); err != nil {
 		return err
 	}
-	if err := r.read(Op{Kind: Read, Len: r.Rig.OriginSize}); err != nil {
+	if err := r.read(Op{Kind: Read, Len: r.Model.Origin.Size()}); err != nil {
 		return err
 	}
-	for _, tag := range r.Model.Live() {
-		if err := r.readSnapshot(tag, 0, r.Rig.OriginSize); err != nil {
+	for _, s := range r.Model.Snapshots() {
+		if err := r.readSnapshot(s.Tag, 0, s.Size()); err != nil {
 			return err
 		}
 	}

@@ -215,7 +215,7 @@ func (r *Rig) Source() volume.SnapshotSource {
 
 // ReadOrigin reads the whole origin.
 func (r *Rig) ReadOrigin() ([]byte, error) {
-	p := make([]byte, r.OriginSize)
+	p := make([]byte, r.Volume.Size())
 	_, err := r.Volume.ReadAt(p, 0)
 	return p, err
 }
