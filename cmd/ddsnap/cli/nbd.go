@@ -21,6 +21,7 @@ import (
 // nbdFlags are the flags of nbd.
 type nbdFlags struct {
 	listen, control, journal string
+	metrics                  string
 	tlsDir                   string
 	tlsClients, tlsOptional  bool
 	cache                    size
@@ -68,6 +69,7 @@ kills it. It may be killed at any time: the store recovers when it is next opene
 	fl.StringVarP(&f.listen, "listen", "l", "", "`address` to listen on: unix:PATH, PATH or HOST:PORT (default SNAPDEV.nbd)")
 	fl.StringVar(&f.control, "control", "", "`path` of the control socket (default SNAPDEV.control)")
 	fl.StringVarP(&f.journal, "journal", "j", "", "journal `device`, of placements nvram and pmem")
+	fl.StringVar(&f.metrics, "metrics", "", "`address` to serve Prometheus metrics on: unix:PATH, PATH or HOST:PORT")
 	fl.StringVar(&f.tlsDir, "tls", "", "insist on TLS, with server-cert.pem and server-key.pem of `directory`")
 	fl.BoolVar(&f.tlsClients, "tls-clients", false, "insist on client certificates by ca-cert.pem of the --tls directory")
 	fl.BoolVar(&f.tlsOptional, "tls-optional", false, "offer TLS, but don't insist")
@@ -112,6 +114,12 @@ func (a *app) serviceConfig(f *nbdFlags, args []string) (service.Config, error) 
 		return cfg, usageError{fmt.Errorf("--log-level %q is none of debug, info, warn and error", f.level)}
 	}
 	cfg.Logger = slog.New(slog.NewTextHandler(a.Err, &slog.HandlerOptions{Level: level}))
+	if f.metrics != "" {
+		var err error
+		if cfg.Metrics, err = service.ParseAddress(f.metrics); err != nil {
+			return cfg, usageError{fmt.Errorf("--metrics: %w", err)}
+		}
+	}
 	if f.listen != "" {
 		var err error
 		if cfg.Listen, err = service.ParseAddress(f.listen); err != nil {

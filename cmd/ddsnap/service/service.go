@@ -42,6 +42,7 @@ type Config struct {
 	CacheBytes int64 // of metadata; default store.DefaultCacheBytes
 	ReadOnly   bool  // export snapshots only, and write nothing to any device
 	Direct     bool
+	Metrics    Address      // where Prometheus asks; zero: nowhere
 	Logger     *slog.Logger // not nil
 }
 
@@ -57,6 +58,8 @@ type service struct {
 	nbd     *nbd.Server
 	ln      net.Listener
 	control *net.UnixListener
+	metrics net.Listener // nil for none
+	manager *manager
 	undo    []func() error // of what has started, in order
 }
 
@@ -64,18 +67,32 @@ type service struct {
 // flushes the origin, writes the last checkpoint and returns nil.
 func Run(ctx context.Context, cfg Config) error {
 	s := &service{cfg: cfg}
+	var err error
+	if s.manager, err = managedBy(os.Getenv); err != nil {
+		return err
+	}
+	s.undo = append(s.undo, s.manager.close)
 	for _, start := range []func() error{s.openDevices, s.openStore, s.openVolume, s.listen} {
 		if err := start(); err != nil {
 			return errors.Join(err, s.stop())
 		}
 	}
 	s.announce()
-	err := s.serve(ctx)
+	s.tell("READY=1")
+	err = s.serve(ctx)
 	cfg.Logger.Info("stopping", "store", cfg.Store)
+	s.tell("STOPPING=1")
 	if err = errors.Join(err, s.stop()); err == nil {
 		cfg.Logger.Info("stopped: the store is clean", "store", cfg.Store)
 	}
 	return err
+}
+
+// tell tells the service manager of a state.
+func (s *service) tell(state string) {
+	if err := s.manager.notify(state); err != nil {
+		s.cfg.Logger.Warn("the service manager does not hear", "error", err)
+	}
 }
 
 // stop ends what has started, in reverse order.
@@ -159,17 +176,38 @@ func (s *service) listen() (err error) {
 	if err := s.defaultSockets(); err != nil {
 		return err
 	}
-	if s.ln, err = nbd.Listen(s.cfg.Listen.Network, s.cfg.Listen.Address); err != nil {
+	if s.ln, err = s.listener("nbd", s.cfg.Listen); err != nil {
 		return err
 	}
-	s.undo = append(s.undo, closeOnce(s.ln))
-	ln, err := nbd.Listen("unix", s.cfg.Control)
+	ln, err := s.listener("control", Address{"unix", s.cfg.Control})
 	if err != nil {
 		return fmt.Errorf("control socket: %w", err)
 	}
-	s.control = ln.(*net.UnixListener)
-	s.undo = append(s.undo, closeOnce(ln))
+	var ok bool
+	if s.control, ok = ln.(*net.UnixListener); !ok {
+		return errors.New("control socket: the service manager hands over one that is not of the family unix")
+	}
+	if s.cfg.Metrics == (Address{}) {
+		return nil
+	}
+	if s.metrics, err = s.listener("metrics", s.cfg.Metrics); err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
 	return nil
+}
+
+// listener returns the listener of that name that the service manager hands over, or
+// a new one at the address.
+func (s *service) listener(name string, a Address) (net.Listener, error) {
+	ln := s.manager.listener(name)
+	if ln == nil {
+		var err error
+		if ln, err = nbd.Listen(a.Network, a.Address); err != nil {
+			return nil, err
+		}
+	}
+	s.undo = append(s.undo, closeOnce(ln))
+	return ln, nil
 }
 
 // closeOnce closes a listener that serving it may have closed already.
@@ -243,6 +281,14 @@ func (s *service) serve(ctx context.Context) error {
 		control := admin.Server{Manager: admin.Local{Store: s.server, Volume: s.counted.served}, Logger: s.cfg.Logger}
 		controlErr = control.Serve(ctx, s.control)
 	})
+	if s.metrics != nil {
+		parts.Go(func() { // figures that cannot be had stop nothing
+			if err := serveMetrics(ctx, s.metrics, newCollector(s.server.Status, s.counted.served)); err != nil {
+				s.cfg.Logger.Warn("metrics are not served any more", "error", err)
+			}
+		})
+	}
+	parts.Go(func() { s.manager.live(ctx, func() { s.server.Status() }) })
 	parts.Wait()
 	return errors.Join(nbdErr, controlErr)
 }
