@@ -54,6 +54,9 @@ func (s *Store) findSpace(h wire.Handle) (found bool, err error) {
 		if s.hasSpace() {
 			return true, nil
 		}
+		if s.giveUpShrink() { // it ends, and then there is room
+			return false, nil
+		}
 		s.noteFull(policy)
 		dropped := false
 		if policy == layout.PolicyDrop && h == 0 {

@@ -15,15 +15,18 @@ import (
 // pages at once. Only then is anything put there.
 func (s *Store) grow(target Area) error {
 	now := s.area()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.slots.SetTotal(s.sb.Slots)
+		s.wake()
+	}()
 	if target.Slots > now.Slots {
 		err := s.checkpointWith(&setting{
 			leases: func() { s.slots.Grow(target.Slots) },
 			set:    func(sb *layout.Superblock) { sb.Slots = target.Slots },
 		})
 		if err != nil {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.slots.SetTotal(s.sb.Slots)
 			return err
 		}
 	}
@@ -32,10 +35,6 @@ func (s *Store) grow(target Area) error {
 			return err
 		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.slots.SetTotal(s.sb.Slots)
-	s.wake()
 	return nil
 }
 

@@ -211,8 +211,9 @@ func (s *Store) beginResize() error {
 // resized ends what beginResize began.
 func (s *Store) resized() {
 	s.mu.Lock()
-	s.resizing = false
+	s.resizing, s.squeezed = false, false
 	s.mu.Unlock()
+	s.spaceChanged()
 	s.resize.Unlock()
 }
 
@@ -229,10 +230,13 @@ func (s *Store) endResize() {
 // to others for as long as the resize has had them, at most for some time.
 func (s *Store) goOn(ctx context.Context, since time.Time) error {
 	s.mu.Lock()
-	ending := s.ending
+	ending, squeezed := s.ending, s.squeezed
 	s.mu.Unlock()
-	if ending {
+	switch {
+	case ending:
 		return errors.New("the store is being closed")
+	case squeezed:
+		return fmt.Errorf("%w: clients need the space meanwhile", ErrTooSmall)
 	}
 	if err := s.mutable(); err != nil {
 		return err
@@ -245,6 +249,17 @@ func (s *Store) goOn(ctx context.Context, since time.Time) error {
 	case <-pause.C:
 		return nil
 	}
+}
+
+// giveUpShrink has a shrink that is under way given up, because a client finds no space
+// before the new end, and reports whether a resize is about to end that gives space. No
+// snapshot is dropped for it.
+func (s *Store) giveUpShrink() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	shrinking := s.resizing && s.slots.Limit() < s.slots.Total()
+	s.squeezed = s.squeezed || shrinking
+	return shrinking
 }
 
 // maxPause bounds a pause of a resize.

@@ -409,3 +409,62 @@ func (w *written) close() error {
 	}
 	return errors.Join(err, w.Close())
 }
+
+// A client that finds no space before the new end of a store has the shrink given up:
+// the write waits for that, and no snapshot is dropped.
+func TestShrinkGivesWayToClients(t *testing.T) {
+	z := newResizable(t, resizeSetups()[0], rig.Wrappers{})
+	require.NoError(t, z.write(0, z.OriginSize))
+	z.churn(t, 20)
+	_, err := z.snapshot()
+	require.NoError(t, err)
+	plan, err := z.Server.PlanResize(0, 0, 0)
+	require.NoError(t, err)
+	before, snaps := z.sizes(), len(z.Server.Snapshots())
+	wrote := make(chan error, 1)
+	var once sync.Once
+	err = z.Server.ResizeStore(context.Background(), plan.MinStoreSize, 0, func(store.Progress) {
+		once.Do(func() {
+			go func() { wrote <- z.write(0, z.OriginSize) }()
+		})
+	})
+	require.Error(t, err)
+	require.NoError(t, <-wrote)
+	require.Equal(t, before, z.sizes())
+	require.Len(t, z.Server.Snapshots(), snaps)
+	require.NoError(t, z.verify())
+	z.reopen(t)
+}
+
+// A resize ends with its context, and leaves all as it was.
+func TestResizeCanBeCancelled(t *testing.T) {
+	z := newResizable(t, resizeSetups()[0], rig.Wrappers{})
+	require.NoError(t, z.write(0, z.OriginSize))
+	z.churn(t, 20)
+	_, err := z.snapshot()
+	require.NoError(t, err)
+	before := z.sizes()
+	ctx, cancel := context.WithCancel(context.Background())
+	stop := func(store.Progress) { cancel() }
+	require.ErrorIs(t, z.Server.ResizeStore(ctx, 2500<<10, 0, stop), context.Canceled)
+	require.ErrorIs(t, z.Server.ResizeOrigin(ctx, 4096, stop), context.Canceled)
+	require.Equal(t, before, z.sizes())
+	require.NoError(t, z.verify())
+	require.NoError(t, z.writeSome(50))
+	z.reopen(t)
+	require.NoError(t, z.resize(resize{store: 2500 << 10}))
+	z.reopen(t)
+
+	require.ErrorIs(t, z.resize(resize{store: 1 << 20}), store.ErrTooSmall)
+	require.ErrorIs(t, z.resize(resize{store: 1 << 30}), block.ErrGeometry)
+	require.ErrorIs(t, z.resize(resize{origin: 100}), block.ErrGeometry)
+	require.ErrorIs(t, z.resize(resize{store: 4 << 20, meta: 1 << 20}), block.ErrGeometry)
+	_, err = z.snapshot()
+	require.NoError(t, err)
+	require.NoError(t, z.Volume.Close())
+	require.ErrorIs(t, z.Server.ResizeOrigin(context.Background(), 4096, nil), store.ErrNoOrigin)
+	require.NoError(t, z.Server.ResizeOrigin(context.Background(), 1<<20, nil), "nothing to copy out")
+	require.NoError(t, z.Server.Close())
+	require.NoError(t, z.Open())
+	require.NoError(t, z.verify())
+}

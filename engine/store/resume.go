@@ -152,6 +152,7 @@ func (s *Store) leave() error {
 // there is something to replay.
 func (s *Store) Suspend() error {
 	s.StopScrub()
+	s.endResize()
 	s.admin.Lock()
 	defer s.admin.Unlock()
 	s.mu.Lock()

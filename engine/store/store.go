@@ -148,6 +148,7 @@ type Store struct {
 	moving     []layout.SlotRun // leased by a resize
 	resizing   bool
 	ending     bool // no resize is to go on
+	squeezed   bool // a client needs the space that a shrink has taken from it
 	// restoring is the generation that clients are told the origin is being restored
 	// from, or zero: from before the superblock says so until it is durable that it
 	// does no longer.

@@ -395,7 +395,7 @@ func (v *Origin) adopt(s wire.State) error {
 	if err != nil {
 		return fmt.Errorf("taking over the origin's new size: %w", err)
 	}
-	v.settled.grow(geo.Chunks())
+	v.settled.resize(geo.Chunks())
 	v.copier.ahead.chunks = geo.Chunks()
 	v.geo.Store(&geo)
 	return nil

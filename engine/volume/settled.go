@@ -43,16 +43,24 @@ type settledPage struct {
 // bytes of pages, but at least one page.
 func newSettledMap(chunks uint64, limit int64) *settledMap {
 	m := &settledMap{fit: max(1, uint64(limit)/(settledPageChunks/8))}
-	m.grow(chunks)
+	m.resize(chunks)
 	return m
 }
 
-// grow makes room for a number of chunks. Where all pages fit, nothing that is known
-// is forgotten. Nothing else may be done with the map meanwhile.
-func (m *settledMap) grow(chunks uint64) {
+// resize makes room for a number of chunks. Where all pages fit, no chunk that is known
+// to be settled is forgotten. No page is complete after it: chunks that the origin did
+// not have may be settled from when it had them. Nothing else may be done with the map
+// meanwhile.
+func (m *settledMap) resize(chunks uint64) {
 	all := (chunks + settledPageChunks - 1) / settledPageChunks
 	n := min(all, m.fit)
 	m.lossless = n == all
+	m.fresh.Store(0)
+	for i := range m.pages {
+		if p := m.pages[i].Load(); p != nil {
+			p.complete.Store(false)
+		}
+	}
 	if n <= uint64(len(m.pages)) {
 		return
 	}
