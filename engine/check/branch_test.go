@@ -113,6 +113,13 @@ func TestBranches(t *testing.T) {
 			func(f *family) { f.snapshots = slices.Delete(f.snapshots, 2, 3) },
 			sorted(check.BadSnapshot, check.BadException, check.NeedlessCopy),
 		},
+		"parent that went first": {
+			func(f *family) {
+				f.snapshots[3].State = layout.SnapshotDeleting
+				f.snapshots = slices.Delete(f.snapshots, 2, 3)
+				f.exceptions = slices.Delete(f.exceptions, 6, 8)
+			}, sorted(check.NeedlessCopy), // what snapshot 3 read of branch 1
+		},
 		"same name":        {func(f *family) { f.snapshots[3].Name = "a" }, sorted(check.BadSnapshot)},
 		"no names":         {func(f *family) { f.snapshots[3].Name = ""; f.snapshots[2].Name = "" }, nil},
 		"same tag":         {func(f *family) { f.snapshots[3].Tag = 10 }, sorted(check.BadSnapshot)},

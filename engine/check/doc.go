@@ -8,8 +8,9 @@
 // is found here. It never writes, and does not repair. The command line calls it,
 // and tests call it after every recovery (see checktest). A store that was not
 // closed is judged by what recovery would make of it: its logs are replayed
-// virtually. The devices must not change meanwhile; what runs at the same time
-// on other devices shares nothing. Damage of any kind is reported and never
+// virtually, and the devices must not change meanwhile. Of a store in use one
+// checkpoint is judged, which its owner keeps whole for that long (store.Pin, and
+// Options.Superblock). Checks of different stores share nothing. Damage of any kind is reported and never
 // stops, panics or hangs a check; what cannot be judged because something else
 // is damaged is left out, and said to be.
 //

@@ -229,7 +229,7 @@ func (c *checker) checkSnapshot(s layout.Snapshot) {
 			Problem: "it was repaired: some of its exceptions may be lost without a trace", Meaning: "what it shows of the origin may be newer than itself",
 		})
 	}
-	if _, ok := c.snaps.branch(s.Parent); s.Parent != 0 && !ok && c.complete[layout.KindSnapshots] {
+	if _, ok := c.snaps.branch(s.Parent); s.Parent != 0 && !ok && s.State != layout.SnapshotDeleting && c.complete[layout.KindSnapshots] {
 		c.badSnapshot(s, fmt.Sprintf("it is a snapshot of the snapshot of generation %d, which there is not", s.Parent), "what they shared is lost")
 	}
 	if kept := c.snaps.of(block.Branch(s.Generation)).kept; given(s.State) && len(kept) > 0 {

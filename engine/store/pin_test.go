@@ -4,6 +4,7 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -15,6 +16,8 @@ import (
 	"zumastor.org/zumastor/engine/check/checktest"
 	"zumastor.org/zumastor/engine/metamorphic/rig"
 	"zumastor.org/zumastor/engine/store"
+	"zumastor.org/zumastor/engine/volume"
+	"zumastor.org/zumastor/engine/wire"
 )
 
 func newRig(t *testing.T, o rig.Options) *rig.Rig {
@@ -35,9 +38,14 @@ func churn(r *rig.Rig, seed uint64, steps int) error {
 				return err
 			}
 			if tag > 3 {
-				if err := r.Server.DeleteSnapshot(tag - 3); err != nil {
+				if err := r.Server.Delete(wire.SnapshotRef{Tag: tag - 3}, true); err != nil {
 					return err
 				}
+			}
+		}
+		if i%8 == 5 {
+			if err := scribbleOn(r, block.Tag(i/8+1), rng); err != nil {
+				return err
 			}
 		}
 		p := make([]byte, block.SectorSize<<rng.IntN(6))
@@ -49,6 +57,30 @@ func churn(r *rig.Rig, seed uint64, steps int) error {
 		}
 	}
 	return nil
+}
+
+// scribbleOn writes to a snapshot, and makes one of it that is deleted with it.
+func scribbleOn(r *rig.Rig, tag block.Tag, rng *rand.Rand) error {
+	s, err := volume.OpenSnapshotRef(r.Source(), wire.SnapshotRef{Tag: tag}, true)
+	if err != nil {
+		return err
+	}
+	write := func() error {
+		for range 4 {
+			if _, err := s.WriteAt(make([]byte, 8<<10), rng.Int64N((r.OriginSize-8<<10)/block.SectorSize)*block.SectorSize); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	err = write()
+	if err == nil {
+		_, err = r.Server.Create(store.NewSnapshot{Tag: tag + 10000, Parent: &wire.SnapshotRef{Tag: tag}})
+	}
+	if err == nil {
+		err = write()
+	}
+	return errors.Join(err, s.Close())
 }
 
 // checkPin returns what a check of a pinned checkpoint finds.
