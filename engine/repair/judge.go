@@ -4,6 +4,8 @@ package repair
 
 import (
 	"iter"
+	"slices"
+	"sync"
 
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/layout"
@@ -21,17 +23,27 @@ type fact struct {
 // if the repair has somewhere to copy them to. An error is in r.err.
 func (r *repair) exceptions() iter.Seq[layout.Exception] {
 	return func(yield func(layout.Exception) bool) {
-		var chunk []fact // of one chunk of one branch
-		done := func() bool {
-			for _, e := range r.judge(chunk) {
-				r.failed(r.changes.add(layout.Change{Branch: e.Branch, Generation: e.Generation, Chunk: e.Chunk}))
-				if r.err != nil || !yield(e) {
-					return false
+		var window [][]fact // each of one chunk of one branch
+		facts, most := 0, max(1, readAhead>>r.old.sb.ChunkShift)
+		for chunk := range r.chunksFound() {
+			window = append(window, chunk)
+			if facts += len(chunk); facts >= most {
+				if !r.judgeAll(window, yield) {
+					return
 				}
+				window, facts = window[:0], 0
 			}
-			chunk = chunk[:0]
-			return r.err == nil
 		}
+		if r.err == nil && r.judgeAll(window, yield) && r.copyTo != nil {
+			r.failed(r.copyTo(nil))
+		}
+	}
+}
+
+// chunksFound returns what was found, a chunk of a branch at a time.
+func (r *repair) chunksFound() iter.Seq[[]fact] {
+	return func(yield func([]fact) bool) {
+		var chunk []fact
 		for f := range r.finds.sorted(&r.err) {
 			if n := len(chunk); n > 0 {
 				last := &chunk[n-1]
@@ -39,19 +51,72 @@ func (r *repair) exceptions() iter.Seq[layout.Exception] {
 					last.take(f)
 					continue
 				}
-				if (last.Branch != f.Branch || last.Chunk != f.Chunk) && !done() {
-					return
+				if last.Branch != f.Branch || last.Chunk != f.Chunk {
+					if !yield(chunk) {
+						return
+					}
+					chunk = nil
 				}
 			}
 			next := fact{Exception: f.Exception}
 			next.take(f)
 			chunk = append(chunk, next)
-			if r.failed(r.ctx.Err()); r.err != nil {
-				return
+		}
+		if r.err == nil && len(chunk) > 0 {
+			yield(chunk)
+		}
+	}
+}
+
+// judgeAll judges chunks, whose slots it reads many at once before.
+func (r *repair) judgeAll(window [][]fact, yield func(layout.Exception) bool) bool {
+	r.failed(r.ctx.Err())
+	r.prefetch(window)
+	for _, chunk := range window {
+		for _, e := range r.judge(chunk) {
+			r.failed(r.changes.add(layout.Change{Branch: e.Branch, Generation: e.Generation, Chunk: e.Chunk}))
+			if r.err != nil || !yield(e) {
+				return false
 			}
 		}
-		if r.err == nil {
-			done()
+	}
+	return r.err == nil
+}
+
+const (
+	readAhead = 4 << 20 // bytes of slots that are read before they are judged
+	readers   = 16      // slots that are read at a time
+)
+
+// prefetch reads the slots in which chunks are most likely to be. What cannot be read
+// is tried again when it is needed.
+func (r *repair) prefetch(window [][]fact) {
+	clear(r.ahead)
+	var slots []block.Slot
+	for _, chunk := range window {
+		for _, f := range chunk {
+			if len(f.finds) > 0 && uint64(f.finds[0].Slot) < r.old.sb.Slots {
+				slots = append(slots, f.finds[0].Slot)
+			}
+		}
+	}
+	slices.Sort(slots)
+	slots = slices.Compact(slots)
+	data := make([][]byte, len(slots))
+	var wg sync.WaitGroup
+	for w := range min(readers, len(slots)) {
+		wg.Go(func() {
+			for i := w; i < len(slots); i += readers {
+				if p, err := r.old.store.read(r.old.slotOffset(slots[i]), 1<<r.old.sb.ChunkShift); err == nil {
+					data[i] = p
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for i, p := range data {
+		if p != nil {
+			r.ahead[slots[i]] = p
 		}
 	}
 }
@@ -178,8 +243,11 @@ func (r *repair) readSlot(s block.Slot) ([]byte, bool) {
 	if uint64(s) >= r.old.sb.Slots {
 		return nil, false
 	}
-	data, err := r.old.store.read(r.old.slotOffset(s), 1<<r.old.sb.ChunkShift)
 	r.sawBytes(1 << r.old.sb.ChunkShift)
+	if data, ok := r.ahead[s]; ok {
+		return data, true
+	}
+	data, err := r.old.store.read(r.old.slotOffset(s), 1<<r.old.sb.ChunkShift)
 	return data, err == nil
 }
 
@@ -188,7 +256,7 @@ func (r *repair) put(data []byte) block.Slot {
 	slot := r.nextSlot
 	r.nextSlot++
 	if r.copyTo != nil && r.err == nil {
-		r.failed(r.copyTo(slot, data))
+		r.failed(r.copyTo(data))
 	}
 	return slot
 }

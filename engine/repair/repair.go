@@ -33,7 +33,7 @@
 //
 // A bit a tree page and a bit a slot of the old store, 200 bytes a lost page and a
 // snapshot, and Options.SortBytes for sorting in files: 48 bytes of temporary space an
-// exception, and again as much while a tree is lost.
+// exception, and again as much while a tree is lost. Chunks are read 4 MiB ahead.
 package repair
 
 import (
@@ -116,11 +116,12 @@ type repair struct {
 	snaps     *table
 	lost      [layout.Kinds + 1]ranges // of keys, by kind; of exceptions and changes only
 	finds     *sorter[find]
-	changes   *sorter[layout.Change] // of the new store
-	reached   bitset                 // pages of trees
-	used      bitset                 // old slots that were taken
-	done      int64                  // bytes read
-	copyTo    func(slot block.Slot, data []byte) error
+	changes   *sorter[layout.Change]  // of the new store
+	reached   bitset                  // pages of trees
+	used      bitset                  // old slots that were taken
+	done      int64                   // bytes read
+	ahead     map[block.Slot][]byte   // slots that were read before they are judged
+	copyTo    func(data []byte) error // writes the next slot of the new store; nil data: the end
 	nextSlot  block.Slot
 	suspicion []suspicion
 
@@ -134,7 +135,7 @@ func newRepair(ctx context.Context, old Devices, o Options) (*repair, error) {
 	if o.SortBytes == 0 {
 		o.SortBytes = 64 << 20
 	}
-	r := &repair{ctx: ctx, opts: o, snaps: newTable()}
+	r := &repair{ctx: ctx, opts: o, snaps: newTable(), ahead: make(map[block.Slot][]byte)}
 	img, err := r.openImage(old)
 	if err != nil {
 		return nil, err

@@ -76,6 +76,10 @@ func TestOneDamagedPage(t *testing.T) {
 			c := h.copied()
 			kind := damage.Kind(rng.IntN(int(damage.Kinds)))
 			require.NoError(t, c.meta.Spoil(spot, kind, rng))
+			if spot.Part == damage.TreePage && kind != damage.Torn { // whose second half may be empty
+				d := c.devices()
+				require.NotEmpty(t, checktest.Violations(check.Devices{Store: d.Store, Meta: d.Meta}, check.Damage), "check finds it")
+			}
 			report, to := c.repaired(t)
 			s := h.compare(t, c, to)
 			require.Zero(t, s.wrong, "%v: %v: %v", kind, spot, report.Problems)

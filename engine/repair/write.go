@@ -27,15 +27,7 @@ func (r *repair) write(to placement.Devices) error {
 		return err
 	}
 	r.report.New = sb.UUID
-	r.copyTo = func(slot block.Slot, data []byte) error {
-		if uint64(slot) >= sb.Slots {
-			return fmt.Errorf("the new store has %d slots only: %w", sb.Slots, alloc.ErrNoSpace)
-		}
-		if _, err := to.Store.WriteAt(data, sb.DataOffset+int64(uint64(slot)<<sb.ChunkShift)); err != nil {
-			return fmt.Errorf("writing slot %d of the new store: %w", slot, err)
-		}
-		return nil
-	}
+	r.copyTo = (&chunkWriter{to: to.Store, sb: sb, buf: device.Buffer(max(writeBytes, 1<<sb.ChunkShift))}).add
 	sb.Checkpoint, sb.Epoch, sb.Clean = 1, 1, true
 	err = bulk.WriteTrees(to.MetaDevice(), sb, bulk.Contents{
 		Exceptions: r.exceptions(),
@@ -51,6 +43,38 @@ func (r *repair) write(to placement.Devices) error {
 	}
 	sb.Policy, sb.Generation, sb.Restore = r.old.sb.Policy, r.generation, r.restore()
 	return seal(to, sb)
+}
+
+// writeBytes is how much is written at once.
+const writeBytes = 1 << 20
+
+// chunkWriter writes chunks into one slot after the other.
+type chunkWriter struct {
+	to   device.Device
+	sb   *layout.Superblock
+	next uint64 // slot of what is in buf
+	buf  []byte
+	n    int // bytes of buf that wait
+}
+
+// add writes a chunk, sooner or later; nil stands for the end.
+func (w *chunkWriter) add(data []byte) error {
+	w.n += copy(w.buf[w.n:], data)
+	if data != nil && w.n < len(w.buf) {
+		return nil
+	}
+	if w.n == 0 {
+		return nil
+	}
+	slots := uint64(w.n) >> w.sb.ChunkShift
+	if w.next+slots > w.sb.Slots {
+		return fmt.Errorf("the new store has %d slots only: %w", w.sb.Slots, alloc.ErrNoSpace)
+	}
+	if _, err := w.to.WriteAt(w.buf[:w.n], w.sb.DataOffset+int64(w.next<<w.sb.ChunkShift)); err != nil {
+		return fmt.Errorf("writing slots %d+%d of the new store: %w", w.next, slots, err)
+	}
+	w.next, w.n = w.next+slots, 0
+	return nil
 }
 
 // format makes the empty store and returns its superblock.
