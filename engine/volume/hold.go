@@ -179,6 +179,7 @@ func (v *Origin) Resume(again func(wire.Progress) (*wire.Session, error)) error 
 		v.Update(s.State)
 	}
 	c.resumed.Broadcast()
+	v.restorer.comeBack()
 	return nil
 }
 

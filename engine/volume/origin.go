@@ -163,7 +163,7 @@ func (v *Origin) ReadAt(p []byte, off int64) (int, error) {
 	for {
 		begun := v.restorer.begun.Load()
 		if v.state.Load().Restoring != 0 {
-			if restoring, err := v.readRestoring(p, off); err != nil {
+			if restoring, err := v.readHeld(p, off); err != nil {
 				return 0, err
 			} else if restoring {
 				return len(p), nil

@@ -4,6 +4,7 @@ package volume
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,7 @@ type restorer struct {
 
 	mu    sync.Mutex
 	ended chan struct{} // closed when no restore is under way any more
+	back  chan struct{} // closed when the server is there again
 
 	copying sync.Mutex // held by who copies
 	workers sync.WaitGroup
@@ -61,6 +63,26 @@ func (r *restorer) end() <-chan struct{} {
 	return r.ended
 }
 
+// comeBack lets those who wait for the server ask it again.
+func (r *restorer) comeBack() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.back != nil {
+		close(r.back)
+		r.back = nil
+	}
+}
+
+// whenBack is closed when the server is there again after this call.
+func (r *restorer) whenBack() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.back == nil {
+		r.back = make(chan struct{})
+	}
+	return r.back
+}
+
 // enter takes the gate for reading once no restore is under way, or the origin is
 // closed.
 func (v *Origin) enter() {
@@ -74,6 +96,22 @@ func (v *Origin) enter() {
 		select {
 		case <-end:
 		case <-v.restorer.ctx.Done(): // closed
+		}
+	}
+}
+
+// readHeld is readRestoring, and waits for the server while that is away.
+func (v *Origin) readHeld(p []byte, off int64) (restoring bool, err error) {
+	for {
+		back := v.restorer.whenBack()
+		restoring, err = v.readRestoring(p, off)
+		if !errors.Is(err, wire.ErrAway) {
+			return restoring, err
+		}
+		select {
+		case <-back:
+		case <-v.restorer.ctx.Done(): // closed
+			return true, fmt.Errorf("origin: %w: %w", device.ErrClosed, err)
 		}
 	}
 }
