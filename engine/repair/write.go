@@ -112,10 +112,15 @@ func seal(to placement.Devices, sb *layout.Superblock) error {
 	return nil
 }
 
-// restore returns the revert or merge that is to go on in the new store.
+// restore returns the revert or merge that is to go on in the new store: none from a
+// snapshot that may show the wrong bytes. All exceptions must have been judged.
 func (r *repair) restore() layout.Restore {
 	restore := r.old.sb.Restore
-	if s := r.snaps.all[restore.Generation]; s == nil || s.State != layout.SnapshotLive || !r.old.known {
+	if restore.Generation == 0 {
+		return restore
+	}
+	if s := r.snaps.all[restore.Generation]; s == nil || s.State != layout.SnapshotLive || s.Damaged || !r.old.known {
+		r.problem("the origin was being restored from the snapshot of generation %d, which is lost or damaged: that cannot go on", restore.Generation)
 		return layout.Restore{}
 	}
 	return restore
@@ -177,7 +182,9 @@ func (c *counts) add(n int64, lost bool) {
 
 // finish completes the report.
 func (r *repair) finish() *Report {
-	r.snaps.inherit()
+	if r.snaps.inherit(); r.copyTo == nil {
+		r.restore() // for what it says of it
+	}
 	var sum counts
 	row := 0
 	for _, g := range r.snaps.order {
