@@ -69,10 +69,11 @@ type Status struct {
 	Checkpoint    uint64           `json:"checkpoint"`
 	UnsavedBytes  int64            `json:"copied_since_checkpoint_bytes"`
 	FormatVersion int              `json:"format_version"`
-	Batches       uint64           `json:"batches"`          // since the store was opened
-	Copied        uint64           `json:"copied_chunks"`    // in them
-	Written       uint64           `json:"written_chunks"`   // of snapshots
-	Volume        *Volume          `json:"volume,omitempty"` // what the volume served, if it is known
+	Batches       uint64           `json:"batches"`           // since the store was opened
+	Copied        uint64           `json:"copied_chunks"`     // in them
+	Written       uint64           `json:"written_chunks"`    // of snapshots
+	Devices       []Device         `json:"devices,omitempty"` // that volumes are attached as
+	Volume        *Volume          `json:"volume,omitempty"`  // what the volume served, if it is known
 }
 
 // Volume counts what a volume has served since it was opened.

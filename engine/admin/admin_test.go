@@ -293,7 +293,7 @@ func FuzzRequest(f *testing.F) {
 			require.ErrorIs(t, err, ErrRequest)
 			return
 		}
-		require.NoError(t, req.check())
+		require.NoError(t, req.Check())
 	})
 }
 

@@ -42,7 +42,7 @@ var _ Manager = Local{}
 
 // Do implements [Manager].
 func (l Local) Do(ctx context.Context, r Request) (Response, error) {
-	if err := r.check(); err != nil {
+	if err := r.Check(); err != nil {
 		return Response{}, err
 	}
 	return l.do(ctx, r)
@@ -73,6 +73,8 @@ func (l Local) do(ctx context.Context, r Request) (a Response, err error) {
 		a.Scrub, err = l.scrub(r)
 	case VerbEvents:
 		a.Events = l.events(ctx, r.Events)
+	default:
+		err = fmt.Errorf("%w: this process does not %s", ErrRequest, r.Verb)
 	}
 	return a, err
 }

@@ -30,6 +30,11 @@ const (
 	VerbScrubStatus Verb = "scrub-status" // sets Scrub
 
 	VerbEvents Verb = "events" // Events; sets Events
+
+	// Of a process that makes block devices. Without Snapshot they are about the
+	// origin.
+	VerbAttach Verb = "attach" // takes Snapshot, Attach; sets Device
+	VerbDetach Verb = "detach" // takes Snapshot, Force
 )
 
 // Ref names a snapshot: by its tag or, if it is not empty, by its name.
@@ -60,6 +65,22 @@ type Request struct {
 	Change    *Change      `json:"change,omitempty"`
 	Scrub     *Scrub       `json:"scrub,omitempty"`
 	Events    *EventQuery  `json:"events,omitempty"`
+	Attach    *Attach      `json:"attach,omitempty"`
+	Force     bool         `json:"force,omitempty"`
+}
+
+// Attach says how to make a volume a block device.
+type Attach struct {
+	Backend string `json:"backend,omitempty"` // empty: the best that the machine has
+	Write   bool   `json:"write,omitempty"`   // to a snapshot; the origin is always written to
+}
+
+// Device is a block device that a volume is attached as.
+type Device struct {
+	Path     string     `json:"path"`
+	Backend  string     `json:"backend"`
+	Snapshot *block.Tag `json:"snapshot,omitempty"` // nil: the origin
+	Writable bool       `json:"writable"`
 }
 
 // NewSnapshot says what snapshot to make.
@@ -89,6 +110,7 @@ type Response struct {
 
 	Scrub  *ScrubStatus `json:"scrub,omitempty"`
 	Events []Event      `json:"events,omitempty"`
+	Device *Device      `json:"device,omitempty"`
 }
 
 // member is a set of members of requests and responses.
@@ -102,6 +124,9 @@ const (
 	changeMember
 	scrubMember
 	eventsMember
+	attachMember
+	deviceMember
+	forceMember
 )
 
 // grammar says of each verb which members its request needs, which it takes
@@ -119,10 +144,14 @@ var grammar = map[Verb]struct{ needs, takes, answers member }{
 	VerbScrubStatus: {answers: scrubMember},
 
 	VerbEvents: {needs: eventsMember},
+
+	VerbAttach: {takes: snapshotMember | attachMember, answers: deviceMember},
+	VerbDetach: {takes: snapshotMember | forceMember},
 }
 
 // names of the members, for errors.
-var names = []string{"a snapshot", "a status", "a new snapshot", "recursive", "a change", "a scrub", "a query of events"}
+var names = []string{"a snapshot", "a status", "a new snapshot", "recursive", "a change", "a scrub", "a query of events",
+	"a way to attach", "a device", "force"}
 
 // String names the first of the members.
 func (m member) String() string {
@@ -144,14 +173,15 @@ func set(there ...bool) (m member) {
 	return m
 }
 
-// check returns an error unless the request has what its verb needs, and nothing
+// Check returns an error unless the request has what its verb needs, and nothing
 // else.
-func (r *Request) check() error {
+func (r *Request) Check() error {
 	g, ok := grammar[r.Verb]
 	if !ok {
 		return fmt.Errorf("%w: unknown verb %q", ErrRequest, r.Verb)
 	}
-	has := set(r.Snapshot != nil, false, r.New != nil, r.Recursive, r.Change != nil, r.Scrub != nil, r.Events != nil)
+	has := set(r.Snapshot != nil, false, r.New != nil, r.Recursive, r.Change != nil, r.Scrub != nil, r.Events != nil,
+		r.Attach != nil, false, r.Force)
 	if missing := g.needs &^ has; missing != 0 {
 		return fmt.Errorf("%w: verb %s needs %v", ErrRequest, r.Verb, missing)
 	}
@@ -163,7 +193,7 @@ func (r *Request) check() error {
 
 // answers reports whether the response is one to a request of that verb.
 func (r *Response) answers(v Verb) bool {
-	has := set(r.Snapshot != nil, r.Status != nil, false, false, false, r.Scrub != nil)
+	has := set(r.Snapshot != nil, r.Status != nil, false, false, false, r.Scrub != nil, false, false, r.Device != nil)
 	return grammar[v].answers&^has == 0
 }
 
@@ -178,5 +208,5 @@ func DecodeRequest(text []byte) (Request, error) {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return r, fmt.Errorf("%w: something follows the object", ErrRequest)
 	}
-	return r, r.check()
+	return r, r.Check()
 }

@@ -104,7 +104,7 @@ a store that no server has open.`,
 	root.SetVersionTemplate("ddsnap {{.Version}}\n")
 	root.AddCommand(
 		a.initialize(), a.create(), a.delete(), a.list(), a.status(), a.priority(), a.usecount(), a.hold(),
-		a.top(), a.events(), a.dump(), a.check(), a.scrub(), a.nbd(),
+		a.top(), a.events(), a.dump(), a.check(), a.scrub(), a.nbd(), a.attach(), a.detach(),
 		exitCodesTopic(),
 	)
 	return root

@@ -10,13 +10,16 @@ import (
 	"os/exec"
 	"regexp"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
 	"zumastor.org/zumastor/cmd/ddsnap/cli"
+	"zumastor.org/zumastor/engine/attach"
 	"zumastor.org/zumastor/engine/nbd/nbdclient"
 )
 
@@ -44,13 +47,30 @@ func TestScripts(t *testing.T) {
 			"patch":  patch,
 			"term":   term,
 		},
+		Condition: func(cond string) (bool, error) {
+			if cond != "attach" {
+				return false, fmt.Errorf("unknown condition %q", cond)
+			}
+			return os.Getenv("ZUMASTOR_TEST_ROOT") != "" && os.Geteuid() == 0 && attach.FUSE.Probe() == nil, nil
+		},
 		Setup: func(e *testscript.Env) error {
+			e.Defer(func() { unmountAll(e.WorkDir) })
 			e.Setenv("GORACE", "atexit_sleep_ms=0") // else each command of a race build takes a second more
 			return nil
 		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 	})
+}
+
+// unmountAll unmounts what a script that failed has left, so that its servers end.
+func unmountAll(dir string) {
+	mounts, _ := os.ReadFile("/proc/self/mounts")
+	for line := range strings.Lines(string(mounts)) {
+		if f := strings.Fields(line); len(f) > 1 && strings.HasPrefix(f[1], dir+"/") {
+			_ = unix.Unmount(f[1], unix.MNT_DETACH)
+		}
+	}
 }
 
 // exits runs a command that must end with an exit code: exits CODE COMMAND ARG...

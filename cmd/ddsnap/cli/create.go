@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -18,11 +19,12 @@ import (
 
 // creation is one run of create.
 type creation struct {
-	app      *app
-	new      admin.NewSnapshot
-	parent   string
-	origin   string
-	priority int8
+	app    *app
+	new    admin.NewSnapshot
+	parent string
+	origin string
+	freeze string
+	limit  time.Duration
 }
 
 func (a *app) create() *cobra.Command {
@@ -39,7 +41,10 @@ The first argument is the control socket of a running server, or a store that no
 server has open. In the second case the origin must not be written to except
 through a server from then on, and what is written to it must be durable before:
 name it with --origin, or the whole system is flushed as by sync(1), which can take
-long.`,
+long.
+
+A file system that is mounted is as after a crash in the snapshot, unless --freeze
+has it write all out and wait while the snapshot is taken.`,
 		Example: `  ddsnap create /srv/vm.store 17
   ddsnap create --name before-upgrade --hold /srv/vm.store 18
   ddsnap create --parent before-upgrade /srv/vm.store 19
@@ -50,9 +55,11 @@ long.`,
 	fl := cmd.Flags()
 	fl.StringVarP(&c.new.Name, "name", "n", "", "`name` for the snapshot, at most 64 bytes")
 	fl.StringVar(&c.parent, "parent", "", "take a snapshot of the `snapshot` with this tag or name")
-	fl.Int8VarP(&c.new.Priority, "priority", "p", 0, "`number` from -128 to 127: of a full store, the lower goes first; 127 never")
+	fl.Int8VarP(&c.new.Priority, "priority", "p", 0, "what a full store gives up first: -128 to 126; 127 never")
 	fl.BoolVar(&c.new.Held, "hold", false, "keep it from being deleted until \"hold --release\"")
 	fl.StringVar(&c.origin, "origin", "", "`device` of the origin, to be flushed first; a running server knows it")
+	fl.StringVar(&c.freeze, "freeze", "", "freeze what is mounted at `point`, or is on this block device")
+	fl.DurationVar(&c.limit, "freeze-limit", 10*time.Second, "freeze for so long at most")
 	cmd.ValidArgsFunction = a.completeTags(f, false)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := c.parse(args[1]); err != nil {
@@ -88,8 +95,15 @@ func (c *creation) run(ctx context.Context, t *target) error {
 		}
 	}
 	ref := admin.Ref{Tag: c.new.Tag}
+	thaw, err := c.freezeFor(ctx)
+	if err != nil {
+		return err
+	}
 	r, err := t.Do(ctx, admin.Request{Verb: admin.VerbCreate, New: &c.new})
+	thawed := thaw()
 	switch {
+	case err == nil && thawed != nil:
+		return fmt.Errorf("snapshot %d was taken, but is consistent as after a crash only: %w", c.new.Tag, thawed)
 	case errors.Is(err, store.ErrExists):
 		return codeError{c.exists(ctx, t), exitExists}
 	case c.new.Parent != nil && (errors.Is(err, store.ErrNoSnapshot) || errors.Is(err, store.ErrSquashed)):

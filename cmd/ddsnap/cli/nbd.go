@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -58,15 +59,19 @@ kills it. It may be killed at any time: the store recovers when it is next opene
 			if err != nil {
 				return err
 			}
-			signal.Ignore(syscall.SIGHUP)
-			defer signal.Reset(syscall.SIGHUP)
-			ctx, stop := untilSignal(cmd.Context())
-			defer stop()
-			return swapHint(args, serverHint(args[0], service.Run(ctx, cfg)))
+			return serve(cmd.Context(), cfg)
 		},
 	}
 	fl := cmd.Flags()
 	fl.StringVarP(&f.listen, "listen", "l", "", "`address` to listen on: unix:PATH, PATH or HOST:PORT (default SNAPDEV.nbd)")
+	fl.BoolVar(&f.readOnly, "read-only", false, "export the snapshots only, and write nothing to any device")
+	f.add(cmd)
+	return cmd
+}
+
+// add adds the flags of all verbs that serve a volume.
+func (f *nbdFlags) add(cmd *cobra.Command) {
+	fl := cmd.Flags()
 	fl.StringVar(&f.control, "control", "", "`path` of the control socket (default SNAPDEV.control)")
 	fl.StringVarP(&f.journal, "journal", "j", "", "journal `device`, of placements nvram and pmem")
 	fl.StringVar(&f.metrics, "metrics", "", "`address` to serve Prometheus metrics on: unix:PATH, PATH or HOST:PORT")
@@ -74,20 +79,27 @@ kills it. It may be killed at any time: the store recovers when it is next opene
 	fl.BoolVar(&f.tlsClients, "tls-clients", false, "insist on client certificates by ca-cert.pem of the --tls directory")
 	fl.BoolVar(&f.tlsOptional, "tls-optional", false, "offer TLS, but don't insist")
 	fl.VarP(&f.cache, "cache", "k", "memory for metadata (default 64m)")
-	fl.BoolVar(&f.readOnly, "read-only", false, "export the snapshots only, and write nothing to any device")
 	fl.BoolVar(&f.noDirect, "page-cache", false, "go through the page cache instead of O_DIRECT")
 	fl.StringVar(&f.level, "log-level", "info", "least `level` to log: debug, info, warn or error")
 	_ = cmd.RegisterFlagCompletionFunc("log-level", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))
-	return cmd
+}
+
+// serve runs a service until a signal.
+func serve(ctx context.Context, cfg service.Config) error {
+	signal.Ignore(syscall.SIGHUP)
+	defer signal.Reset(syscall.SIGHUP)
+	ctx, stop := untilSignal(ctx)
+	defer stop()
+	return swapHint(cfg.Origin, serverHint(cfg.Store, service.Run(ctx, cfg)))
 }
 
 // swapHint adds to the error of a device without a store that the other one has it.
-func swapHint(args []string, err error) error {
+func swapHint(origin string, err error) error {
 	if !errors.Is(err, store.ErrNoStore) {
 		return err
 	}
-	if found, ok := errors.AsType[*device.SignatureError](device.CheckUnused(args[1])); ok && isStore(found) {
-		return fmt.Errorf("%w: %s holds a %s: the store comes first, then the origin", store.ErrNoStore, args[1], found.Signature)
+	if found, ok := errors.AsType[*device.SignatureError](device.CheckUnused(origin)); ok && isStore(found) {
+		return fmt.Errorf("%w: %s holds a %s: the store comes first, then the origin", store.ErrNoStore, origin, found.Signature)
 	}
 	return err
 }

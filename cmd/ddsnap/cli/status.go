@@ -231,6 +231,9 @@ func statusFields(st admin.Status, verbose bool) [][2]string {
 		{"Free", slots(st.Slots - min(st.Slots, taken))},
 		{"Snapshots", snapshots},
 	}
+	for _, d := range st.Devices {
+		fields = append(fields, [2]string{"Attached", deviceLine(d)})
+	}
 	if !verbose {
 		return fields
 	}
@@ -247,6 +250,18 @@ func statusFields(st admin.Status, verbose bool) [][2]string {
 		{"Created", formatTime(st.Created)},
 		{"Format", fmt.Sprint(st.FormatVersion)},
 	}...)
+}
+
+// deviceLine says what a block device is.
+func deviceLine(d admin.Device) string {
+	of := "the origin"
+	if d.Snapshot != nil {
+		of = "snapshot " + formatTag(*d.Snapshot)
+	}
+	if !d.Writable {
+		of += ", read-only"
+	}
+	return fmt.Sprintf("%s: %s", d.Path, of)
 }
 
 func chunks(st admin.Status) uint64 {

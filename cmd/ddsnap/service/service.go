@@ -42,8 +42,13 @@ type Config struct {
 	CacheBytes int64 // of metadata; default store.DefaultCacheBytes
 	ReadOnly   bool  // export snapshots only, and write nothing to any device
 	Direct     bool
-	Metrics    Address      // where Prometheus asks; zero: nowhere
-	Logger     *slog.Logger // not nil
+	Metrics    Address // where Prometheus asks; zero: nowhere
+	// Attach makes the origin a block device, and snapshots as they are asked for.
+	// NBD is then served only if Listen says where.
+	Attach  bool
+	Backend string            // to attach the origin with; empty: the best
+	Ready   func(path string) // is told the origin's block device; not nil if Attach
+	Logger  *slog.Logger      // not nil
 }
 
 // service is what runs.
@@ -55,7 +60,9 @@ type service struct {
 	origin  *volume.Origin
 	counted counted // the origin
 	holes   *holes
-	nbd     *nbd.Server
+	exports *exports
+	devices *attachments // nil if none are made
+	nbd     *nbd.Server  // nil if it is not served
 	ln      net.Listener
 	control *net.UnixListener
 	metrics net.Listener // nil for none
@@ -72,7 +79,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	s.undo = append(s.undo, s.manager.close)
-	for _, start := range []func() error{s.openDevices, s.openStore, s.openVolume, s.listen} {
+	for _, start := range []func() error{s.openDevices, s.openStore, s.openVolume, s.openExports, s.listen, s.attach} {
 		if err := start(); err != nil {
 			return errors.Join(err, s.stop())
 		}
@@ -159,25 +166,43 @@ func (s *service) openVolume() (err error) {
 	return nil
 }
 
-func (s *service) listen() (err error) {
-	s.nbd, err = nbd.NewServer(nbd.Config{
-		Exports: &exports{
-			server: s.server, origin: s.origin, counted: &s.counted, holes: s.holes,
-			source: volume.SnapshotSource{
-				Server: s.server, Origin: s.device, Store: s.devs.Devices,
-				ChunkSize: s.server.Geometry().ChunkSize(), DataOffset: s.server.DataOffset(),
-			},
+// openExports readies what clients can open.
+func (s *service) openExports() (err error) {
+	s.exports = &exports{
+		server: s.server, origin: s.origin, counted: &s.counted, holes: s.holes,
+		source: volume.SnapshotSource{
+			Server: s.server, Origin: s.device, Store: s.devs.Devices,
+			ChunkSize: s.server.Geometry().ChunkSize(), DataOffset: s.server.DataOffset(),
 		},
-		TLS: s.cfg.TLS, TLSMode: s.cfg.TLSMode, Logger: s.cfg.Logger,
-	})
-	if err != nil {
-		return err
 	}
+	if s.cfg.Attach {
+		s.devices = &attachments{service: s}
+		s.undo = append(s.undo, s.devices.detachAll)
+	}
+	if s.cfg.Attach && s.cfg.Listen == (Address{}) {
+		return nil
+	}
+	s.nbd, err = nbd.NewServer(nbd.Config{Exports: s.exports, TLS: s.cfg.TLS, TLSMode: s.cfg.TLSMode, Logger: s.cfg.Logger})
+	return err
+}
+
+// attach makes the origin a block device.
+func (s *service) attach() error {
+	if s.devices == nil {
+		return nil
+	}
+	_, err := s.devices.attach(nil, admin.Attach{Backend: s.cfg.Backend})
+	return err
+}
+
+func (s *service) listen() (err error) {
 	if err := s.defaultSockets(); err != nil {
 		return err
 	}
-	if s.ln, err = s.listener("nbd", s.cfg.Listen); err != nil {
-		return err
+	if s.nbd != nil {
+		if s.ln, err = s.listener("nbd", s.cfg.Listen); err != nil {
+			return err
+		}
 	}
 	ln, err := s.listener("control", Address{"unix", s.cfg.Control})
 	if err != nil {
@@ -222,7 +247,7 @@ func closeOnce(ln net.Listener) func() error {
 
 // defaultSockets fills in where to listen, and checks it.
 func (s *service) defaultSockets() (err error) {
-	if s.cfg.Listen == (Address{}) {
+	if s.cfg.Listen == (Address{}) && s.nbd != nil {
 		s.cfg.Listen.Network = "unix"
 		if s.cfg.Listen.Address, err = s.makeSocketDir(NBDSuffix); err != nil {
 			return err
@@ -255,6 +280,15 @@ func (s *service) announce() {
 	st := s.server.Status()
 	s.cfg.Logger.Info("store open", "store", s.cfg.Store, "uuid", st.UUID, "placement", st.Placement,
 		"chunk", st.ChunkSize, "snapshots", st.SnapshotsLive, "mode", st.Mode)
+	if s.devices != nil {
+		for _, d := range s.devices.devices() {
+			s.cfg.Logger.Info("serving", "device", d.Path, "control", s.cfg.Control)
+			s.cfg.Ready(d.Path)
+		}
+	}
+	if s.nbd == nil {
+		return
+	}
 	export := OriginExport
 	if s.origin == nil {
 		export = SnapshotPrefix + "TAG"
@@ -272,13 +306,15 @@ func (s *service) serve(ctx context.Context) error {
 	defer cancel()
 	var parts sync.WaitGroup
 	var nbdErr, controlErr error
+	if s.nbd != nil {
+		parts.Go(func() {
+			defer cancel()
+			nbdErr = s.nbd.Serve(ctx, s.ln)
+		})
+	}
 	parts.Go(func() {
 		defer cancel()
-		nbdErr = s.nbd.Serve(ctx, s.ln)
-	})
-	parts.Go(func() {
-		defer cancel()
-		control := admin.Server{Manager: admin.Local{Store: s.server, Volume: s.counted.served}, Logger: s.cfg.Logger}
+		control := admin.Server{Manager: requests{admin.Local{Store: s.server, Volume: s.counted.served}, s.devices}, Logger: s.cfg.Logger}
 		controlErr = control.Serve(ctx, s.control)
 	})
 	if s.metrics != nil {

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"zumastor.org/zumastor/engine/admin"
+	"zumastor.org/zumastor/engine/attach"
+	"zumastor.org/zumastor/engine/store"
+)
+
+// attaching is one run of attach.
+type attaching struct {
+	app      *app
+	flags    nbdFlags
+	target   targetFlags
+	backend  string
+	snapshot string
+	write    bool
+}
+
+func (a *app) attach() *cobra.Command {
+	x := &attaching{app: a}
+	cmd := &cobra.Command{
+		Use:   "attach [flags] SNAPDEV ORGDEV [METADEV]\n  ddsnap attach --snapshot TAG|NAME [flags] SERVER|STORE",
+		Short: "Make a volume or a snapshot a block device",
+		Long: `Attach opens the store on SNAPDEV and makes the origin ORGDEV a block device, whose
+path it prints, to make file systems on and to mount. It serves the device, and the
+control socket, in the foreground until SIGTERM or SIGINT. While the device is
+mounted or open it waits with that; a second signal kills, and what is mounted gets
+I/O errors. With --listen, it exports over NBD too.
+
+With --snapshot, it has such a process make the snapshot a block device as well,
+read-only unless --write is given, prints its path and is done. See "ddsnap detach".
+
+It needs root, and of the kernel what the --backend needs; by default it takes the
+best that there is.`,
+		Example: `  ddsnap attach /dev/vg/store /dev/vg/origin &
+  ddsnap create --freeze /mnt/vm /dev/vg/store 17
+  mount -o ro $(ddsnap attach --snapshot 17 /dev/vg/store) /mnt/old`,
+		Args: args(1, 3, "SNAPDEV", "ORGDEV", "METADEV"),
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&x.snapshot, "snapshot", "", "attach the `snapshot` with this tag or name")
+	fl.BoolVarP(&x.write, "write", "w", false, "let the snapshot be written to")
+	fl.StringVar(&x.backend, "backend", "", "`how`: "+backends()+" (default the best there is)")
+	fl.StringVarP(&x.flags.listen, "listen", "l", "", "export over NBD at this `address` too: unix:PATH, PATH or HOST:PORT")
+	x.flags.add(cmd)
+	fl.DurationVar(&a.timeout, "timeout", defaultTimeout, "how long to wait for a running server")
+	a.jsonFlag(cmd)
+	_ = cmd.RegisterFlagCompletionFunc("backend", cobra.FixedCompletions(backendNames(), cobra.ShellCompDirectiveNoFileComp))
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if x.backend != "" && !slices.Contains(backendNames(), x.backend) {
+			return usageError{fmt.Errorf("--backend %q is none of %s", x.backend, backends())}
+		}
+		switch {
+		case x.snapshot != "" && len(args) > 1:
+			return usageError{fmt.Errorf("superfluous argument %q: with --snapshot, name the server or the store", args[1])}
+		case x.snapshot != "":
+			return x.attachSnapshot(cmd.Context(), args[0])
+		case x.write:
+			return usageError{errors.New("--write is for --snapshot: the origin is always written to")}
+		case len(args) < 2:
+			return usageError{errors.New("missing argument: ORGDEV")}
+		}
+		return x.serve(cmd.Context(), args)
+	}
+	return cmd
+}
+
+func backendNames() []string {
+	var names []string
+	for _, b := range attach.Backends() {
+		names = append(names, string(b))
+	}
+	return names
+}
+
+func backends() string {
+	names := backendNames()
+	text := names[0]
+	for _, name := range names[1:] {
+		text += ", " + name
+	}
+	return text
+}
+
+func (x *attaching) serve(ctx context.Context, args []string) error {
+	if os.Geteuid() != 0 {
+		return errors.New("only root can make block devices: see \"ddsnap nbd\" for a way without")
+	}
+	cfg, err := x.app.serviceConfig(&x.flags, args)
+	if err != nil {
+		return err
+	}
+	if err := attach.HoldMemory(); err != nil {
+		cfg.Logger.Warn("may deadlock when memory is short", "error", err)
+	}
+	cfg.Attach, cfg.Backend = true, x.backend
+	cfg.Ready = func(path string) { fmt.Fprintln(x.app.Out, path) }
+	return serve(ctx, cfg)
+}
+
+func (x *attaching) attachSnapshot(ctx context.Context, name string) error {
+	ref, err := parseRef(x.snapshot)
+	if err != nil {
+		return err
+	}
+	return x.app.with(ctx, name, &x.target, true, func(ctx context.Context, t *target) error {
+		if t.offline != nil {
+			return noAttacher(t)
+		}
+		r, err := t.Do(ctx, admin.Request{Verb: admin.VerbAttach, Snapshot: &ref, Attach: &admin.Attach{Backend: x.backend, Write: x.write}})
+		switch {
+		case errors.Is(err, admin.ErrRequest):
+			return noAttacher(t)
+		case err != nil:
+			return explain(t, ref, "attaching", err)
+		case x.app.json:
+			return x.app.printJSON(r.Device)
+		}
+		fmt.Fprintln(x.app.Out, r.Device.Path)
+		return nil
+	})
+}
+
+func noAttacher(t *target) error {
+	return codeError{fmt.Errorf("%s is not served by \"ddsnap attach\", which makes the block devices: start that first", t.name), exitWrong}
+}
+
+func (a *app) detach() *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "detach [flags] SERVER|STORE [TAG|NAME]",
+		Short: "End a block device of attach",
+		Long: `Detach ends the block device that a snapshot, or without TAG the origin, is
+attached as. One that is mounted, held or open is not detached, unless --force is
+given: then whoever uses it gets I/O errors. The process that serves the store goes
+on.`,
+		Example: `  ddsnap detach /dev/vg/store 17`,
+		Args:    args(1, 2, "SERVER|STORE", "TAG|NAME"),
+	}
+	f := a.targetFlags(cmd)
+	cmd.Flags().BoolVar(&force, "force", false, "detach it under those who use it")
+	cmd.ValidArgsFunction = a.completeTags(f, true)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		r := admin.Request{Verb: admin.VerbDetach, Force: force}
+		what := "the origin"
+		if len(args) == 2 {
+			ref, err := parseRef(args[1])
+			if err != nil {
+				return err
+			}
+			r.Snapshot, what = &ref, "snapshot "+ref.String()
+		}
+		return a.with(cmd.Context(), args[0], f, true, func(ctx context.Context, t *target) error {
+			if t.offline != nil {
+				return noAttacher(t)
+			}
+			_, err := t.Do(ctx, r)
+			switch {
+			case errors.Is(err, store.ErrNoSnapshot):
+				return codeError{fmt.Errorf("%s is not attached by %s: \"ddsnap status\" shows what is", what, t.name), exitAbsent}
+			case errors.Is(err, admin.ErrRequest):
+				return noAttacher(t)
+			case errors.Is(err, store.ErrInUse):
+				return codeError{fmt.Errorf("detaching %s: %w: unmount it first, or insist with --force", what, err), exitInUse}
+			case err != nil:
+				return fmt.Errorf("detaching %s: %w", what, err)
+			}
+			return nil
+		})
+	}
+	return cmd
+}
