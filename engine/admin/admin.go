@@ -53,6 +53,7 @@ type Status struct {
 	Created       time.Time        `json:"created"`
 	Mode          string           `json:"mode"`
 	Placement     string           `json:"placement"`
+	Policy        string           `json:"policy"`
 	OriginSize    int64            `json:"origin_size_bytes"`
 	ChunkSize     int              `json:"chunk_size_bytes"`
 	Generation    block.Generation `json:"generation"`
@@ -107,7 +108,7 @@ func describe(s store.SnapshotInfo) Snapshot {
 
 func describeStatus(s store.Status) Status {
 	return Status{
-		UUID: s.UUID.String(), Created: time.Unix(0, s.Created).UTC(), Mode: s.Mode.String(), Placement: s.Placement.String(),
+		UUID: s.UUID.String(), Created: time.Unix(0, s.Created).UTC(), Mode: s.Mode.String(), Placement: s.Placement.String(), Policy: s.Policy.String(),
 		OriginSize: s.OriginSize, ChunkSize: s.ChunkSize, Generation: s.Generation,
 		Snapshots: s.SnapshotsLive, BeingFreed: s.SnapshotsGoing, Exceptions: s.Exceptions,
 		Slots: s.Slots, SlotsUsed: s.SlotsUsed, SlotsLeased: s.SlotsLeased, SlotsWaiting: s.SlotsWaiting,

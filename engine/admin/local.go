@@ -21,6 +21,7 @@ type Store interface {
 	Snapshots() []store.SnapshotInfo
 	Status() store.Status
 	Sharing() ([]store.Sharing, error)
+	SetPolicy(p layout.Policy) error
 	StartScrub(o store.ScrubOptions) error
 	SetScrubRate(rate int64)
 	StopScrub()
@@ -69,6 +70,8 @@ func (l Local) do(ctx context.Context, r Request) (a Response, err error) {
 		a.Status = &status
 	case VerbSharing:
 		a.Sharing, err = l.sharing()
+	case VerbPolicy:
+		err = l.setPolicy(r.Policy)
 	case VerbScrubStart, VerbScrubStop, VerbScrubStatus:
 		a.Scrub, err = l.scrub(r)
 	case VerbEvents:
@@ -125,6 +128,14 @@ func (l Local) change(ref wire.SnapshotRef, c *Change) (*Snapshot, error) {
 	}
 	now := describe(info)
 	return &now, nil
+}
+
+func (l Local) setPolicy(name string) error {
+	p, err := layout.ParsePolicy(name)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrRequest, err)
+	}
+	return l.Store.SetPolicy(p)
 }
 
 func (l Local) sharing() ([]Sharing, error) {

@@ -25,6 +25,8 @@ const (
 	VerbStatus  Verb = "status"  // sets Status; no device is read
 	VerbSharing Verb = "sharing" // sets Sharing; the whole index is read
 
+	VerbPolicy Verb = "policy" // Policy
+
 	VerbScrubStart  Verb = "scrub-start"  // takes Scrub; sets Scrub
 	VerbScrubStop   Verb = "scrub-stop"   // sets Scrub
 	VerbScrubStatus Verb = "scrub-status" // sets Scrub
@@ -67,6 +69,7 @@ type Request struct {
 	Events    *EventQuery  `json:"events,omitempty"`
 	Attach    *Attach      `json:"attach,omitempty"`
 	Force     bool         `json:"force,omitempty"`
+	Policy    string       `json:"policy,omitempty"` // of a full store: drop, block or fail-writes
 }
 
 // Attach says how to make a volume a block device.
@@ -127,6 +130,7 @@ const (
 	attachMember
 	deviceMember
 	forceMember
+	policyMember
 )
 
 // grammar says of each verb which members its request needs, which it takes
@@ -138,6 +142,8 @@ var grammar = map[Verb]struct{ needs, takes, answers member }{
 	VerbList:    {},
 	VerbStatus:  {answers: statusMember},
 	VerbSharing: {},
+
+	VerbPolicy: {needs: policyMember},
 
 	VerbScrubStart:  {takes: scrubMember, answers: scrubMember},
 	VerbScrubStop:   {answers: scrubMember},
@@ -151,7 +157,7 @@ var grammar = map[Verb]struct{ needs, takes, answers member }{
 
 // names of the members, for errors.
 var names = []string{"a snapshot", "a status", "a new snapshot", "recursive", "a change", "a scrub", "a query of events",
-	"a way to attach", "a device", "force"}
+	"a way to attach", "a device", "force", "a policy"}
 
 // String names the first of the members.
 func (m member) String() string {
@@ -181,7 +187,7 @@ func (r *Request) Check() error {
 		return fmt.Errorf("%w: unknown verb %q", ErrRequest, r.Verb)
 	}
 	has := set(r.Snapshot != nil, false, r.New != nil, r.Recursive, r.Change != nil, r.Scrub != nil, r.Events != nil,
-		r.Attach != nil, false, r.Force)
+		r.Attach != nil, false, r.Force, r.Policy != "")
 	if missing := g.needs &^ has; missing != 0 {
 		return fmt.Errorf("%w: verb %s needs %v", ErrRequest, r.Verb, missing)
 	}

@@ -24,7 +24,7 @@ type initialization struct {
 
 	yes, force, dryRun       bool
 	chunk, journalSize, size size
-	placement                string
+	placement, policy        string
 
 	where   layout.Placement
 	options store.FormatOptions
@@ -62,12 +62,14 @@ nvram and pmem keep them in a journal on the --journal device.`,
 	fl.BoolVarP(&i.yes, "yes", "y", false, "don't ask")
 	fl.VarP(&i.chunk, "chunksize", "c", "unit of copying, a power of two from 4k to 1m")
 	fl.StringVar(&i.placement, "placement", "inline", "`where` records of copies go: inline, disk, nvram, pmem")
+	fl.StringVar(&i.policy, "policy", "drop", "`what` to do when it is full: drop, block or fail-writes")
 	fl.StringVarP(&i.paths.Journal, "journal", "j", "", "journal `device`, of placements nvram and pmem")
 	fl.Var(&i.journalSize, "journalsize", "use this much of the journal device (default all)")
 	fl.Var(&i.size, "size", "make SNAPDEV, a new file, of this size")
 	fl.BoolVar(&i.dryRun, "dry-run", false, "print what would be made, and make nothing")
 	fl.BoolVar(&i.force, "force", false, "overwrite what the devices hold")
 	a.jsonFlag(cmd)
+	_ = cmd.RegisterFlagCompletionFunc("policy", cobra.FixedCompletions(policies, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("placement", cobra.FixedCompletions([]string{"inline", "disk", "nvram", "pmem"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -75,6 +77,9 @@ nvram and pmem keep them in a journal on the --journal device.`,
 func (i *initialization) run() (err error) {
 	if i.where, err = layout.ParsePlacement(i.placement); err != nil {
 		return usageError{fmt.Errorf("--placement: %w", err)}
+	}
+	if i.options.Policy, err = layout.ParsePolicy(i.policy); err != nil {
+		return usageError{fmt.Errorf("--policy: %w", err)}
 	}
 	needs := i.where == layout.PlacementNVRAM || i.where == layout.PlacementPMem
 	switch {

@@ -40,7 +40,7 @@ func (i *initialization) plan() (*layout.Superblock, *deviceSizes, error) {
 	}
 	i.options = store.FormatOptions{
 		OriginSize: s.origin, ChunkSize: int(i.chunk), Placement: i.where,
-		JournalSize: s.journal, Created: time.Now().UnixNano(),
+		JournalSize: s.journal, Policy: i.options.Policy, Created: time.Now().UnixNano(),
 	}
 	devs := placement.Devices{Store: sized{bytes: s.store}}
 	if s.meta > 0 {
@@ -179,15 +179,17 @@ func (i *initialization) printPlan(sb *layout.Superblock, s *deviceSizes) error 
 			ChunkSize  int      `json:"chunk_size_bytes"`
 			Chunks     uint64   `json:"chunks"`
 			Placement  string   `json:"placement"`
+			Policy     string   `json:"policy"`
 			Slots      uint64   `json:"slots"`
 			Regions    []region `json:"regions"`
-		}{sb.OriginSize, geo.ChunkSize(), geo.Chunks(), sb.Placement.String(), sb.Slots, regions})
+		}{sb.OriginSize, geo.ChunkSize(), geo.Chunks(), sb.Placement.String(), sb.Policy.String(), sb.Slots, regions})
 	}
 	err = printFields(i.app.Out, [][2]string{
 		{"Origin", fmt.Sprintf("%s, %s (%s chunks of %s)", i.origin, formatSize(s.origin), formatCount(geo.Chunks()), formatSize(int64(geo.ChunkSize())))},
 		{"Store", fmt.Sprintf("%s, %s", i.paths.Store, formatSize(s.store))},
 		{"Room for", fmt.Sprintf("%s copied chunks, %.0f %% of the origin", formatCount(sb.Slots), 100*float64(sb.Slots)/float64(geo.Chunks()))},
 		{"Placement", sb.Placement.String()},
+		{"When full", sb.Policy.String()},
 	})
 	if err != nil {
 		return err

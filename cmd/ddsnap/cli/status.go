@@ -46,7 +46,7 @@ prints normal, absent or squashed and exits with 0, 1 or 2, or with 9 on an erro
 	cmd.ValidArgsFunction = a.completeTags(f.targetFlags, true)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		err := a.runStatus(cmd.Context(), f, args)
-		if err != nil && f.state && exitCode(err) != exitAbsent {
+		if err != nil && f.state && exitCode(err) != exitAbsent && exitCode(err) != exitSquashed {
 			err = codeError{err, exitError}
 		}
 		return err
@@ -230,6 +230,7 @@ func statusFields(st admin.Status, verbose bool) [][2]string {
 		{"Used", slots(st.SlotsUsed)},
 		{"Free", slots(st.Slots - min(st.Slots, taken))},
 		{"Snapshots", snapshots},
+		{"When full", st.Policy},
 	}
 	for _, d := range st.Devices {
 		fields = append(fields, [2]string{"Attached", deviceLine(d)})
