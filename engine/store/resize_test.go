@@ -349,7 +349,9 @@ func (z *resizable) load(t *testing.T, stop chan struct{}) {
 		}
 		for tag := range z.snaps {
 			if err == nil && len(z.snaps) > 5 {
+				z.mu.Lock()
 				delete(z.snaps, tag)
+				z.mu.Unlock()
 				err = z.Server.DeleteSnapshot(tag)
 			}
 		}

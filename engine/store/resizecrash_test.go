@@ -5,6 +5,7 @@ package store_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -41,7 +42,7 @@ func (z *resizable) mustSurvive(before sizes, want resize) error {
 		return err
 	}
 	defer z.Abandon()
-	if got := z.sizes(); got.origin != before.origin && got.origin != want.origin {
+	if got := z.sizes(); before.origin != 0 && got.origin != before.origin && got.origin != want.origin {
 		return fmt.Errorf("the origin has %d bytes, neither %d nor %d", got.origin, before.origin, want.origin)
 	}
 	if err := z.verify(); err != nil {
@@ -208,6 +209,58 @@ func TestLvmExt3Resize(t *testing.T) {
 			require.Equal(t, int64(4<<20), z.Volume.Size())
 			_, err = z.Server.PlanResize(0, 1<<20, 0)
 			require.ErrorIs(t, err, store.ErrTooSmall)
+		})
+	}
+}
+
+// TestResizeSurvivesCrashesUnderLoad cuts the power while others write: snapshots keep
+// what they have, whatever was under way.
+func TestResizeSurvivesCrashesUnderLoad(t *testing.T) {
+	for _, o := range someSetups()[:3] {
+		o.LeaseBytes, o.StoreLeaseBytes = 16<<10, 16<<10 // what is leased is soon used
+		t.Run(setupName(o), func(t *testing.T) {
+			z := prepared(t, o, rig.Wrappers{})
+			rng := rand.New(rand.NewPCG(8, uint64(o.Placement)))
+			stop := make(chan struct{})
+			var wg sync.WaitGroup
+			cuts := 0
+			var failed error
+			cut := func(e memdev.Event) {
+				if e.Kind != memdev.FlushBegin && e.Kind != memdev.FlushEnd || !z.mu.TryLock() {
+					return // or the writer's own
+				}
+				defer z.mu.Unlock()
+				if cuts++; failed != nil || cuts > 400 || cuts%3 > 0 {
+					return
+				}
+				left := z.crashed(z.Rig.Crash(rng, memdev.RandomFate(rng)))
+				left.rng = rng
+				_, err := left.Machine.Device(rig.Origin).ReadAt(left.content, 0)
+				if err != nil {
+					t.Error(err)
+				}
+				failed = left.mustSurvive(sizes{}, resize{})
+			}
+			wg.Go(func() { z.load(t, stop) })
+			for range 2 {
+				for i, c := range resizes(false) {
+					if c.store != 0 {
+						c.store += 4 << 20
+					}
+					z.Machine.SetHook(cut)
+					err := z.resize(c)
+					z.Machine.SetHook(nil)
+					if err != nil {
+						t.Errorf("resize %d, %+v: %v", i, c, err)
+					}
+				}
+			}
+			close(stop)
+			wg.Wait()
+			require.NoError(t, failed)
+			require.Positive(t, cuts)
+			require.NoError(t, z.verify())
+			z.reopen(t)
 		})
 	}
 }
