@@ -470,3 +470,40 @@ func TestResizeCanBeCancelled(t *testing.T) {
 	require.NoError(t, z.Open())
 	require.NoError(t, z.verify())
 }
+
+// TestShrinkFragmentedStore shrinks a store in which no two free slots are neighbours,
+// so that clients have as many leases as there may be, and whose plan says what comes.
+func TestShrinkFragmentedStore(t *testing.T) {
+	o := resizeSetups()[2]
+	o.OriginSize, o.StoreLeaseBytes, o.LeaseBytes, o.AheadBytes = 64<<10, 64<<10, 64<<10, -1
+	z := newResizable(t, o, rig.Wrappers{})
+	slots := int64(z.Server.Status().Slots)
+	for range slots - 40 {
+		_, err := z.snapshot()
+		require.NoError(t, err)
+		require.NoError(t, z.write(0, 512))
+	}
+	for tag := range z.snaps {
+		if tag%2 == 0 && tag < 3*z.next/4 || tag%4 != 1 && tag >= 3*z.next/4 {
+			require.NoError(t, z.Server.DeleteSnapshot(tag))
+			delete(z.snaps, tag)
+		}
+	}
+	require.NoError(t, z.Maintain())
+	require.NoError(t, z.Server.Store.Checkpoint())
+	_, err := z.snapshot()
+	require.NoError(t, err)
+	plan, err := z.Server.PlanResize(10<<10, 0, 0)
+	require.NoError(t, err)
+	require.Equal(t, uint64(14), plan.CopyOut)
+	plan, err = z.Server.PlanResize(0, plan.MinStoreSize+64<<10, 0)
+	require.NoError(t, err)
+	require.Greater(t, plan.MoveChunks, uint64(50))
+	require.NoError(t, z.resize(resize{store: plan.NewStoreSize}))
+	require.Equal(t, plan.MoveChunks, z.moved)
+	require.NoError(t, z.verify())
+	require.NoError(t, z.writeSome(5))
+	z.reopen(t)
+	_, err = z.Server.PlanResize(0, plan.MinStoreSize-64<<10, 0)
+	require.ErrorIs(t, err, store.ErrTooSmall)
+}
