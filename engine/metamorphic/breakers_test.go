@@ -4,19 +4,30 @@ package metamorphic
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/device"
 	"zumastor.org/zumastor/engine/layout"
+	"zumastor.org/zumastor/engine/metamorphic/rig"
 	"zumastor.org/zumastor/engine/wire"
 )
 
 // What breaks an ordering rule, for the tests that must notice.
 
-// liar is a device that says that it has flushed, and has not.
-type liar struct{ device.Device }
+// liar is a device that says that it has flushed, and has not, from when it is told
+// to lie on.
+type liar struct {
+	device.Device
+	lies *atomic.Bool
+}
 
-func (liar) Flush() error { return nil }
+func (l liar) Flush() error {
+	if l.lies.Load() {
+		return nil
+	}
+	return l.Device.Flush()
+}
 
 // loser is a device that loses one write, and says that it is done.
 type loser struct {
@@ -178,4 +189,17 @@ func (c *staleClient) Quiesce(change func() (wire.State, error)) error {
 		}
 		return c.first, err
 	})
+}
+
+// careless is a server that says that writes to a snapshot are durable, and has not
+// noted where they are.
+type careless struct{ wire.Server }
+
+func (careless) SyncBranch(wire.Handle) error { return nil }
+
+// deaf is a server whose clients of snapshots do not hear of changes.
+type deaf struct{ wire.Server }
+
+func (s deaf) OpenSnapshot(ref wire.SnapshotRef, write bool, _ wire.SnapshotClient) (*wire.SnapshotSession, error) {
+	return s.Server.OpenSnapshot(ref, write, rig.Passive{})
 }

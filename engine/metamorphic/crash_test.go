@@ -3,7 +3,6 @@
 package metamorphic
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"testing"
@@ -12,95 +11,14 @@ import (
 
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/device/memdev"
-	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/metamorphic/rig"
 )
-
-// setups are the placements, each with its metadata on the store and apart.
-func setups() []rig.Options {
-	var all []rig.Options
-	for _, p := range []layout.Placement{layout.PlacementInline, layout.PlacementDisk, layout.PlacementNVRAM, layout.PlacementPMem} {
-		for _, separate := range []bool{false, true} {
-			o := roomy(p, separate)
-			o.OriginSize, o.ChunkSize, o.StoreSize = 96<<10+5*block.SectorSize, 8<<10, 8<<20
-			o.BatchBytes, o.AheadBytes, o.LeaseBytes, o.JournalSize = 32<<10, 16<<10, 128<<10, 280<<10
-			o.StoreLeaseBytes = o.LeaseBytes
-			all = append(all, o)
-		}
-	}
-	return all
-}
 
 func name(o rig.Options) string {
 	if o.Separate {
 		return o.Placement.String() + "-separate"
 	}
 	return o.Placement.String()
-}
-
-// cutter cuts the power of copies of a runner's machine while the runner works,
-// and has each copy recover. With depth, the power of the copies fails again
-// while they recover.
-type cutter struct {
-	of    *Runner
-	rng   *rand.Rand
-	draws int // power cuts at each begin and end of a flush
-	depth int
-	cuts  int
-	err   error
-}
-
-// fates are what power cuts do, in turn.
-func (c *cutter) fate() memdev.Fate {
-	switch c.cuts % 4 {
-	case 0:
-		return memdev.Fate{}
-	case 1:
-		return memdev.Fate{Tear: 1}
-	case 2:
-		return memdev.Fate{Keep: 1}
-	}
-	return memdev.RandomFate(c.rng)
-}
-
-// watch makes c cut at the events of its runner's machine.
-func (c *cutter) watch() { c.of.Rig.Machine.SetHook(c.event) }
-
-func (c *cutter) event(e memdev.Event) {
-	if (e.Kind == memdev.Wrote || e.Kind == memdev.Discarded) && c.rng.IntN(8) > 0 {
-		return
-	}
-	for n := 0; n < c.draws && c.err == nil; n++ {
-		if err := c.cut(); err != nil {
-			c.err = fmt.Errorf("power cut %d, depth %d: %w", c.cuts, c.depth, err)
-		}
-	}
-}
-
-// cut cuts the power of a copy, and lets it recover.
-func (c *cutter) cut() error {
-	fate := c.fate()
-	c.cuts++
-	left := c.of.Rig.Crash(c.rng, fate)
-	r := &Runner{Rig: left, Model: c.of.Model.Clone()}
-	if c.cuts%5 == 0 {
-		r.Check = checkStore
-	}
-	again := &cutter{of: r, rng: c.rng, draws: 1, cuts: c.cuts}
-	if c.depth > 0 && c.cuts%7 == 0 {
-		again.depth = c.depth - 1
-		again.watch()
-	}
-	err := r.Crash(left)
-	left.Machine.SetHook(nil)
-	left.Abandon()
-	if err == nil {
-		err = again.err
-	}
-	if err != nil {
-		return fmt.Errorf("%+v: %w", fate, err)
-	}
-	return nil
 }
 
 // script touches everything that has an order of flushes: first writes alone and

@@ -33,6 +33,7 @@ func RandomOptions(rng *rand.Rand, size int64) rig.Options {
 		LeaseBytes:      pick[int64](rng, 1, 100_000, 1<<20, 0),
 		SettledBytes:    pick[int64](rng, 1, 0),
 		Background:      rng.IntN(4) == 0,
+		Policy:          pick(rng, "", layout.PolicyDrop.String()),
 	}
 	if rng.IntN(20) == 0 {
 		o.ChunkSize = block.MaxChunkSize
@@ -56,6 +57,7 @@ type generator struct {
 	parents map[block.Tag]block.Tag
 	kept    map[block.Tag]bool // held or used
 	open    map[block.Tag]bool // for writing
+	small   bool               // the origin was resized
 }
 
 // weights of the operations that a generator makes.
@@ -78,6 +80,10 @@ var weights = []struct {
 	{3, func(g *generator) Op { return g.close(g.known()) }},
 	{4, (*generator).change},
 	{1, func(g *generator) Op { return Op{Kind: Scrub} }},
+	{3, (*generator).resize},
+	{2, func(g *generator) Op { return Op{Kind: ResizeSt, Len: g.storeSize()} }},
+	{2, func(g *generator) Op { return Op{Kind: Revert, Tag: g.known()} }},
+	{2, (*generator).merge},
 	{3, func(g *generator) Op { return Op{Kind: Checkpoint} }},
 	{6, func(g *generator) Op { return Op{Kind: Maintain} }},
 	{2, func(g *generator) Op { return Op{Kind: Reopen} }},
@@ -208,6 +214,32 @@ func (g *generator) snapOf() Op {
 	}
 	g.parents[o.Tag] = parent
 	return Op{Kind: SnapOf, Tag: o.Tag, Of: parent}
+}
+
+// resize returns a resize of the origin, every other one to what it was at first, so
+// that there are snapshots of its size.
+func (g *generator) resize() Op {
+	size := g.size
+	if g.small = !g.small; g.small {
+		size = (g.size/2 + g.rng.Int64N(g.size*3/4)) / block.SectorSize * block.SectorSize
+	}
+	return Op{Kind: Resize, Len: size}
+}
+
+// storeSize returns a size that a store may have, or be too large for.
+func (g *generator) storeSize() int64 {
+	return (8<<20 + g.rng.Int64N(24*g.size)) / block.PageSize * block.PageSize
+}
+
+func (g *generator) merge() Op {
+	o := g.remove()
+	switch {
+	case o.Kind == DeleteAll:
+		o.Kind = Delete
+	case o.Kind == Delete:
+		o.Kind = Merge
+	}
+	return o
 }
 
 func (g *generator) change() Op {

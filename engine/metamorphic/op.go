@@ -48,6 +48,10 @@ const (
 	FlushSnap  Kind = "flushsnap"  // tag
 	CloseSnap  Kind = "closesnap"  // tag: its writer
 	Scrub      Kind = "scrub"      //
+	Resize     Kind = "resize"     // bytes: of the origin
+	ResizeSt   Kind = "resizest"   // bytes: of the store
+	Revert     Kind = "revert"     // tag: the origin to the snapshot
+	Merge      Kind = "merge"      // tag: the snapshot into the origin
 	Checkpoint Kind = "checkpoint" //
 	Maintain   Kind = "maintain"   //
 	Reopen     Kind = "reopen"     //
@@ -73,8 +77,10 @@ func (o Op) String() string {
 		return fmt.Sprintf("%s %d+%d %d", o.Kind, o.Off, o.Len, o.Seed)
 	case Zero, Discard, Read:
 		return fmt.Sprintf("%s %d+%d", o.Kind, o.Off, o.Len)
-	case Snapshot, Delete, DeleteAll, FlushSnap, CloseSnap:
+	case Snapshot, Delete, DeleteAll, FlushSnap, CloseSnap, Revert, Merge:
 		return fmt.Sprintf("%s %d", o.Kind, o.Tag)
+	case Resize, ResizeSt:
+		return fmt.Sprintf("%s %d", o.Kind, o.Len)
 	case SnapOf:
 		return fmt.Sprintf("%s %d %d", o.Kind, o.Tag, o.Of)
 	case WriteSnap:
@@ -109,8 +115,11 @@ func ParseOp(line string) (Op, error) {
 		o.Seed = s.number(64)
 	case Zero, Discard, Read:
 		o.Off, o.Len = s.extent()
-	case Snapshot, Delete, DeleteAll, FlushSnap, CloseSnap:
+	case Snapshot, Delete, DeleteAll, FlushSnap, CloseSnap, Revert, Merge:
 		o.Tag = s.tag()
+	case Resize, ResizeSt:
+		o.Len = int64(s.number(50))
+		s.bad = s.bad || o.Len == 0 || o.Len%block.SectorSize != 0
 	case SnapOf:
 		o.Tag, o.Of = s.tag(), s.tag()
 	case WriteSnap:

@@ -29,13 +29,19 @@ import (
 // ruled returns what is noticed when the script runs with power cuts at flushes
 // and after each operation.
 func ruled(o rig.Options, w rig.Wrappers) error {
-	r, err := NewRunner(o, w)
+	return ruledWith(o, &breaker{Wrappers: w}, script(o))
+}
+
+// ruledWith is ruled for other operations, and with a breaker.
+func ruledWith(o rig.Options, b *breaker, ops []Op) error {
+	r, err := NewRunner(o, b.Wrappers)
 	if err != nil {
 		return err
 	}
+	b.broken.Store(true)
 	defer func() { r.Rig.Abandon() }()
 	c := &cutter{of: r, rng: rand.New(rand.NewPCG(5, 6)), draws: 1}
-	for i, op := range script(o) {
+	for i, op := range ops {
 		c.watch()
 		if err = r.Do(op); err == nil {
 			err = c.err
@@ -60,6 +66,13 @@ func on(part string, f func(d device.Device) device.Device) rig.Wrappers {
 	}}
 }
 
+// lying returns what makes a device lie about its flushes.
+func lying(part string) *breaker {
+	b := new(breaker)
+	b.Wrappers = on(part, func(d device.Device) device.Device { return liar{d, &b.broken} })
+	return b
+}
+
 func TestRule1OriginWriteWaitsForBatch(t *testing.T) {
 	for _, o := range setups() {
 		if !o.Separate {
@@ -67,9 +80,8 @@ func TestRule1OriginWriteWaitsForBatch(t *testing.T) {
 		}
 		t.Run(name(o), func(t *testing.T) {
 			require.NoError(t, ruled(o, rig.Wrappers{}))
-			w := on(rig.Store, func(d device.Device) device.Device { return liar{d} })
-			require.ErrorContains(t, ruled(o, w), "power cut", "a batch that is not durable")
-			w = on(rig.Store, func(d device.Device) device.Device { return &loser{Device: d, nth: 6} })
+			require.ErrorContains(t, ruledWith(o, lying(rig.Store), script(o)), "snapshot 1: sector", "a batch that is not durable")
+			w := on(rig.Store, func(d device.Device) device.Device { return &loser{Device: d, nth: 6} })
 			require.Error(t, ruled(o, w), "a batch before it that is not durable")
 		})
 	}
@@ -180,8 +192,7 @@ func TestRule4SnapshotsAreDurable(t *testing.T) {
 		t.Run(name(o), func(t *testing.T) {
 			w := on(rig.Meta, func(d device.Device) device.Device { return &halfLiar{Device: d} })
 			require.ErrorContains(t, ruled(o, w), "is lost")
-			w = on(rig.Origin, func(d device.Device) device.Device { return liar{d} })
-			require.Error(t, ruled(o, w), "and so is all that they share with the origin")
+			require.Error(t, ruledWith(o, lying(rig.Origin), script(o)), "and so is all that they share with the origin")
 		})
 	}
 }
@@ -261,9 +272,62 @@ func TestRule5SharedReadsAskAgain(t *testing.T) {
 	require.ErrorContains(t, read(2, &forgetful{Server: r.Rig.Server}), "snapshot 1: sector 32")
 }
 
-// Writable snapshots do not exist yet; until then the rule about their flushes is
-// kept by their not being written to.
-func TestRule6SnapshotsTakeNoWrites(t *testing.T) {
+// branches is a script of writes to snapshots, and to snapshots of these.
+func branches() []Op {
+	const k = 1 << 10
+	return []Op{
+		{Kind: Write, Len: 64 * k, Seed: 1}, {Kind: Snapshot, Tag: 1}, {Kind: WriteSnap, Tag: 1, Off: 8 * k, Len: 12 * k, Seed: 2},
+		{Kind: FlushSnap, Tag: 1}, {Kind: WriteSnap, Tag: 1, Off: 10 * k, Len: 8 * k, Seed: 3}, {Kind: Write, Off: 4 * k, Len: 16 * k, Seed: 4},
+		{Kind: FlushSnap, Tag: 1}, {Kind: WriteSnap, Tag: 1, Off: 40 * k, Len: 3 * k, Seed: 5}, {Kind: SnapOf, Tag: 2, Of: 1},
+		{Kind: WriteSnap, Tag: 1, Off: 9 * k, Len: 2 * k, Seed: 6}, {Kind: WriteSnap, Tag: 1, Off: 40 * k, Len: 1 * k, Seed: 7},
+		{Kind: WriteSnap, Tag: 2, Off: 12 * k, Len: 30 * k, Seed: 8}, {Kind: FlushSnap, Tag: 2}, {Kind: SnapOf, Tag: 3, Of: 2},
+		{Kind: FlushSnap, Tag: 1}, {Kind: WriteSnap, Tag: 3, Len: 90 * k, Seed: 9}, {Kind: CloseSnap, Tag: 3}, {Kind: CloseSnap, Tag: 2},
+		{Kind: DeleteAll, Tag: 2}, {Kind: Maintain}, {Kind: WriteSnap, Tag: 1, Len: 64 * k, Seed: 10}, {Kind: Reopen},
+	}
+}
+
+func TestRule4SnapshotsOfSnapshotsAreDurable(t *testing.T) {
+	for _, o := range setups() {
+		if !o.Separate {
+			continue // else a flush of what is written makes snapshots durable too
+		}
+		t.Run(name(o), func(t *testing.T) {
+			w := on(rig.Meta, func(d device.Device) device.Device { return &halfLiar{Device: d} })
+			require.ErrorContains(t, ruledWith(o, &breaker{Wrappers: w}, branches()), "is lost")
+		})
+	}
+}
+
+func TestRule4WritersAreQuiesced(t *testing.T) {
+	for _, o := range setups() {
+		t.Run(name(o), func(t *testing.T) {
+			require.NoError(t, ruledWith(o, new(breaker), branches()))
+			w := rig.Wrappers{Server: func(s wire.Server) wire.Server { return deaf{s} }}
+			r, err := NewRunner(o, w)
+			require.NoError(t, err)
+			defer func() { r.Rig.Abandon() }()
+			err = r.All(branches()[:10])
+			if err == nil {
+				err = r.Compare()
+			}
+			require.ErrorContains(t, err, "snapshot 2: sector 18", "a write in place changes the snapshot of the snapshot")
+		})
+	}
+}
+
+func TestRule6FlushedWritesToSnapshotsAreDurable(t *testing.T) {
+	for _, o := range setups() {
+		t.Run(name(o), func(t *testing.T) {
+			if o.Separate { // else only recovery would be lied to
+				require.ErrorContains(t, ruledWith(o, lying(rig.Store), branches()), "snapshot 1: sector", "what was written")
+			}
+			b := &breaker{Wrappers: rig.Wrappers{Server: func(s wire.Server) wire.Server { return careless{s} }}}
+			require.ErrorContains(t, ruledWith(o, b, branches()), "snapshot 1: sector", "and where it is")
+		})
+	}
+}
+
+func TestRule6SnapshotsOpenForReadingTakeNoWrites(t *testing.T) {
 	r, err := rig.New(setups()[0], rig.Wrappers{})
 	require.NoError(t, err)
 	defer r.Abandon()

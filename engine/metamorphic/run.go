@@ -3,6 +3,7 @@
 package metamorphic
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"hash/crc64"
@@ -14,6 +15,7 @@ import (
 	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/metamorphic/rig"
 	"zumastor.org/zumastor/engine/model"
+	"zumastor.org/zumastor/engine/store"
 	"zumastor.org/zumastor/engine/volume"
 	"zumastor.org/zumastor/engine/wire"
 )
@@ -43,7 +45,9 @@ func NewRunner(o rig.Options, w rig.Wrappers) (*Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Runner{Rig: r, Model: model.New(o.OriginSize)}, nil
+	m := model.New(o.OriginSize)
+	m.Drop = o.Policy == layout.PolicyDrop.String()
+	return &Runner{Rig: r, Model: m}, nil
 }
 
 // Run does all operations under the options, then compares everything, as it is
@@ -77,8 +81,20 @@ func (r *Runner) All(ops []Op) error {
 	return nil
 }
 
-// Do does one operation.
+// Do does one operation, and takes in what a full store has dropped for it.
 func (r *Runner) Do(o Op) error {
+	o, ok := r.clamp(o)
+	if !ok {
+		return nil
+	}
+	err := r.do(o)
+	if err == nil && r.Model.Drop {
+		err = r.Model.Dropped(r.list())
+	}
+	return err
+}
+
+func (r *Runner) do(o Op) error {
 	switch o.Kind {
 	case Write:
 		return r.change(o, model.Written(o.Seed), func() error {
@@ -103,10 +119,35 @@ func (r *Runner) Do(o Op) error {
 		return r.tolerate(err)
 	case Reopen:
 		return r.reopen()
+	case Resize:
+		return r.resize(o.Len)
+	case ResizeSt:
+		return r.resizeStore(o.Len)
+	case Revert, Merge:
+		return r.restore(o.Tag, o.Kind == Merge)
 	case Crash:
 		return r.Crash(r.Rig.Crash(rand.New(rand.NewPCG(o.Seed, 0)), o.Fate))
 	}
 	return r.doSnapshot(o)
+}
+
+// clamp returns the part of an operation that lies within the origin as it is now, if
+// there is one.
+func (r *Runner) clamp(o Op) (Op, bool) {
+	switch o.Kind {
+	case Write, Zero, Discard, Read:
+		o.Len = min(o.Len, r.Model.Origin.Size()-o.Off)
+		return o, o.Len > 0
+	case Vector:
+		var inside []Op
+		for _, p := range o.Ops {
+			if p, ok := r.clamp(p); ok {
+				inside = append(inside, p)
+			}
+		}
+		o.Ops = inside
+	}
+	return o, true
 }
 
 // data returns what a write writes.
@@ -249,6 +290,17 @@ func (r *Runner) Crash(left *rig.Rig) error {
 	if err := left.Open(); err != nil {
 		return fmt.Errorf("after a power cut: %w", err)
 	}
+	return r.Recovered()
+}
+
+// Recovered compares what was opened after a power cut with what was promised. A
+// revert or merge that the power cut has interrupted is brought to its end.
+func (r *Runner) Recovered() error {
+	if r.Rig.Background { // it goes on by itself
+		if err := r.Rig.Volume.Restore(context.Background()); err != nil {
+			return fmt.Errorf("after a power cut: %w", err)
+		}
+	}
 	found, err := r.found()
 	if err != nil {
 		return fmt.Errorf("after a power cut: %w", err)
@@ -256,12 +308,20 @@ func (r *Runner) Crash(left *rig.Rig) error {
 	if err := r.Model.Recover(found); err != nil {
 		return err
 	}
+	if err := r.Compare(); err != nil || !found.Restoring {
+		return err
+	}
+	if err := r.Rig.Volume.Restore(context.Background()); err != nil {
+		return fmt.Errorf("after a power cut: %w", err)
+	}
+	r.Model.RestoreEnded()
 	return r.Compare()
 }
 
 // found returns all that there is.
 func (r *Runner) found() (found model.State, err error) {
 	found.Snapshots = r.list()
+	found.Restoring = r.Rig.Server.Status().Restore != nil
 	for i := range found.Snapshots {
 		f := &found.Snapshots[i]
 		info, err := r.Rig.Server.Find(wire.SnapshotRef{Tag: f.Tag})
@@ -271,7 +331,11 @@ func (r *Runner) found() (found model.State, err error) {
 		if f.Squashed {
 			continue
 		}
-		if f.Content, err = r.Rig.ReadSnapshot(f.Tag, 0, info.Size); err != nil {
+		f.Content, err = r.Rig.ReadSnapshot(f.Tag, 0, info.Size)
+		if found.Restoring && errors.Is(err, store.ErrInUse) {
+			continue // it is being merged
+		}
+		if err != nil {
 			return found, err
 		}
 	}

@@ -144,8 +144,9 @@ func (r *Runner) changeSnapshot(tag block.Tag, a model.Attributes) error {
 // not all of it.
 func (r *Runner) readSnapshot(tag block.Tag, off, n int64) (err error) {
 	s := r.Model.Snapshot(tag)
-	if s != nil {
-		n = max(0, min(n, s.Size()-off)) // its parent may have been larger or smaller then
+	if s != nil { // its parent may have been larger or smaller then
+		off = min(off, s.Size())
+		n = min(n, s.Size()-off)
 	}
 	var p []byte
 	if w := r.writers[tag]; w != nil && s != nil && n < s.Size() {
@@ -161,6 +162,8 @@ func (r *Runner) readSnapshot(tag block.Tag, off, n int64) (err error) {
 		return nil
 	case s.Squashed:
 		return r.refused("reading a snapshot that was squashed", err, store.ErrSquashed)
+	case r.Model.Merging(tag):
+		return r.refused("reading a snapshot that is being merged", err, store.ErrInUse)
 	case err != nil:
 		return r.tolerate(err)
 	}

@@ -16,7 +16,7 @@ type Found struct {
 	Tag      block.Tag
 	Of       Parent
 	Squashed bool
-	Content  []byte // of all of it; nil if it was not looked at
+	Content  []byte // of all of it; nil: it is squashed, or being merged
 }
 
 // State is what was found in a store.
@@ -46,6 +46,12 @@ func (v *Volume) Restoring(tag block.Tag, merge bool) {
 func (v *Volume) RestoreStarted() {
 	v.restore.maybe, v.restore.running = false, true
 	v.take(v.restore.content)
+}
+
+// Merging reports whether a snapshot is being merged into the origin: then it is listed,
+// and cannot be opened.
+func (v *Volume) Merging(tag block.Tag) bool {
+	return v.restore.running && v.restore.merge && v.restore.tag == tag
 }
 
 // take gives the origin the content of a disk of its size.
@@ -129,7 +135,7 @@ func (v *Volume) Recover(found State) error {
 	merged := v.recoverMerge(found)
 	err := v.recoverList(found.Snapshots)
 	if err == nil {
-		err = v.recoverSnapshots(found.Snapshots)
+		err = v.recoverSnapshots(found.Snapshots, found.Restoring && v.restore.merge)
 	}
 	if err == nil {
 		err = v.recoverOrigin(found, merged)
@@ -184,9 +190,9 @@ func (v *Volume) recoverList(found []Found) error {
 	return nil
 }
 
-func (v *Volume) recoverSnapshots(found []Found) error {
+func (v *Volume) recoverSnapshots(found []Found, merging bool) error {
 	for i, s := range v.snaps {
-		if s.Squashed {
+		if s.Squashed || found[i].Content == nil && merging && s.Tag == v.restore.tag {
 			continue
 		}
 		if err := s.recover(found[i].Content); err != nil {

@@ -63,7 +63,7 @@ type Options struct {
 type Wrappers struct {
 	Device func(name string, d device.Device) device.Device
 	Medium func(m journal.Medium) journal.Medium
-	Server func(s wire.Server) wire.Server // as the volume sees it
+	Server func(s wire.Server) wire.Server // as the volumes see it
 }
 
 // Rig is a volume with its store on a machine. Server and Volume are nil while it
@@ -72,10 +72,11 @@ type Rig struct {
 	Options
 	Wrappers
 	Machine *memdev.Machine
-	Origin  device.Device // as the volume sees it
+	Origin  device.Device // as the volumes see it
 	Devices placement.Devices
 	Server  *server.Server
 	Volume  *volume.Origin
+	seen    wire.Server // by the volumes
 	now     atomic.Int64
 }
 
@@ -146,11 +147,11 @@ func (r *Rig) Open() (err error) {
 	if err != nil {
 		return fmt.Errorf("opening the store: %w", err)
 	}
-	var s wire.Server = r.Server
+	r.seen = r.Server
 	if r.Wrappers.Server != nil {
-		s = r.Wrappers.Server(s)
+		r.seen = r.Wrappers.Server(r.Server)
 	}
-	r.Volume, err = volume.OpenOrigin(s, r.Origin, r.Devices, volume.Options{
+	r.Volume, err = volume.OpenOrigin(r.seen, r.Origin, r.Devices, volume.Options{
 		BatchBytes: r.BatchBytes, AheadBytes: r.AheadBytes, LeaseBytes: r.LeaseBytes, SettledBytes: r.SettledBytes,
 		Manual: !r.Background,
 	})
@@ -208,7 +209,7 @@ func (r *Rig) Flushed() *Rig {
 // Source says where the rig's snapshots are read.
 func (r *Rig) Source() volume.SnapshotSource {
 	return volume.SnapshotSource{
-		Server: r.Server, Origin: r.Origin, Store: r.Devices,
+		Server: r.seen, Origin: r.Origin, Store: r.Devices,
 		ChunkSize: r.Server.Geometry().ChunkSize(), DataOffset: r.Server.DataOffset(),
 	}
 }
