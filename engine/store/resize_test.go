@@ -18,6 +18,7 @@ import (
 	"zumastor.org/zumastor/engine/check"
 	"zumastor.org/zumastor/engine/check/checktest"
 	"zumastor.org/zumastor/engine/device"
+	"zumastor.org/zumastor/engine/device/memdev"
 	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/metamorphic/rig"
 	"zumastor.org/zumastor/engine/store"
@@ -466,6 +467,12 @@ func TestResizeCanBeCancelled(t *testing.T) {
 	require.NoError(t, z.Volume.Close())
 	require.ErrorIs(t, z.Server.ResizeOrigin(context.Background(), 4096, nil), store.ErrNoOrigin)
 	require.NoError(t, z.Server.ResizeOrigin(context.Background(), 1<<20, nil), "nothing to copy out")
+	require.NoError(t, z.Server.ResizeStore(context.Background(), 2450<<10, 0, nil), "without a client")
+	left := z.crashed(z.Rig.Crash(z.rng, memdev.Fate{}))
+	left.mustBeClean(t)
+	require.NoError(t, left.Open())
+	require.NoError(t, left.verify())
+	left.Abandon()
 	require.NoError(t, z.Server.Close())
 	require.NoError(t, z.Open())
 	require.NoError(t, z.verify())

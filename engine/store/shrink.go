@@ -99,6 +99,11 @@ func (s *Store) revokeLeases() error {
 	}
 	client := s.attached()
 	if client == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.sb.Placement == layout.PlacementInline {
+			s.position.Place = 0 // where the last client's next descriptor would have been
+		}
 		return nil
 	}
 	err := client.Quiesce(func() (wire.State, error) {
