@@ -13,6 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/check"
+	"zumastor.org/zumastor/engine/check/checktest"
 	"zumastor.org/zumastor/engine/device"
 	"zumastor.org/zumastor/engine/device/memdev"
 	"zumastor.org/zumastor/engine/layout"
@@ -237,7 +239,14 @@ func (f *forest) reopen() {
 		f.close(tag)
 	}
 	require.NoError(f.t, f.r.Close())
+	f.check()
 	require.NoError(f.t, f.r.Open())
+}
+
+// check has the checker judge the store, which nobody has open.
+func (f *forest) check() {
+	d := f.r.Devices
+	checktest.MustBeClean(f.t, check.Devices{Store: d.Store, Meta: d.Meta, Journal: d.Journal})
 }
 
 // crash cuts the power. Every sector of a snapshot must then be as it was at its
@@ -246,6 +255,7 @@ func (f *forest) crash() {
 	left := f.r.Crash(f.rng, memdev.Fate{Keep: 0.5, Tear: 0.5})
 	f.r.Abandon()
 	f.r = left
+	f.check()
 	require.NoError(f.t, f.r.Open())
 	clear(f.open)
 	for _, tag := range f.tags() {
