@@ -16,6 +16,7 @@ import (
 	"zumastor.org/zumastor/engine/check/checktest"
 	"zumastor.org/zumastor/engine/device/memdev"
 	"zumastor.org/zumastor/engine/layout"
+	"zumastor.org/zumastor/engine/metamorphic/rig"
 	"zumastor.org/zumastor/engine/placement"
 	"zumastor.org/zumastor/engine/repair"
 	"zumastor.org/zumastor/engine/repair/damage"
@@ -99,8 +100,10 @@ func TestOneDamagedPage(t *testing.T) {
 // Much damage at once: no wrong byte is ever read.
 func TestManyDamagedPages(t *testing.T) {
 	for seed := range soak(2) {
-		h := newHistory(t, seed, options(layout.PlacementInline, false))
-		require.NoError(t, h.r.Close())
+		h := newHistory(t, seed, options([]layout.Placement{layout.PlacementInline, layout.PlacementDisk}[seed/2%2], seed%3 == 0))
+		if seed%2 == 0 {
+			require.NoError(t, h.r.Close())
+		}
 		spots, err := damage.Spots(h.copied().meta)
 		require.NoError(t, err)
 		for round := range 3 {
@@ -124,8 +127,10 @@ func TestManyDamagedPages(t *testing.T) {
 
 // Without any superblock, sizes are guessed.
 func TestAllSuperblocksLost(t *testing.T) {
-	for _, separate := range []bool{false, true} {
-		h := newHistory(t, 5, options(layout.PlacementInline, separate))
+	for _, o := range []rig.Options{
+		options(layout.PlacementInline, false), options(layout.PlacementInline, true), options(layout.PlacementDisk, true),
+	} {
+		h := newHistory(t, 5, o)
 		c := h.copied()
 		rng := rand.New(rand.NewPCG(1, 1))
 		for i := range int64(2) {

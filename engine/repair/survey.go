@@ -3,6 +3,7 @@
 package repair
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"zumastor.org/zumastor/engine/block"
@@ -161,7 +162,7 @@ func (r *repair) guess(img *image, s *survey) (*layout.Superblock, error) {
 				n++
 			}
 		}
-		if n > most {
+		if n > most || n > 0 && n == most && r.hasJournal(img, sb) {
 			best, most = sb, n
 		}
 	}
@@ -171,6 +172,21 @@ func (r *repair) guess(img *image, s *survey) (*layout.Superblock, error) {
 	r.problem("both superblocks are lost: chunks of %d bytes from byte %d on are guessed, by which %d of %d exceptions have their checksums",
 		1<<best.ChunkShift, best.DataOffset, most, len(s.sample))
 	return best, nil
+}
+
+// hasJournal reports whether there are records of the store in sb's journal in the
+// metadata area: with that on a device of its own, nothing else tells placement disk
+// from inline.
+func (r *repair) hasJournal(img *image, sb *layout.Superblock) bool {
+	found := false
+	start, length := int64(sb.Journal.First)*block.PageSize, int64(sb.Journal.Len)*block.PageSize
+	_ = r.scan(img.meta, start, length, block.PageSize, func(_ int64, p []byte) error {
+		id := layout.Identity{UUID: sb.UUID, Epoch: binary.LittleEndian.Uint64(p[32:]), Seq: binary.LittleEndian.Uint64(p[40:])}
+		h, err := layout.DecodeRecordHeader(p, id)
+		found = found || err == nil && h.Kind == layout.RecordBatch
+		return nil
+	})
+	return found
 }
 
 // shapes returns the superblocks that formatting makes on such devices.
