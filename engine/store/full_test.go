@@ -365,3 +365,94 @@ func TestStatusForecasts(t *testing.T) {
 	require.Positive(t, m.Used)
 	require.Positive(t, m.Free)
 }
+
+// TestEverythingFull fills slots, metadata pages and the ring of snapshot records at
+// once, with snapshots of the longest names and what was written to some of them. Then
+// attributes still change, drops make room, and all can be deleted.
+func TestEverythingFull(t *testing.T) {
+	r := fullRig(t, 32, 400, "fail-writes")
+	name := func(tag block.Tag) string { return fmt.Sprintf("%0*d", layout.MaxName, tag) }
+	made := block.Tag(0)
+	for ; ; made++ {
+		n := store.NewSnapshot{Tag: made, Name: name(made), Group: layout.UUID{byte(made), 1}, GroupSize: 1}
+		if made%7 == 3 {
+			n.Parent = &wire.SnapshotRef{Tag: made - 1}
+		}
+		if _, err := r.Server.Create(n); err != nil {
+			require.ErrorIs(t, err, alloc.ErrNoSpace)
+			break
+		}
+		require.Less(t, made, block.Tag(20_000))
+		if made%20 == 0 && !r.Server.Status().Full {
+			_ = overwrite(r, byte(made), 5)
+		}
+		if made%50 == 3 && !r.Server.Status().Full {
+			writeSome(t, r, made)
+		}
+	}
+	require.Greater(t, made, block.Tag(500))
+	for chunk := int64(1); !r.Server.Status().Full; chunk++ {
+		_ = overwrite(r, byte(chunk), chunk%32+1)
+		writeSome(t, r, made-1-block.Tag(chunk)%made)
+	}
+	for i := range 3 * made { // many rings of records
+		err := r.Server.Change(wire.SnapshotRef{Tag: i % made}, func(s *layout.Snapshot) error { s.UseCount++; return nil })
+		require.NoError(t, err)
+	}
+	for i := range 3 * made {
+		err := r.Server.Change(wire.SnapshotRef{Tag: i % made}, func(s *layout.Snapshot) error { s.UseCount--; return nil })
+		require.NoError(t, err)
+	}
+	require.NoError(t, r.Server.SetPolicy(layout.PolicyDrop))
+	for b := range byte(20) {
+		require.NoError(t, overwrite(r, b, 32))
+	}
+	require.NotEmpty(t, gone(r))
+	require.NoError(t, r.Close())
+	require.NoError(t, r.Open())
+	list := r.Server.Snapshots()
+	slices.Reverse(list) // from the leaves
+	for _, s := range list {
+		require.NoError(t, r.Server.DeleteSnapshot(s.Tag))
+	}
+	requireEmpty(t, r)
+}
+
+// Snapshots had no names, and their entries took half of the metadata pages. Then they
+// were given long names, which took all, so that no checkpoint had room any more.
+func TestNamesLeaveRoomForDeletion(t *testing.T) {
+	r := fullRig(t, 32, 20, "fail-writes")
+	made := block.Tag(0)
+	for ; ; made++ {
+		if _, err := r.Server.CreateSnapshot(made); err != nil {
+			require.ErrorIs(t, err, alloc.ErrNoSpace)
+			break
+		}
+	}
+	refused := 0
+	for tag := range made {
+		err := r.Server.Change(wire.SnapshotRef{Tag: tag}, func(s *layout.Snapshot) error {
+			s.Name = fmt.Sprintf("%0*d", layout.MaxName, tag)
+			return nil
+		})
+		if err != nil {
+			require.ErrorIs(t, err, alloc.ErrNoSpace)
+			refused++
+		}
+	}
+	require.Positive(t, refused)
+	for tag := range made {
+		require.NoError(t, r.Server.DeleteSnapshot(tag))
+	}
+	requireEmpty(t, r)
+}
+
+// writeSome writes to a snapshot as far as there is space.
+func writeSome(t *testing.T, r *rig.Rig, tag block.Tag) {
+	v, err := volume.OpenSnapshotRef(r.Source(), wire.SnapshotRef{Tag: tag}, true)
+	require.NoError(t, err)
+	if _, err := v.WriteAt(device.Buffer(2*fullChunk), 0); err != nil {
+		require.ErrorIs(t, err, unix.ENOSPC)
+	}
+	require.NoError(t, v.Close())
+}

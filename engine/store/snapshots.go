@@ -157,6 +157,11 @@ func (s *Store) begin() error {
 func (s *Store) checkRoom() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.metadataRoom()
+}
+
+// metadataRoom is checkRoom with the lock held.
+func (s *Store) metadataRoom() error {
 	if used, all := s.pagesKept(), s.pages.Total(); 2*used > all {
 		return fmt.Errorf("snapshots and exceptions use %d of %d metadata pages: %w", used, all, alloc.ErrNoSpace)
 	}
@@ -338,6 +343,11 @@ func (s *Store) changedEntry(ref wire.SnapshotRef, change func(*layout.Snapshot)
 	snap := old.Snapshot
 	if err := change(&snap); err != nil {
 		return snap, err
+	}
+	if len(snap.Name) > len(old.Name) { // like a new snapshot, it takes room
+		if err := s.metadataRoom(); err != nil {
+			return snap, err
+		}
 	}
 	switch other := s.snaps.byName[snap.Name]; {
 	case other != nil && other != old:
