@@ -73,8 +73,19 @@ type Status struct {
 	Batches       uint64           `json:"batches"`           // since the store was opened
 	Copied        uint64           `json:"copied_chunks"`     // in them
 	Written       uint64           `json:"written_chunks"`    // of snapshots
+	Restore       *Restore         `json:"restore,omitempty"` // of the origin, that is under way
 	Devices       []Device         `json:"devices,omitempty"` // that volumes are attached as
 	Volume        *Volume          `json:"volume,omitempty"`  // what the volume served, if it is known
+}
+
+// Restore is a revert or merge that is under way: the origin reads as the snapshot,
+// and what differs is being copied.
+type Restore struct {
+	Snapshot block.Tag `json:"snapshot"`
+	Merge    bool      `json:"merge"` // the snapshot is deleted in the end
+	Done     uint64    `json:"chunks_done"`
+	Chunks   uint64    `json:"chunks"`
+	Trouble  string    `json:"trouble,omitempty"` // why it does not go on
 }
 
 // Volume counts what a volume has served since it was opened.
@@ -107,7 +118,7 @@ func describe(s store.SnapshotInfo) Snapshot {
 }
 
 func describeStatus(s store.Status) Status {
-	return Status{
+	d := Status{
 		UUID: s.UUID.String(), Created: time.Unix(0, s.Created).UTC(), Mode: s.Mode.String(), Placement: s.Placement.String(), Policy: s.Policy.String(),
 		OriginSize: s.OriginSize, ChunkSize: s.ChunkSize, Generation: s.Generation,
 		Snapshots: s.SnapshotsLive, BeingFreed: s.SnapshotsGoing, Exceptions: s.Exceptions,
@@ -116,4 +127,8 @@ func describeStatus(s store.Status) Status {
 		Checkpoint: s.Checkpoint, UnsavedBytes: s.UnsavedBytes, FormatVersion: layout.Version,
 		Batches: s.Batches, Copied: s.Copies, Written: s.Written,
 	}
+	if r := s.Restore; r != nil {
+		d.Restore = &Restore{Snapshot: r.Snapshot.Tag, Merge: r.Merge, Done: uint64(r.Next), Chunks: r.Chunks, Trouble: r.Trouble}
+	}
+	return d
 }

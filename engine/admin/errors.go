@@ -22,6 +22,9 @@ const (
 	KindParent   Kind = "parent"      // store.ErrHasSnapshots
 	KindSquashed Kind = "squashed"    // store.ErrSquashed
 	KindName     Kind = "bad-name"    // store.ErrName
+	KindRestore  Kind = "restoring"   // store.ErrRestoring
+	KindSize     Kind = "size"        // store.ErrSize
+	KindDamaged  Kind = "damaged"     // store.ErrDamaged
 	KindReadOnly Kind = "read-only"   // store.ErrReadOnly
 	KindFailed   Kind = "failed"      // store.ErrFailed
 	KindNoSpace  Kind = "no-space"    // alloc.ErrNoSpace
@@ -41,6 +44,7 @@ var kinds = []struct {
 }{
 	{KindExists, store.ErrExists}, {KindAbsent, store.ErrNoSnapshot}, {KindInUse, store.ErrInUse}, {KindHeld, store.ErrHeld},
 	{KindParent, store.ErrHasSnapshots}, {KindSquashed, store.ErrSquashed}, {KindName, store.ErrName},
+	{KindRestore, store.ErrRestoring}, {KindSize, store.ErrSize}, {KindDamaged, store.ErrDamaged},
 	{KindReadOnly, store.ErrReadOnly}, {KindFailed, store.ErrFailed}, {KindNoSpace, alloc.ErrNoSpace},
 	{KindCorrupt, layout.ErrCorrupt}, {KindRequest, ErrRequest},
 }

@@ -22,6 +22,8 @@ type Store interface {
 	Status() store.Status
 	Sharing() ([]store.Sharing, error)
 	SetPolicy(p layout.Policy) error
+	Revert(ref wire.SnapshotRef) error
+	Merge(ref wire.SnapshotRef) error
 	StartScrub(o store.ScrubOptions) error
 	SetScrubRate(rate int64)
 	StopScrub()
@@ -70,6 +72,10 @@ func (l Local) do(ctx context.Context, r Request) (a Response, err error) {
 		a.Status = &status
 	case VerbSharing:
 		a.Sharing, err = l.sharing()
+	case VerbRevert:
+		err = l.Store.Revert(r.Snapshot.wire())
+	case VerbMerge:
+		err = l.Store.Merge(r.Snapshot.wire())
 	case VerbPolicy:
 		err = l.setPolicy(r.Policy)
 	case VerbScrubStart, VerbScrubStop, VerbScrubStatus:

@@ -26,6 +26,8 @@ const (
 	VerbSharing Verb = "sharing" // sets Sharing; the whole index is read
 
 	VerbPolicy Verb = "policy" // Policy
+	VerbRevert Verb = "revert" // Snapshot; see Status.Restore for how far it is
+	VerbMerge  Verb = "merge"  // Snapshot; the same
 
 	VerbScrubStart  Verb = "scrub-start"  // takes Scrub; sets Scrub
 	VerbScrubStop   Verb = "scrub-stop"   // sets Scrub
@@ -144,6 +146,8 @@ var grammar = map[Verb]struct{ needs, takes, answers member }{
 	VerbSharing: {},
 
 	VerbPolicy: {needs: policyMember},
+	VerbRevert: {needs: snapshotMember},
+	VerbMerge:  {needs: snapshotMember},
 
 	VerbScrubStart:  {takes: scrubMember, answers: scrubMember},
 	VerbScrubStop:   {answers: scrubMember},

@@ -277,6 +277,13 @@ func (s *Store) endRestore(p wire.RestoreProgress) error {
 	}
 	s.mu.Lock()
 	_, _, err := s.restoringFrom(p.Generation)
+	done := Event{Kind: EventReverted}
+	if s.sb.Restore.Merge {
+		done.Kind = EventMerged
+	}
+	if snap := s.snaps.get(p.Generation); snap != nil {
+		done = about(done.Kind, snap.Snapshot, "")
+	}
 	if err == nil && s.sb.Restore.Generation != 0 {
 		s.sb.Restore.Next, s.changed = block.Chunk(s.geometry().Chunks()), true
 	}
@@ -294,6 +301,9 @@ func (s *Store) endRestore(p wire.RestoreProgress) error {
 		return nil
 	})
 	s.wake()
+	if err == nil {
+		s.emit(done)
+	}
 	return err
 }
 

@@ -40,7 +40,7 @@ func (p *showProgress) Set(text string) error {
 // progressFlag adds --progress to a verb that can take long.
 func (a *app) progressFlag(cmd *cobra.Command) {
 	a.show = progressAuto
-	cmd.Flags().Var(&a.show, "progress", "show progress on standard error: auto, json (lines) or none")
+	cmd.Flags().Var(&a.show, "progress", "show progress on standard error: auto, json or none")
 	_ = cmd.RegisterFlagCompletionFunc("progress", cobra.FixedCompletions([]string{"auto", "json", "none"}, cobra.ShellCompDirectiveNoFileComp))
 }
 

@@ -232,6 +232,9 @@ func statusFields(st admin.Status, verbose bool) [][2]string {
 		{"Snapshots", snapshots},
 		{"When full", st.Policy},
 	}
+	if r := st.Restore; r != nil {
+		fields = append(fields, [2]string{"Restoring", restoreLine(r)})
+	}
 	for _, d := range st.Devices {
 		fields = append(fields, [2]string{"Attached", deviceLine(d)})
 	}
@@ -251,6 +254,18 @@ func statusFields(st admin.Status, verbose bool) [][2]string {
 		{"Created", formatTime(st.Created)},
 		{"Format", fmt.Sprint(st.FormatVersion)},
 	}...)
+}
+
+// restoreLine says how far a revert or merge is.
+func restoreLine(r *admin.Restore) string {
+	text := fmt.Sprintf("snapshot %d, %s of %s chunks", r.Snapshot, formatCount(r.Done), formatCount(r.Chunks))
+	if r.Merge {
+		text += ", then it is deleted"
+	}
+	if r.Trouble != "" {
+		text += "; does not go on: " + r.Trouble
+	}
+	return text
 }
 
 // deviceLine says what a block device is.
