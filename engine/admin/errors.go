@@ -6,6 +6,7 @@ import (
 	"errors"
 
 	"zumastor.org/zumastor/engine/alloc"
+	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/store"
 )
@@ -23,6 +24,9 @@ const (
 	KindSquashed Kind = "squashed"    // store.ErrSquashed
 	KindName     Kind = "bad-name"    // store.ErrName
 	KindRestore  Kind = "restoring"   // store.ErrRestoring
+	KindResizing Kind = "resizing"    // store.ErrResizing
+	KindSmall    Kind = "too-small"   // store.ErrTooSmall
+	KindGeometry Kind = "geometry"    // block.ErrGeometry
 	KindSize     Kind = "size"        // store.ErrSize
 	KindDamaged  Kind = "damaged"     // store.ErrDamaged
 	KindReadOnly Kind = "read-only"   // store.ErrReadOnly
@@ -45,6 +49,7 @@ var kinds = []struct {
 	{KindExists, store.ErrExists}, {KindAbsent, store.ErrNoSnapshot}, {KindInUse, store.ErrInUse}, {KindHeld, store.ErrHeld},
 	{KindParent, store.ErrHasSnapshots}, {KindSquashed, store.ErrSquashed}, {KindName, store.ErrName},
 	{KindRestore, store.ErrRestoring}, {KindSize, store.ErrSize}, {KindDamaged, store.ErrDamaged},
+	{KindResizing, store.ErrResizing}, {KindSmall, store.ErrTooSmall}, {KindGeometry, block.ErrGeometry},
 	{KindReadOnly, store.ErrReadOnly}, {KindFailed, store.ErrFailed}, {KindNoSpace, alloc.ErrNoSpace},
 	{KindCorrupt, layout.ErrCorrupt}, {KindRequest, ErrRequest},
 }

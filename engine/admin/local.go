@@ -22,6 +22,9 @@ type Store interface {
 	Status() store.Status
 	Sharing() ([]store.Sharing, error)
 	SetPolicy(p layout.Policy) error
+	PlanResize(originSize, size, metaSize int64) (store.ResizePlan, error)
+	ResizeOrigin(ctx context.Context, size int64, progress func(store.Progress)) error
+	ResizeStore(ctx context.Context, size, metaSize int64, progress func(store.Progress)) error
 	Revert(ref wire.SnapshotRef) error
 	Merge(ref wire.SnapshotRef) error
 	StartScrub(o store.ScrubOptions) error
@@ -39,6 +42,8 @@ type Local struct {
 	Store Store
 	// Volume returns what the volume has served; nil where that is not known.
 	Volume func() Volume
+	// Progress is told how far a resize is; it may be nil.
+	Progress func(store.Progress)
 }
 
 var _ Manager = Local{}
@@ -72,6 +77,8 @@ func (l Local) do(ctx context.Context, r Request) (a Response, err error) {
 		a.Status = &status
 	case VerbSharing:
 		a.Sharing, err = l.sharing()
+	case VerbResize:
+		a.Plan, err = l.resize(ctx, r.Resize)
 	case VerbRevert:
 		err = l.Store.Revert(r.Snapshot.wire())
 	case VerbMerge:

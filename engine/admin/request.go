@@ -26,6 +26,7 @@ const (
 	VerbSharing Verb = "sharing" // sets Sharing; the whole index is read
 
 	VerbPolicy Verb = "policy" // Policy
+	VerbResize Verb = "resize" // Resize; sets Plan; takes long
 	VerbRevert Verb = "revert" // Snapshot; see Status.Restore for how far it is
 	VerbMerge  Verb = "merge"  // Snapshot; the same
 
@@ -72,6 +73,7 @@ type Request struct {
 	Attach    *Attach      `json:"attach,omitempty"`
 	Force     bool         `json:"force,omitempty"`
 	Policy    string       `json:"policy,omitempty"` // of a full store: drop, block or fail-writes
+	Resize    *Resize      `json:"resize,omitempty"`
 }
 
 // Attach says how to make a volume a block device.
@@ -116,6 +118,7 @@ type Response struct {
 	Scrub  *ScrubStatus `json:"scrub,omitempty"`
 	Events []Event      `json:"events,omitempty"`
 	Device *Device      `json:"device,omitempty"`
+	Plan   *ResizePlan  `json:"plan,omitempty"`
 }
 
 // member is a set of members of requests and responses.
@@ -133,6 +136,8 @@ const (
 	deviceMember
 	forceMember
 	policyMember
+	resizeMember
+	planMember
 )
 
 // grammar says of each verb which members its request needs, which it takes
@@ -146,6 +151,7 @@ var grammar = map[Verb]struct{ needs, takes, answers member }{
 	VerbSharing: {},
 
 	VerbPolicy: {needs: policyMember},
+	VerbResize: {needs: resizeMember, answers: planMember},
 	VerbRevert: {needs: snapshotMember},
 	VerbMerge:  {needs: snapshotMember},
 
@@ -161,7 +167,7 @@ var grammar = map[Verb]struct{ needs, takes, answers member }{
 
 // names of the members, for errors.
 var names = []string{"a snapshot", "a status", "a new snapshot", "recursive", "a change", "a scrub", "a query of events",
-	"a way to attach", "a device", "force", "a policy"}
+	"a way to attach", "a device", "force", "a policy", "sizes", "a plan"}
 
 // String names the first of the members.
 func (m member) String() string {
@@ -191,7 +197,7 @@ func (r *Request) Check() error {
 		return fmt.Errorf("%w: unknown verb %q", ErrRequest, r.Verb)
 	}
 	has := set(r.Snapshot != nil, false, r.New != nil, r.Recursive, r.Change != nil, r.Scrub != nil, r.Events != nil,
-		r.Attach != nil, false, r.Force, r.Policy != "")
+		r.Attach != nil, false, r.Force, r.Policy != "", r.Resize != nil)
 	if missing := g.needs &^ has; missing != 0 {
 		return fmt.Errorf("%w: verb %s needs %v", ErrRequest, r.Verb, missing)
 	}
@@ -203,7 +209,8 @@ func (r *Request) Check() error {
 
 // answers reports whether the response is one to a request of that verb.
 func (r *Response) answers(v Verb) bool {
-	has := set(r.Snapshot != nil, r.Status != nil, false, false, false, r.Scrub != nil, false, false, r.Device != nil)
+	has := set(r.Snapshot != nil, r.Status != nil, false, false, false, r.Scrub != nil, false, false, r.Device != nil,
+		false, false, false, r.Plan != nil)
 	return grammar[v].answers&^has == 0
 }
 

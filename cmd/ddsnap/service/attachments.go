@@ -3,7 +3,6 @@
 package service
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -184,33 +183,4 @@ func (x *attachments) detachAll() error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
-}
-
-// requests is what the control socket of the process talks to.
-type requests struct {
-	admin.Local
-	attachments *attachments // nil if none are made
-}
-
-// Do implements admin.Manager.
-func (m requests) Do(ctx context.Context, r admin.Request) (a admin.Response, err error) {
-	if m.attachments == nil || r.Verb != admin.VerbAttach && r.Verb != admin.VerbDetach {
-		a, err = m.Local.Do(ctx, r)
-		if a.Status != nil && m.attachments != nil {
-			a.Status.Devices = m.attachments.devices()
-		}
-		return a, err
-	}
-	if err := r.Check(); err != nil {
-		return a, err
-	}
-	if r.Verb == admin.VerbDetach {
-		return a, m.attachments.detach(r.Snapshot, r.Force)
-	}
-	how := admin.Attach{}
-	if r.Attach != nil {
-		how = *r.Attach
-	}
-	a.Device, err = m.attachments.attach(r.Snapshot, how)
-	return a, err
 }
