@@ -292,6 +292,16 @@ func indexAfter(runs []layout.SlotRun, slot block.Slot) int {
 // on stay as many as Lease gave out.
 func (s *Slots) Use(r layout.SlotRun) { s.leases = Subtract(s.leases, r) }
 
+// Taken reports whether a slot is leased, used, or freed and not yet free to be
+// leased.
+func (s *Slots) Taken(slot block.Slot) (bool, error) {
+	index := uint64(slot) / wordSlots
+	word, ok, err := s.tree.Ceiling(layout.SlotWord{Index: index})
+	allocated := ok && word.Index == index && word.Bits&(1<<(uint64(slot)%wordSlots)) != 0
+	_, waits := s.waitingEnd(slot)
+	return allocated || waits, err
+}
+
 // Claim allocates slots that the tree has as free: recovery uses it for what a
 // log replays.
 func (s *Slots) Claim(r layout.SlotRun) error { return drain(&[]layout.SlotRun{r}, s.set) }

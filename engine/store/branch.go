@@ -4,6 +4,7 @@ package store
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"zumastor.org/zumastor/engine/alloc"
@@ -127,6 +128,72 @@ func (s *Store) useBranch(h wire.Handle, g block.Generation, copies []layout.Cop
 	s.count.Written += uint64(len(copies))
 	s.changed = true
 	return o.snap, nil
+}
+
+// RestoreBranch takes in, in the present generation, chunks of a snapshot that its
+// client had reported to an earlier opening of the store, which ended before they
+// were synced. Of those that are there already nothing changes. The error wraps
+// [ErrStale] if a slot was given to somebody else since: then the chunks are lost.
+func (s *Store) RestoreBranch(h wire.Handle, copies []layout.Copy) error {
+	if err := s.begin(); err != nil && !s.Awaiting() {
+		return err
+	}
+	s.steps.RLock()
+	defer s.steps.RUnlock()
+	for _, c := range copies {
+		if err := s.restoreOne(h, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// restoreOne takes in one chunk, in steps that each bear repetition.
+func (s *Store) restoreOne(h wire.Handle, c layout.Copy) error {
+	var there bool
+	err := s.resolve(func() (err error) {
+		there, err = s.restoredAlready(h, c)
+		return err
+	})
+	if err != nil || there {
+		return err
+	}
+	if err := s.resolve(func() error { return s.slots.Claim(layout.SlotRun{First: c.Slot, Len: 1}) }); err != nil {
+		return err
+	}
+	return s.resolve(func() error {
+		o, err := s.writable(h)
+		if err != nil {
+			return err
+		}
+		if err := s.insertWritten(o.snap.branch(), o.snap.current, c); err != nil {
+			return err
+		}
+		o.snap.written, s.changed = some, true
+		o.snap.unsynced = append(o.snap.unsynced, c)
+		return nil
+	})
+}
+
+// restoredAlready reports whether a chunk is in its slot already, and an error unless the
+// slot is free if it is not.
+func (s *Store) restoredAlready(h wire.Handle, c layout.Copy) (there bool, err error) {
+	o, err := s.writable(h)
+	if err != nil {
+		return false, err
+	}
+	if s.geo.Offset(c.Chunk) >= o.snap.Size || uint64(c.Slot) >= s.sb.Slots {
+		return false, fmt.Errorf("%w: chunk %d in slot %d of snapshot %d", block.ErrGeometry, c.Chunk, c.Slot, o.snap.Tag)
+	}
+	e, ok, err := s.entryUpTo(o.snap.branch(), c.Chunk, math.MaxUint64)
+	if err != nil || ok && e.Slot == c.Slot {
+		return true, err
+	}
+	taken, err := s.slots.Taken(c.Slot)
+	if taken && err == nil {
+		err = fmt.Errorf("%w: slot %d of chunk %d is not the snapshot's any more", ErrStale, c.Slot, c.Chunk)
+	}
+	return false, err
 }
 
 // covers reports whether every slot of r is in one of the runs.

@@ -27,7 +27,7 @@ func (s *Store) OpenSnapshot(ref wire.SnapshotRef, write bool, c wire.SnapshotCl
 	s.admin.Lock()
 	defer s.admin.Unlock()
 	if write {
-		if err := s.mutable(); err != nil {
+		if err := s.mutable(); err != nil && !s.Awaiting() { // a client that was there before may have it again
 			return nil, err
 		}
 	}
@@ -104,7 +104,7 @@ func (s *Store) snapshotState(snap *snapshot, write bool) wire.SnapshotState {
 	readable := snap.readable()
 	return wire.SnapshotState{
 		Generation: snap.current, Size: snap.Size, Squashed: !readable,
-		Writable: write && readable && s.mutable() == nil && s.sb.Restore.Generation != snap.Generation,
+		Writable: write && readable && (s.mutable() == nil || s.Awaiting()) && s.sb.Restore.Generation != snap.Generation,
 		Remember: readable && (write || snap.writer() == nil),
 	}
 }

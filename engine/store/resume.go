@@ -29,11 +29,14 @@ func (s *Store) Awaiting() bool { return s.awaiting.Load() }
 func (s *Store) Resume(c wire.Client, p wire.Progress) (*wire.Session, error) {
 	s.admin.Lock()
 	defer s.admin.Unlock()
-	if err := s.resumable(c, p); err != nil {
+	readOn, err := s.resumable(p)
+	if err != nil {
 		return nil, err
 	}
-	if err := s.readOn(&p.Position); err != nil {
-		return nil, err
+	if readOn {
+		if err := s.readOn(&p.Position); err != nil {
+			return nil, err
+		}
 	}
 	s.mu.Lock()
 	if s.snaps.newest() <= p.Generation { // no snapshot of the origin is newer than what the client knows
@@ -47,25 +50,31 @@ func (s *Store) Resume(c wire.Client, p wire.Progress) (*wire.Session, error) {
 }
 
 // resumable returns an error unless the client's progress can be one with this store.
-func (s *Store) resumable(c wire.Client, p wire.Progress) error {
+// It reports whether the log may go on after what is known of it: not if a session was
+// begun for the client of which it has never heard, because a server ended before it
+// could answer. Then all that the client has written was read for that session.
+func (s *Store) resumable(p wire.Progress) (readOn bool, err error) {
 	failed := s.failed.Load()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.opts.ReadOnly:
-		return ErrReadOnly
+		return false, ErrReadOnly
 	case failed != nil:
-		return fmt.Errorf("%w: %w", ErrFailed, *failed)
-	case !s.awaiting.Load() && (s.client == nil || s.client != c):
-		return fmt.Errorf("%w: no client is waited for", ErrStale)
+		return false, fmt.Errorf("%w: %w", ErrFailed, *failed)
+	case !s.awaiting.Load() && s.client == nil:
+		return false, fmt.Errorf("%w: no client is waited for", ErrStale)
+	case p.UUID == s.sb.UUID && p.Epoch < s.sb.Epoch && s.position == s.sb.LogPos && p.Position.Seq <= s.position.Seq &&
+		p.Generation <= s.sb.Generation:
+		return false, nil
 	case p.UUID != s.sb.UUID || p.Epoch != s.sb.Epoch:
-		return fmt.Errorf("%w: it is of epoch %d of store %v, this is epoch %d of %v", ErrStale, p.Epoch, p.UUID, s.sb.Epoch, s.sb.UUID)
+		return false, fmt.Errorf("%w: it is of epoch %d of store %v, this is epoch %d of %v", ErrStale, p.Epoch, p.UUID, s.sb.Epoch, s.sb.UUID)
 	case p.Generation > s.sb.Generation:
-		return fmt.Errorf("%w: it is of generation %d, the store's is %d", ErrStale, p.Generation, s.sb.Generation)
+		return false, fmt.Errorf("%w: it is of generation %d, the store's is %d", ErrStale, p.Generation, s.sb.Generation)
 	case p.Position.Seq < s.position.Seq:
-		return fmt.Errorf("%w: its next batch is %d, the log has %d already", ErrStale, p.Position.Seq, s.position.Seq-1)
+		return false, fmt.Errorf("%w: its next batch is %d, the log has %d already", ErrStale, p.Position.Seq, s.position.Seq-1)
 	}
-	return nil
+	return true, nil
 }
 
 // Abandon takes in the log of an origin client that is gone without a Detach, and

@@ -158,6 +158,9 @@ func (v *Origin) Resume(again func(wire.Progress) (*wire.Session, error)) error 
 	if c.failed != nil {
 		return c.failed
 	}
+	// A Quiesce under way takes over a newer state, and may end at any time: then the
+	// state is looked at after it.
+	quiescing := v.quiescing.Load()
 	state := v.state.Load()
 	s, err := again(wire.Progress{UUID: c.uuid, Epoch: c.epoch, Generation: state.Generation, Position: c.log.Position()})
 	if err != nil {
@@ -168,15 +171,15 @@ func (v *Origin) Resume(again func(wire.Progress) (*wire.Session, error)) error 
 	}
 	// Writes under way were let go in the generation that this origin knows. Only a
 	// Quiesce, which has ended them, can have begun another one.
-	if s.State.Newest > state.Generation && !v.quiescing.Load() {
+	if s.State.Newest > state.Generation && !quiescing {
 		c.fail(fmt.Errorf("resuming: %w: generation %d, here %d", errOtherHistory, s.State.Newest, state.Generation))
 		return c.failed
 	}
 	c.log.Start(s.Epoch, s.Position)
 	c.epoch, c.fresh = s.Epoch, s
 	c.stale.Store(true)
-	if !v.quiescing.Load() {
-		v.Update(s.State)
+	if !quiescing { // unless the server has said something newer meanwhile
+		v.state.CompareAndSwap(state, &s.State)
 	}
 	c.resumed.Broadcast()
 	v.restorer.comeBack()

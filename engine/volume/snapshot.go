@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -116,7 +117,7 @@ func (v *Snapshot) Close() error {
 	if v.closed.Swap(true) {
 		return nil
 	}
-	return errors.Join(v.flush(), v.server.CloseSnapshot(v.handle))
+	return errors.Join(patiently(v.flush), v.server.CloseSnapshot(v.handle))
 }
 
 // Quiesce runs change while no request is under way; see [wire.SnapshotClient].
@@ -169,15 +170,44 @@ const maxMappings = 8
 // The index has the copy before the origin is written, so it is enough to ask
 // again after the read: what is still shared then was read in time.
 func (v *Snapshot) ReadAt(p []byte, off int64) (int, error) {
-	v.gate.RLock()
-	defer v.gate.RUnlock()
-	if err := v.check(off, int64(len(p))); err != nil {
+	err := patiently(func() error {
+		v.gate.RLock()
+		defer v.gate.RUnlock()
+		if err := v.check(off, int64(len(p))); err != nil {
+			return err
+		}
+		return v.told(v.read(p, off))
+	})
+	if err != nil {
 		return 0, err
 	}
-	if err := v.read(p, off); err != nil {
-		return 0, fmt.Errorf("snapshot %d: %w", v.info.Tag, err)
-	}
 	return len(p), nil
+}
+
+// told returns err with the snapshot's name.
+func (v *Snapshot) told(err error) error {
+	if err != nil {
+		return fmt.Errorf("snapshot %d: %w", v.info.Tag, err)
+	}
+	return nil
+}
+
+// How long a request of a snapshot waits, at least and at most, before it asks a
+// server again that is away.
+const (
+	leastPatience = time.Millisecond
+	mostPatience  = 50 * time.Millisecond
+)
+
+// patiently carries out a request, again for as long as its server is away. In
+// between, it does not hold the gate, so that the snapshot can be opened again.
+func patiently(do func() error) error {
+	err := do()
+	for pause := leastPatience; errors.Is(err, wire.ErrAway); pause = min(2*pause, mostPatience) {
+		time.Sleep(pause)
+		err = do()
+	}
+	return err
 }
 
 // read fills p with the bytes at off. The gate is held.

@@ -24,7 +24,7 @@ const snapshotLeaseBytes = 16 << 20
 // changes. It is durable after the next Flush.
 func (v *Snapshot) WriteAt(p []byte, off int64) (int, error) {
 	for {
-		err := v.tryWrite(p, off)
+		err := patiently(func() error { return v.tryWrite(p, off) })
 		switch {
 		case err == nil:
 			return len(p), nil
@@ -210,12 +210,14 @@ func (v *Snapshot) Discard(off, n int64) error {
 
 // Flush makes all writes that have returned durable.
 func (v *Snapshot) Flush() error {
-	v.gate.RLock()
-	defer v.gate.RUnlock()
-	if v.closed.Load() {
-		return fmt.Errorf("snapshot %d: %w", v.info.Tag, device.ErrClosed)
-	}
-	return v.flush()
+	return patiently(func() error {
+		v.gate.RLock()
+		defer v.gate.RUnlock()
+		if v.closed.Load() {
+			return v.told(device.ErrClosed)
+		}
+		return v.flush()
+	})
 }
 
 // flush flushes the store, by way of the server if chunks were given slots since:

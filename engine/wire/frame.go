@@ -56,15 +56,16 @@ const (
 	TypeLeaseBranch   Type = 12 // HandleWant; reply Runs
 	TypeReportBranch  Type = 13 // Written; reply empty
 	TypeSyncBranch    Type = 14 // Handle; reply empty
-	TypeRestored      Type = 15 // Restored; reply empty
+	TypeRestored      Type = 15 // RestoreProgress; reply the next chunk
+	TypeRestoreBranch Type = 16 // Written; reply empty
+	TypeReady         Type = 17 // empty; no reply: all is open again that was
+	TypeAwaitSpace    Type = 18 // Handle, 0: the origin; reply empty
+	TypeMapRestoring  Type = 19 // generation and Range; reply Mappings
 
 	TypeQuiesce Type = 32 // Handle; reply empty once nothing is under way. Then comes State
 	TypeState   Type = 33 // HandleState; no reply: ends what Quiesce began
 	TypeUpdate  Type = 34 // OriginState; no reply
 	TypeSettle  Type = 35 // Range; reply empty
-
-	TypeCall  Type = 64 // a JSON object; reply a JSON value
-	TypeEvent Type = 65 // a JSON object; no reply: of the call with the same id
 )
 
 // Flags of a header.
@@ -79,7 +80,7 @@ const (
 //	0 length of the body u32   4 type u16   6 flags u16   8 id u64
 //
 // A side numbers its own requests, from 1 on, as it likes; messages without a reply
-// have id 0, but for events.
+// have id 0.
 type Header struct {
 	Length uint32
 	Type   Type

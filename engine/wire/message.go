@@ -15,9 +15,10 @@ var le = binary.LittleEndian
 
 // Hello is the first message of a client:
 //
-//	0 magic u64   8 least version u16   10 greatest version u16   12 zero u32   16 features u64
+//	0 magic u64   8 least version u16   10 greatest version u16   12 lock u32   16 features u64
 type Hello struct {
 	Min, Max uint16
+	Lock     uint32 // the byte of the store device that says that the client lives; 0: it has none
 	Features uint64 // that the client knows; none is defined yet
 }
 
@@ -26,7 +27,7 @@ func AppendHello(dst []byte, h Hello) []byte {
 	dst = le.AppendUint64(dst, Magic)
 	dst = le.AppendUint16(dst, h.Min)
 	dst = le.AppendUint16(dst, h.Max)
-	dst = le.AppendUint32(dst, 0)
+	dst = le.AppendUint32(dst, h.Lock)
 	return le.AppendUint64(dst, h.Features)
 }
 
@@ -35,7 +36,7 @@ func DecodeHello(p []byte) (h Hello, err error) {
 	d := decoder{p: p}
 	d.require(d.uint64() == Magic)
 	h.Min, h.Max = d.uint16(), d.uint16()
-	d.zero(4)
+	h.Lock = d.uint32()
 	h.Features = d.uint64()
 	d.require(h.Min <= h.Max)
 	return h, d.end("hello")
@@ -72,8 +73,8 @@ func DecodeWelcome(p []byte) (w Welcome, err error) {
 
 // AppendNumbers codes the bodies that are a few numbers, each of 64 bits: Want (one),
 // Handle (one), Range (first chunk, chunk after the last), HandleRange (handle and
-// range), HandleWant (handle and number), Position (place and sequence number),
-// Restored (next chunk, 1 if it is done).
+// range; of MapRestoring, generation and range), HandleWant (handle and number),
+// Position (place and sequence number).
 func AppendNumbers(dst []byte, numbers ...uint64) []byte {
 	for _, n := range numbers {
 		dst = le.AppendUint64(dst, n)

@@ -71,9 +71,10 @@ func messages() map[string]message {
 	open := &wire.SnapshotSession{Handle: 3, Snapshot: snapshot, State: snap}
 	report := wire.Batch{Batch: &layout.Batch{Generation: 9, Copies: copies}, Head: 100, HasHead: true, Position: position}
 	progress := wire.Progress{UUID: uuid, Epoch: 7, Generation: 9, Position: position}
-	hello := wire.Hello{Min: 1, Max: 3, Features: 5}
+	hello := wire.Hello{Min: 1, Max: 3, Lock: 17, Features: 5}
 	welcome := wire.Welcome{Version: 2, Features: 1, UUID: uuid}
 	fault := wire.Fault{Code: 6, Text: "snapshot 42: no such snapshot"}
+	restore := wire.RestoreProgress{Generation: 5, Next: 777, Done: true, Trouble: "no space left in the store"}
 	type written struct {
 		h      wire.Handle
 		g      block.Generation
@@ -97,6 +98,10 @@ func messages() map[string]message {
 		"state":          {wire.TypeUpdate, 0, 0, wire.AppendState(nil, state), func(p []byte) (any, error) { return wire.DecodeState(p) }, state},
 		"fault":          {wire.TypeOpenSnapshot, wire.FlagReply | wire.FlagError, 7, wire.AppendFault(nil, fault), func(p []byte) (any, error) { return wire.DecodeFault(p) }, fault},
 		"snapshot-state": {wire.TypeState, 0, 0, wire.AppendSnapshotState(nil, snap), func(p []byte) (any, error) { return wire.DecodeSnapshotState(p) }, snap},
+		"restored": {
+			wire.TypeRestored, 0, 9, wire.AppendRestoreProgress(nil, restore),
+			func(p []byte) (any, error) { return wire.DecodeRestoreProgress(p) }, restore,
+		},
 		"open": {wire.TypeOpenSnapshot, 0, 7, wire.AppendOpen(nil, wire.SnapshotRef{Name: "täglich"}, true), func(p []byte) (any, error) {
 			ref, write, err := wire.DecodeOpen(p)
 			return opening{ref, write}, err
@@ -165,13 +170,13 @@ func parse(t testing.TB, file []byte) (p []byte) {
 func TestBodiesOfWrongLengthAreRefused(t *testing.T) {
 	for name, m := range messages() {
 		for n := range len(m.body) {
-			if (name == "open" || name == "fault") && n >= 8 {
+			if (name == "open" || name == "fault") && n >= 8 || name == "restored" && n >= 24 {
 				break
 			}
 			_, err := m.decode(m.body[:n])
 			require.ErrorIs(t, err, wire.ErrProtocol, "%s cut to %d bytes", name, n)
 		}
-		if name != "open" && name != "fault" {
+		if name != "open" && name != "fault" && name != "restored" {
 			_, err := m.decode(append(bytes.Clone(m.body), 0))
 			require.ErrorIs(t, err, wire.ErrProtocol, "%s with a byte more", name)
 		}
@@ -186,7 +191,7 @@ func TestNonsenseIsRefused(t *testing.T) {
 		at   int // offset in the body
 		to   byte
 	}{
-		{"hello", 0, 1}, {"hello", 8, 4}, {"hello", 12, 1}, {"welcome", 0, 1}, {"welcome", 10, 1},
+		{"hello", 0, 1}, {"hello", 8, 4}, {"welcome", 0, 1}, {"welcome", 10, 1},
 		{"session", 16, 0}, {"session", 16, 5}, {"session", 17, 40}, {"session", 18, 1}, {"session", 24, 1}, {"session", 39, 0x80},
 		{"session", 88 + 40, 4}, {"session", 136, 3}, {"session", 140, 1},
 		{"runs", 0, 1}, {"runs", 16, 0}, {"runs", 15, 0xff},
@@ -196,7 +201,7 @@ func TestNonsenseIsRefused(t *testing.T) {
 		{"mappings", 8 + 32 + 16, 1}, {"mappings", 8 + 32 + 25, 1}, {"mappings", 8 + 23, 0x80},
 		{"snapshot-state", 16, 0x20}, {"snapshot-state", 20, 1}, {"snapshot-state", 15, 0x80},
 		{"state", 40, 8}, {"state", 44, 1}, {"open", 4, 4}, {"open", 4, 0}, {"open-snapshot", 32 + 20, 9},
-		{"written", 8 + 8, 1}, {"fault", 4, 1},
+		{"written", 8 + 8, 1}, {"restored", 16, 2}, {"restored", 20, 1}, {"fault", 4, 1},
 	} {
 		m := all[test.name]
 		p := bytes.Clone(m.body)

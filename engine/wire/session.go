@@ -139,6 +139,29 @@ func DecodeProgress(b []byte) (p Progress, err error) {
 	return p, d.end("progress")
 }
 
+// AppendRestoreProgress codes how far a restore has come:
+//
+//	0 generation u64   8 next chunk u64   16 flags u32: 1 done   20 zero u32   24 what is in its way, in UTF-8
+//
+// A text beyond [MaxText] is cut.
+func AppendRestoreProgress(dst []byte, p RestoreProgress) []byte {
+	dst = AppendNumbers(dst, uint64(p.Generation), uint64(p.Next))
+	dst = le.AppendUint32(dst, flag(p.Done, 1))
+	dst = le.AppendUint32(dst, 0)
+	return append(dst, p.Trouble[:min(len(p.Trouble), MaxText)]...)
+}
+
+// DecodeRestoreProgress is the reverse of [AppendRestoreProgress].
+func DecodeRestoreProgress(b []byte) (p RestoreProgress, err error) {
+	d := decoder{p: b}
+	p.Generation, p.Next = block.Generation(d.uint64()), block.Chunk(d.uint64())
+	p.Done = d.flags(1) != 0
+	d.zero(4)
+	d.require(len(d.p) <= MaxText)
+	p.Trouble = string(d.bytes(len(d.p)))
+	return p, d.end("progress of a restore")
+}
+
 // AppendOpen codes a request to open a snapshot:
 //
 //	0 tag u32   4 flags u32: 1 for writing, 2 by its name   8 the name

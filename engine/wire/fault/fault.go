@@ -47,6 +47,12 @@ const (
 	Corrupt
 	Closed
 	Canceled
+	Restoring
+	Size
+	Damaged
+	Resizing
+	TooSmall
+	NoOrigin
 )
 
 // sentinels are what errors of a code wrap. Of an error that wraps several, the first
@@ -76,6 +82,12 @@ var sentinels = []struct {
 	{Corrupt, layout.ErrCorrupt},
 	{Closed, device.ErrClosed},
 	{Canceled, context.Canceled},
+	{Restoring, store.ErrRestoring},
+	{Size, store.ErrSize},
+	{Damaged, store.ErrDamaged},
+	{Resizing, store.ErrResizing},
+	{TooSmall, store.ErrTooSmall},
+	{NoOrigin, store.ErrNoOrigin},
 }
 
 // From returns what is sent of an error.

@@ -27,7 +27,7 @@ func TestSentinelsTravel(t *testing.T) {
 		require.False(t, codes[s.code], "code %d is given twice", s.code)
 		codes[s.code] = true
 	}
-	require.Len(t, codes, int(Canceled-Other))
+	require.Len(t, codes, int(NoOrigin-Other))
 }
 
 func TestOthersKeepTheirText(t *testing.T) {

@@ -1,0 +1,403 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package client_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/client"
+	"zumastor.org/zumastor/engine/device"
+	"zumastor.org/zumastor/engine/device/memdev"
+	"zumastor.org/zumastor/engine/placement"
+	"zumastor.org/zumastor/engine/server"
+	"zumastor.org/zumastor/engine/store"
+	"zumastor.org/zumastor/engine/volume"
+	"zumastor.org/zumastor/engine/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	originSize = 1 << 20
+	chunkSize  = 16 << 10
+)
+
+// bed is a store with a server on a socket, which may be killed.
+type bed struct {
+	t      testing.TB
+	path   string
+	origin *memdev.Device
+	devs   placement.Devices
+	alive  atomic.Bool // what the server is told of clients whose connection has ended
+
+	clients uint32 // that were made by dial
+
+	mu     sync.Mutex
+	server *server.Server
+	stop   func()
+}
+
+func newBed(t testing.TB) *bed {
+	b := &bed{
+		t: t, path: filepath.Join(t.TempDir(), "s"), origin: memdev.New(originSize),
+		devs: placement.Devices{Store: memdev.New(64 << 20)},
+	}
+	_, err := store.Format(b.devs, store.FormatOptions{OriginSize: originSize, ChunkSize: chunkSize})
+	require.NoError(t, err)
+	b.start(false)
+	t.Cleanup(func() { b.stop() })
+	return b
+}
+
+// start opens the store and serves it. Await says that an origin client lives.
+func (b *bed) start(await bool) {
+	s, err := server.Open(b.devs, server.Options{Manual: true, Store: store.Options{Await: await}})
+	require.NoError(b.t, err)
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: b.path, Net: "unix"})
+	require.NoError(b.t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	l := s.Listen(server.ListenOptions{Lives: b.lives(await), Alive: func(uint32) bool { return b.alive.Load() }})
+	go func() { done <- l.Serve(ctx, ln) }()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.server = s
+	b.stop = func() {
+		cancel()
+		require.NoError(b.t, <-done)
+	}
+}
+
+// lives returns the locks of the clients that a next server finds alive.
+func (b *bed) lives(await bool) (locks []uint32) {
+	for n := uint32(0); await && n < b.clients; n++ {
+		locks = append(locks, 16+n)
+	}
+	return locks
+}
+
+// kill ends the server as kill -9 does: nothing is closed in order.
+func (b *bed) kill() {
+	b.alive.Store(true)
+	b.stop()
+}
+
+func (b *bed) dial() *client.Client {
+	c, err := client.Dial(b.t.Context(), b.path, client.Options{Lock: 16 + b.clients})
+	b.clients++
+	require.NoError(b.t, err)
+	b.t.Cleanup(func() { require.NoError(b.t, c.Close()) })
+	return c
+}
+
+func (b *bed) source(c wire.Server) volume.SnapshotSource {
+	return volume.SnapshotSource{Server: c, Origin: b.origin, Store: b.devs, ChunkSize: chunkSize, DataOffset: b.server.DataOffset()}
+}
+
+func (b *bed) openOrigin(c wire.Server) *volume.Origin {
+	v, err := volume.OpenOrigin(c, b.origin, b.devs, volume.Options{})
+	require.NoError(b.t, err)
+	return v
+}
+
+func fill(p []byte, x byte) []byte {
+	for i := range p {
+		p[i] = x
+	}
+	return p
+}
+
+func all(t testing.TB, d device.Device) []byte {
+	p := make([]byte, d.Size())
+	_, err := d.ReadAt(p, 0)
+	require.NoError(t, err)
+	return p
+}
+
+// Volumes work over a socket as with an embedded server.
+func TestVolumesOverTheSocket(t *testing.T) {
+	b := newBed(t)
+	c := b.dial()
+	v := b.openOrigin(c)
+	_, err := volume.OpenOrigin(b.dial(), b.origin, b.devs, volume.Options{})
+	require.ErrorIs(t, err, store.ErrAttached)
+
+	old := fill(make([]byte, originSize), 1)
+	_, err = v.WriteAt(old, 0)
+	require.NoError(t, err)
+	_, err = b.server.CreateSnapshot(1)
+	require.NoError(t, err)
+	_, err = v.WriteAt(fill(make([]byte, 100<<10), 2), 30<<10)
+	require.NoError(t, err)
+	other := b.dial()
+	snap, err := volume.OpenSnapshotRef(b.source(other), wire.SnapshotRef{Tag: 1}, true)
+	require.NoError(t, err)
+	require.Equal(t, old, all(t, snap))
+	require.ErrorIs(t, b.server.DeleteSnapshot(1), store.ErrInUse)
+
+	// It is written to, and a snapshot of it is taken meanwhile.
+	_, err = snap.WriteAt(fill(make([]byte, 20<<10), 3), 512)
+	require.NoError(t, err)
+	_, err = b.server.Create(store.NewSnapshot{Tag: 2, Name: "two", Parent: &wire.SnapshotRef{Tag: 1}})
+	require.NoError(t, err)
+	_, err = snap.WriteAt(fill(make([]byte, 20<<10), 4), 512)
+	require.NoError(t, err)
+	require.NoError(t, snap.Flush())
+	two, err := volume.OpenSnapshotRef(b.source(c), wire.SnapshotRef{Name: "two"}, false)
+	require.NoError(t, err)
+	want := bytes.Clone(old)
+	fill(want[512:512+20<<10], 3)
+	require.True(t, bytes.Equal(want, all(t, two)))
+	fill(want[512:512+20<<10], 4)
+	require.True(t, bytes.Equal(want, all(t, snap)))
+
+	_, err = volume.OpenSnapshotRef(b.source(c), wire.SnapshotRef{Tag: 9}, false)
+	require.ErrorIs(t, err, store.ErrNoSnapshot)
+	require.NoError(t, two.Close())
+	require.NoError(t, snap.Close())
+	require.NoError(t, v.Close())
+	require.NoError(t, b.server.Delete(wire.SnapshotRef{Tag: 1}, true))
+}
+
+// A reader never sees what was written to the origin after the snapshot was taken,
+// however the writer's reports and the reader's questions race.
+func TestReadersRaceReports(t *testing.T) {
+	b := newBed(t)
+	v := b.openOrigin(b.dial())
+	reader := b.dial()
+	for round := range byte(12) {
+		before := fill(make([]byte, originSize), round)
+		_, err := v.WriteAt(before, 0)
+		require.NoError(t, err)
+		tag := block.Tag(round)
+		_, err = b.server.CreateSnapshot(tag)
+		require.NoError(t, err)
+		snap, err := volume.OpenSnapshot(b.source(reader), tag)
+		require.NoError(t, err)
+		var writer sync.WaitGroup
+		writer.Go(func() {
+			for off := int64(0); off < originSize; off += chunkSize {
+				if _, err := v.WriteAt(fill(make([]byte, chunkSize), 255), off); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		for off := int64(0); off < originSize; off += chunkSize {
+			p := make([]byte, chunkSize)
+			_, err := snap.ReadAt(p, off)
+			require.NoError(t, err)
+			require.Equal(t, before[:chunkSize], p, "round %d, offset %d", round, off)
+		}
+		writer.Wait()
+		require.NoError(t, snap.Close())
+	}
+	require.NoError(t, v.Close())
+}
+
+// The server is killed again and again under an origin and a snapshot that are written
+// to. Nothing fails, and nothing is lost.
+func TestServerIsKilledUnderLoad(t *testing.T) {
+	b := newBed(t)
+	c, reader := b.dial(), b.dial()
+	v := b.openOrigin(c)
+	_, err := b.server.CreateSnapshot(0)
+	require.NoError(t, err)
+	snap, err := volume.OpenSnapshotRef(b.source(b.dial()), wire.SnapshotRef{Tag: 0}, true)
+	require.NoError(t, err)
+	var stop atomic.Bool
+	var load sync.WaitGroup
+	contents := [2][]byte{make([]byte, originSize), make([]byte, originSize)}
+	for i, d := range []device.Device{v, snap} {
+		load.Go(func() { churn(t, d, contents[i], &stop, uint64(i)) })
+	}
+	kills := 25
+	if testing.Short() {
+		kills = 5
+	}
+	taken := map[block.Tag][]byte{}
+	for n := range kills {
+		time.Sleep(time.Duration(n%7) * time.Millisecond) // any moment is right
+		b.kill()
+		b.start(true)
+		if n%3 == 0 { // a snapshot over the new server, once the origin has come back
+			tag := block.Tag(100 + n)
+			require.Eventually(t, func() bool {
+				_, err := b.server.CreateSnapshot(tag)
+				if err != nil && !errors.Is(err, wire.ErrAway) {
+					t.Error(err)
+				}
+				return err == nil
+			}, time.Minute, time.Millisecond)
+			s, err := volume.OpenSnapshot(b.source(reader), tag)
+			require.NoError(t, err)
+			taken[tag] = all(t, s)
+			require.NoError(t, s.Close())
+		}
+	}
+	stop.Store(true)
+	load.Wait()
+	require.True(t, bytes.Equal(contents[0], all(t, v)), "origin")
+	require.True(t, bytes.Equal(contents[1], all(t, snap)), "snapshot")
+	require.NoError(t, snap.Flush())
+	b.kill()
+	b.start(true)
+	require.True(t, bytes.Equal(contents[1], all(t, snap)), "snapshot, by the next server")
+	for tag, want := range taken {
+		s, err := volume.OpenSnapshot(b.source(c), tag)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(want, all(t, s)), "snapshot %d", tag)
+		require.NoError(t, s.Close())
+	}
+	require.NoError(t, snap.Close())
+	require.NoError(t, v.Close())
+}
+
+// churn writes to a device, and reads back what it wrote.
+func churn(t *testing.T, d device.Device, content []byte, stop *atomic.Bool, seed uint64) {
+	rng := rand.New(rand.NewPCG(seed, 5))
+	for n := 0; !stop.Load(); n++ {
+		off := rng.IntN(originSize/512-64) * 512
+		p := content[off : off+512*(1+rng.IntN(64))]
+		fill(p, byte(n))
+		if _, err := d.WriteAt(p, int64(off)); err != nil {
+			t.Error(err)
+			return
+		}
+		if n%16 == 0 {
+			if err := d.Flush(); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+		at := rng.IntN(originSize/512) * 512
+		got := make([]byte, 512)
+		if _, err := d.ReadAt(got, int64(at)); err != nil || !bytes.Equal(got, content[at:at+512]) {
+			t.Errorf("sector %d is %d, want %d: %v", at/512, got[0], content[at], err)
+			return
+		}
+	}
+}
+
+// A client that dies leaves nothing behind: its snapshots may be deleted, another may
+// be the origin's.
+func TestDeadClientsAreForgotten(t *testing.T) {
+	b := newBed(t)
+	c, err := client.Dial(t.Context(), b.path, client.Options{})
+	require.NoError(t, err)
+	v := b.openOrigin(c)
+	_, err = b.server.CreateSnapshot(1)
+	require.NoError(t, err)
+	_, err = v.WriteAt(make([]byte, chunkSize), 0)
+	require.NoError(t, err)
+	_, err = volume.OpenSnapshotRef(b.source(c), wire.SnapshotRef{Tag: 1}, true)
+	require.NoError(t, err)
+	require.NoError(t, c.Close()) // without having closed anything
+	require.Eventually(t, func() bool {
+		w, err := volume.OpenOrigin(b.server, b.origin, b.devs, volume.Options{})
+		if err != nil {
+			return false
+		}
+		require.NoError(t, w.Close())
+		return b.server.DeleteSnapshot(1) == nil
+	}, time.Minute, time.Millisecond)
+}
+
+// Whatever bytes come to the socket, the server serves the others.
+func TestGarbageHarmsNobody(t *testing.T) {
+	b := newBed(t)
+	v := b.openOrigin(b.dial())
+	_, err := b.server.CreateSnapshot(1)
+	require.NoError(t, err)
+	rng := rand.New(rand.NewPCG(1, 2))
+	hello := wire.AppendHello(wire.AppendHeader(nil, wire.TypeHello, 0, 1), wire.Hello{Min: 1, Max: 1})
+	wire.Seal(hello)
+	for n := range 300 {
+		nc, err := net.Dial("unix", b.path)
+		require.NoError(t, err)
+		p := make([]byte, 1+rng.IntN(200))
+		for i := range p {
+			p[i] = byte(rng.Uint32())
+		}
+		if n%2 == 0 { // garbage after a good beginning, in frames whose headers are right
+			body := p[:rng.IntN(len(p))]
+			frame := append(wire.AppendHeader(nil, wire.Type(rng.IntN(40)), uint16(rng.IntN(2)), uint64(n)), body...)
+			wire.Seal(frame)
+			p = append(bytes.Clone(hello), frame...)
+		}
+		_, _ = nc.Write(p) // it may have been closed already
+		if u := nc.(*net.UnixConn); rng.IntN(2) == 0 {
+			_ = u.CloseWrite()
+			_, _ = io.Copy(io.Discard, u)
+		}
+		require.NoError(t, nc.Close())
+	}
+	_, err = v.WriteAt(fill(make([]byte, chunkSize), 7), 0)
+	require.NoError(t, err)
+	snap, err := volume.OpenSnapshot(b.source(b.dial()), 1)
+	require.NoError(t, err)
+	require.Equal(t, make([]byte, chunkSize), all(t, snap)[:chunkSize])
+	require.NoError(t, snap.Close())
+	require.NoError(t, v.Close())
+}
+
+// A client that does not answer does not hold up others for ever.
+func TestSilentClientsAreLeft(t *testing.T) {
+	b := newBed(t)
+	b.stop()
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: b.path, Net: "unix"})
+	require.NoError(t, err)
+	l := b.server.Listen(server.ListenOptions{Quiet: 50 * time.Millisecond})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- l.Serve(ctx, ln) }()
+	b.stop = func() { cancel(); require.NoError(t, <-done) }
+
+	nc, err := net.Dial("unix", b.path)
+	require.NoError(t, err)
+	defer nc.Close()
+	p := wire.AppendHello(wire.AppendHeader(nil, wire.TypeHello, 0, 1), wire.Hello{Min: 1, Max: 1})
+	wire.Seal(p)
+	attach := wire.AppendHeader(nil, wire.TypeAttach, 0, 2)
+	wire.Seal(attach)
+	_, err = nc.Write(append(p, attach...))
+	require.NoError(t, err)
+	_, err = io.ReadFull(nc, make([]byte, 2*wire.HeaderSize+40+136)) // welcome, begin of the session
+	require.NoError(t, err)
+	_, err = b.server.CreateSnapshot(1)
+	require.ErrorContains(t, err, "no answer")
+	require.Eventually(t, func() bool {
+		_, err := b.server.CreateSnapshot(1)
+		return err == nil
+	}, time.Minute, time.Millisecond, "it is gone")
+}
+
+func TestWhoCannotConnectIsTold(t *testing.T) {
+	_, err := client.Dial(t.Context(), filepath.Join(t.TempDir(), "none"), client.Options{})
+	require.ErrorContains(t, err, "none")
+	b := newBed(t)
+	nc, err := net.Dial("unix", b.path)
+	require.NoError(t, err)
+	defer nc.Close()
+	p := wire.AppendHello(wire.AppendHeader(nil, wire.TypeHello, 0, 1), wire.Hello{Min: 7, Max: 9})
+	wire.Seal(p)
+	_, err = nc.Write(p)
+	require.NoError(t, err)
+	answer, err := io.ReadAll(nc)
+	require.NoError(t, err)
+	require.Contains(t, string(answer), fmt.Sprintf("versions 7 to 9, this server %d to %d", wire.MinVersion, wire.MaxVersion))
+}

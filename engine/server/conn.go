@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"zumastor.org/zumastor/engine/wire"
+	"zumastor.org/zumastor/engine/wire/fault"
+)
+
+// conn is a client's connection. One goroutine reads it and takes in what has no
+// reply; each request is carried out by a goroutine of its own.
+type conn struct {
+	l    *Listener
+	nc   *net.UnixConn
+	raw  syscall.RawConn
+	name string
+	lock uint32 // of the client; see PROTOCOL.md
+
+	busy     sync.WaitGroup // requests under way
+	inFlight chan struct{}
+
+	// reading guards the account of what came: see catchUp.
+	reading  sync.Mutex
+	caughtUp sync.Cond // of reading
+	received uint64    // bytes taken off the connection
+	settled  uint64    // of these, those that are processed, but for a part of a message
+	buf      []byte    // received, not processed
+	ended    bool
+
+	sending sync.Mutex // held through a write
+	out     []byte     // guarded by sending
+
+	mu       sync.Mutex
+	attached bool
+	open     map[wire.Handle]opening
+	asked    map[uint64]chan error // requests of the server by id
+	lastID   uint64
+	done     chan struct{} // closed when the connection is
+	left     chan struct{} // closed when all that it has left is taken care of
+}
+
+// opening is a snapshot that a client has open.
+type opening struct {
+	handle wire.Handle
+	name   wire.SnapshotRef
+}
+
+func newConn(l *Listener, nc *net.UnixConn, first []byte) *conn {
+	c := &conn{
+		l: l, nc: nc, inFlight: make(chan struct{}, maxInFlight), received: uint64(len(first)),
+		buf: append(make([]byte, 0, 64<<10), first...), open: make(map[wire.Handle]opening),
+		asked: make(map[uint64]chan error), done: make(chan struct{}), left: make(chan struct{}), name: "unknown",
+	}
+	c.caughtUp.L = &c.reading
+	return c
+}
+
+// close ends the connection; what waits for the client is woken.
+func (c *conn) close() {
+	_ = c.nc.Close() // it ends either way
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case <-c.done:
+	default:
+		close(c.done)
+	}
+}
+
+// run serves the client until the connection ends.
+func (c *conn) run() error {
+	defer func() {
+		c.reading.Lock()
+		c.ended = true
+		c.caughtUp.Broadcast()
+		c.reading.Unlock()
+	}()
+	var err error
+	if c.raw, err = c.nc.SyscallConn(); err != nil {
+		return err
+	}
+	if err := c.hello(); err != nil {
+		return err
+	}
+	for {
+		if err := c.process(); err != nil {
+			return err
+		}
+		if err := c.read(); err != nil {
+			return err
+		}
+	}
+}
+
+// read takes what has come off the connection, or waits for something. The bytes are
+// counted under the lock under which they are taken off.
+func (c *conn) read() error {
+	if len(c.buf) == cap(c.buf) {
+		c.buf = append(c.buf, 0)[:len(c.buf)]
+	}
+	var n int
+	var err error
+	rerr := c.raw.Read(func(fd uintptr) bool {
+		c.reading.Lock()
+		defer c.reading.Unlock()
+		for {
+			n, err = unix.Read(int(fd), c.buf[len(c.buf):cap(c.buf)])
+			if err != unix.EINTR {
+				break
+			}
+		}
+		if n > 0 {
+			c.received += uint64(n)
+		}
+		return err != unix.EAGAIN
+	})
+	switch {
+	case rerr != nil:
+		return rerr
+	case err != nil:
+		return err
+	case n == 0:
+		return io.EOF
+	}
+	c.buf = c.buf[:len(c.buf)+n]
+	return nil
+}
+
+// next returns the next whole message that has come, or nil. It is valid until the
+// next read.
+func (c *conn) next(at int) (wire.Header, []byte, error) {
+	p := c.buf[at:]
+	if len(p) < wire.HeaderSize {
+		return wire.Header{}, nil, nil
+	}
+	h, err := wire.DecodeHeader(p)
+	if err != nil || len(p) < wire.HeaderSize+int(h.Length) {
+		return h, nil, err
+	}
+	return h, p[wire.HeaderSize : wire.HeaderSize+int(h.Length) : wire.HeaderSize+int(h.Length)], nil
+}
+
+// process takes in all whole messages that have come.
+func (c *conn) process() error {
+	at := 0
+	for {
+		h, body, err := c.next(at)
+		if err != nil {
+			return err
+		}
+		if body == nil {
+			break
+		}
+		if err := c.take(h, body); err != nil {
+			return err
+		}
+		at += wire.HeaderSize + int(h.Length)
+	}
+	rest := copy(c.buf, c.buf[at:])
+	c.buf = c.buf[:rest]
+	c.reading.Lock()
+	c.settled = c.received
+	c.caughtUp.Broadcast()
+	c.reading.Unlock()
+	return nil
+}
+
+// catchUp returns when all whole messages are processed that were sent before. What
+// is queued is asked for under the lock under which bytes are taken off.
+func (c *conn) catchUp() {
+	var target uint64
+	err := c.raw.Control(func(fd uintptr) {
+		c.reading.Lock()
+		defer c.reading.Unlock()
+		queued, err := unix.IoctlGetInt(int(fd), unix.TIOCINQ)
+		if err == nil {
+			target = c.received + uint64(queued)
+		}
+	})
+	if err != nil {
+		return // it is closed: all was read that ever will be
+	}
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	for c.settled < target && !c.ended {
+		c.caughtUp.Wait()
+	}
+}
+
+// hello waits for the client's first message, and answers it.
+func (c *conn) hello() error {
+	var h wire.Header
+	var body []byte
+	for body == nil {
+		var err error
+		if h, body, err = c.next(0); err != nil {
+			return err
+		}
+		if h.Length > 64 || len(c.buf) >= wire.HeaderSize && h.Type != wire.TypeHello {
+			return fmt.Errorf("%w: the first is of type %d", wire.ErrProtocol, h.Type)
+		}
+		if body == nil {
+			if err := c.read(); err != nil {
+				return err
+			}
+		}
+	}
+	hello, err := wire.DecodeHello(body)
+	if err == nil && (hello.Min > wire.MaxVersion || hello.Max < wire.MinVersion) {
+		err = fmt.Errorf("%w: it speaks versions %d to %d, this server %d to %d",
+			wire.ErrProtocol, hello.Min, hello.Max, wire.MinVersion, wire.MaxVersion)
+	}
+	if err != nil {
+		return errors.Join(err, c.reply(h, nil, err))
+	}
+	if err := c.nc.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	c.lock, c.name = hello.Lock, fmt.Sprintf("lock %d", hello.Lock)
+	rest := copy(c.buf, c.buf[wire.HeaderSize+int(h.Length):])
+	c.buf = c.buf[:rest]
+	return c.reply(h, func(dst []byte) []byte {
+		return wire.AppendWelcome(dst, wire.Welcome{Version: min(hello.Max, wire.MaxVersion), UUID: c.l.server.UUID()})
+	}, nil)
+}
+
+// send writes a message, whose body add appends.
+func (c *conn) send(t wire.Type, flags uint16, id uint64, add func(dst []byte) []byte) error {
+	c.sending.Lock()
+	defer c.sending.Unlock()
+	p := wire.AppendHeader(c.out[:0], t, flags, id)
+	if add != nil {
+		p = add(p)
+	}
+	wire.Seal(p)
+	c.out = p
+	if err := c.nc.SetWriteDeadline(time.Now().Add(sendLimit)); err != nil {
+		return err
+	}
+	if _, err := c.nc.Write(p); err != nil {
+		c.close() // a part of a message may have gone
+		return err
+	}
+	return nil
+}
+
+// reply answers a request.
+func (c *conn) reply(h wire.Header, add func(dst []byte) []byte, err error) error {
+	if err != nil {
+		f := fault.From(err)
+		return c.send(h.Type, wire.FlagReply|wire.FlagError, h.ID, func(dst []byte) []byte { return wire.AppendFault(dst, f) })
+	}
+	return c.send(h.Type, wire.FlagReply, h.ID, add)
+}
+
+// ask sends the client a request, and returns when it has answered: within a limit,
+// if that is not zero, after which the connection is closed.
+func (c *conn) ask(t wire.Type, limit time.Duration, add func(dst []byte) []byte) error {
+	answer := make(chan error, 1)
+	c.mu.Lock()
+	c.lastID++
+	id := c.lastID
+	c.asked[id] = answer
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.asked, id)
+	}()
+	if err := c.send(t, 0, id, add); err != nil {
+		return fmt.Errorf("%w: %w", wire.ErrAway, err)
+	}
+	ctx, cancel := context.Background(), func() {}
+	if limit > 0 {
+		ctx, cancel = context.WithTimeout(ctx, limit)
+	}
+	defer cancel()
+	select {
+	case err := <-answer:
+		return err
+	case <-c.done:
+		return fmt.Errorf("client %s: %w: its connection has ended", c.name, wire.ErrAway)
+	case <-ctx.Done():
+		c.close()
+		return fmt.Errorf("client %s: no answer within %v", c.name, limit)
+	}
+}
+
+// answered takes in the client's reply to a request of the server.
+func (c *conn) answered(h wire.Header, body []byte) error {
+	c.mu.Lock()
+	answer := c.asked[h.ID]
+	delete(c.asked, h.ID)
+	c.mu.Unlock()
+	if answer == nil {
+		return fmt.Errorf("%w: reply %d to nothing", wire.ErrProtocol, h.ID)
+	}
+	if h.Flags&wire.FlagError == 0 {
+		answer <- nil
+		return nil
+	}
+	f, err := wire.DecodeFault(body)
+	if err != nil {
+		return err
+	}
+	answer <- fault.Err(f)
+	return nil
+}
+
+// openings returns the snapshots that the client has open.
+func (c *conn) openings() (list []opening) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, o := range c.open {
+		list = append(list, o)
+	}
+	return list
+}

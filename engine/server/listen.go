@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"zumastor.org/zumastor/engine/wire"
+	"zumastor.org/zumastor/engine/wire/fault"
+)
+
+// Limits of patience with clients.
+const (
+	helloLimit   = 10 * time.Second // for the first message
+	sendLimit    = 10 * time.Second // for a message to be taken
+	alivePeriod  = time.Second      // between looks whether a client that went away lives
+	maxInFlight  = 256              // requests of a connection
+	defaultQuiet = 30 * time.Second // for a client to let its writes end
+)
+
+// ListenOptions say whom a listener serves, and how.
+type ListenOptions struct {
+	// Admit lists the user ids that are served besides root and the server's own.
+	Admit []uint32
+	// Groups lists the group ids whose members are served.
+	Groups []uint32
+	// Quiet is how long a client may take to let its writes end for a snapshot,
+	// before its connection is closed; zero: 30 s.
+	Quiet time.Duration
+	// Lives lists the locks of the clients of snapshots that were alive when the store
+	// was opened, and are waited for.
+	Lives []uint32
+	// Alive reports whether the client that holds a lock lives; see PROTOCOL.md. If
+	// it is nil, a client whose connection ends is dead.
+	Alive func(lock uint32) bool
+	// Admin serves the connections of administrators: those whose first byte is "{".
+	// It closes them. If it is nil they are refused.
+	Admin func(net.Conn)
+}
+
+// OriginLock is the lock that an origin client holds; see PROTOCOL.md.
+const OriginLock = 1
+
+// Listener serves clients on a socket.
+type Listener struct {
+	server *Server
+	opts   ListenOptions
+	log    *slog.Logger
+
+	mu     sync.Mutex
+	conns  map[*conn]bool
+	origin *conn           // whose client is the origin's, or nil
+	gone   map[uint32]*old // clients that went away and may live, by lock
+	lives  map[uint32]bool // clients of an earlier server that are waited for, by lock
+	closed bool
+	work   sync.WaitGroup
+}
+
+// old is what is left of a client whose connection has ended.
+type old struct {
+	origin  bool
+	handles []opening
+}
+
+// Listen returns a listener for the server's clients. [Listener.Serve] accepts them.
+func (s *Server) Listen(o ListenOptions) *Listener {
+	if o.Quiet == 0 {
+		o.Quiet = defaultQuiet
+	}
+	if o.Alive == nil {
+		o.Alive = func(uint32) bool { return false }
+	}
+	l := &Listener{
+		server: s, opts: o, log: s.opts.Logger, conns: make(map[*conn]bool), gone: make(map[uint32]*old), lives: make(map[uint32]bool),
+	}
+	for _, lock := range o.Lives {
+		l.lives[lock] = true
+	}
+	return l
+}
+
+// Serve accepts clients until ctx ends or ln fails, and returns when all connections
+// are closed. The store stays open. What the clients had open is given up, unless
+// they may live and come back: then closing the store is [store.Store.Suspend]'s
+// business.
+func (l *Listener) Serve(ctx context.Context, ln *net.UnixListener) error {
+	stop := context.AfterFunc(ctx, func() { l.close(ln) })
+	defer stop()
+	l.settle()
+	l.work.Go(func() { l.watch(ctx) })
+	var err error
+	for {
+		var c *net.UnixConn
+		if c, err = ln.AcceptUnix(); err != nil {
+			break
+		}
+		l.work.Go(func() { l.serve(c) })
+	}
+	l.close(ln)
+	l.work.Wait()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("accepting clients: %w", err)
+}
+
+func (l *Listener) close(ln *net.UnixListener) {
+	_ = ln.Close() // the reason is known
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	for c := range l.conns {
+		c.close()
+	}
+}
+
+// Away reports whether a client whose connection has ended may live.
+func (l *Listener) Away() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.gone) > 0
+}
+
+// serve serves one connection.
+func (l *Listener) serve(nc *net.UnixConn) {
+	first := make([]byte, 1)
+	_ = nc.SetReadDeadline(time.Now().Add(helloLimit))
+	if _, err := io.ReadFull(nc, first); err != nil {
+		_ = nc.Close()
+		return
+	}
+	if err := l.admit(nc); err != nil {
+		l.refuse(nc, first[0] == '{', err)
+		return
+	}
+	if first[0] == '{' && l.opts.Admin != nil {
+		_ = nc.SetReadDeadline(time.Time{})
+		l.opts.Admin(&peeked{nc, first})
+		return
+	}
+	c := newConn(l, nc, first)
+	l.mu.Lock()
+	closed := l.closed
+	l.conns[c] = true
+	l.mu.Unlock()
+	if closed {
+		c.close()
+	}
+	err := c.run()
+	l.mu.Lock()
+	delete(l.conns, c)
+	l.mu.Unlock()
+	c.close()
+	c.busy.Wait()
+	defer close(c.left)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+		l.log.Warn("client's connection ends", "store", l.server.UUID(), "client", c.name, "error", err)
+	}
+	l.leave(c)
+}
+
+// peeked is a connection of which a byte was read.
+type peeked struct {
+	*net.UnixConn
+	first []byte
+}
+
+func (p *peeked) Read(b []byte) (int, error) {
+	if len(p.first) > 0 && len(b) > 0 {
+		n := copy(b, p.first)
+		p.first = p.first[n:]
+		return n, nil
+	}
+	return p.UnixConn.Read(b)
+}
+
+// admit returns an error unless the process at the other end may be served.
+func (l *Listener) admit(nc *net.UnixConn) error {
+	cred, groups, err := credentials(nc)
+	if err != nil {
+		return fmt.Errorf("who is it: %w", err)
+	}
+	if cred.Uid == 0 || cred.Uid == uint32(unix.Geteuid()) || slices.Contains(l.opts.Admit, cred.Uid) {
+		return nil
+	}
+	for _, g := range append(groups, cred.Gid) {
+		if slices.Contains(l.opts.Groups, g) {
+			return nil
+		}
+	}
+	return fmt.Errorf("user %d may not use the server of store %v: %w", cred.Uid, l.server.UUID(), fault.ErrDenied)
+}
+
+// credentials returns who is at the other end of a connection.
+func credentials(nc *net.UnixConn) (cred *unix.Ucred, groups []uint32, err error) {
+	raw, err := nc.SyscallConn()
+	if err != nil {
+		return nil, nil, err
+	}
+	cerr := raw.Control(func(fd uintptr) {
+		if cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err != nil {
+			return
+		}
+		groups = peerGroups(int(fd))
+	})
+	return cred, groups, errors.Join(err, cerr)
+}
+
+// refuse tells a client why it is not served.
+func (l *Listener) refuse(nc *net.UnixConn, admin bool, err error) {
+	l.log.Warn("client refused", "store", l.server.UUID(), "error", err)
+	_ = nc.SetWriteDeadline(time.Now().Add(time.Second))
+	if admin {
+		_, _ = fmt.Fprintf(nc, "{\"error\":{\"kind\":\"denied\",\"message\":%q}}\n", err.Error())
+	} else {
+		p := wire.AppendFault(wire.AppendHeader(nil, wire.TypeHello, wire.FlagReply|wire.FlagError, 1), fault.From(err))
+		wire.Seal(p)
+		_, _ = nc.Write(p)
+	}
+	_ = nc.Close()
+}
+
+// leave takes in that a connection has ended. What its client had open is given up,
+// at once if it is dead.
+func (l *Listener) leave(c *conn) {
+	left := &old{origin: c.attached, handles: c.openings()}
+	l.mu.Lock()
+	if l.origin == c {
+		l.origin = nil
+	}
+	lock := c.lock
+	if left.origin {
+		lock = OriginLock
+	}
+	mayLive := (left.origin || len(left.handles) > 0) && l.opts.Alive(lock)
+	if mayLive {
+		if before := l.gone[lock]; before != nil {
+			left.handles = append(left.handles, before.handles...)
+		}
+		l.gone[lock] = left
+	}
+	l.mu.Unlock()
+	if !mayLive {
+		l.giveUp(left)
+	}
+}
+
+// giveUp ends what a dead client had open.
+func (l *Listener) giveUp(left *old) {
+	for _, o := range left.handles {
+		if err := l.server.CloseSnapshot(o.handle); err != nil {
+			l.log.Warn("closing a snapshot of a client that is gone", "store", l.server.UUID(), "error", err)
+		}
+	}
+	if left.origin {
+		if err := l.server.Abandon(); err != nil {
+			l.log.Error("ending the session of an origin client that is gone", "store", l.server.UUID(), "error", err)
+		}
+	}
+}
+
+// watch gives up what clients had open that are dead.
+func (l *Listener) watch(ctx context.Context) {
+	ticker := time.NewTicker(alivePeriod)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		var dead []*old
+		l.mu.Lock()
+		for lock, left := range l.gone {
+			if !l.opts.Alive(lock) {
+				dead = append(dead, left)
+				delete(l.gone, lock)
+			}
+		}
+		l.mu.Unlock()
+		for _, left := range dead {
+			l.giveUp(left)
+		}
+		l.settle()
+	}
+}
+
+// settle ends a recovery that has waited for clients which are dead.
+func (l *Listener) settle() {
+	l.mu.Lock()
+	for lock := range l.lives {
+		if !l.opts.Alive(lock) {
+			delete(l.lives, lock)
+		}
+	}
+	ended := len(l.lives) == 0
+	l.mu.Unlock()
+	if ended && l.server.Awaiting() && !l.opts.Alive(OriginLock) {
+		if err := l.server.Abandon(); err != nil {
+			l.log.Error("ending the recovery", "store", l.server.UUID(), "error", err)
+		}
+	}
+}
+
+// awaits returns an error that wraps [wire.ErrAway] while clients of snapshots are
+// waited for.
+func (l *Listener) awaits() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := len(l.lives); n > 0 {
+		return fmt.Errorf("the server waits for %d clients that read snapshots: %w", n, wire.ErrAway)
+	}
+	return nil
+}
+
+// barrier returns when all that the origin's client had sent is processed, so that
+// every batch is reported whose origin writes may have been let go.
+func (l *Listener) barrier(asks *conn) {
+	l.mu.Lock()
+	origin := l.origin
+	l.mu.Unlock()
+	if origin != nil && origin != asks {
+		origin.catchUp()
+	}
+}
