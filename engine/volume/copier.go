@@ -56,7 +56,8 @@ type copier struct {
 	fresh      *wire.Session // that the leader has yet to take over, or nil
 	resumed    sync.Cond     // of committing: fresh, failed or closed were set
 	closed     bool
-	stale      atomic.Bool // fresh is not nil
+	doubtful   bool        // the server was told where the log ends, and has not answered yet
+	stale      atomic.Bool // fresh is not nil, or doubtful
 }
 
 // request is a wait for chunks to be settled.

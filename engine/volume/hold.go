@@ -97,7 +97,7 @@ func (c *copier) mayCommit(copies int) error {
 	switch {
 	case c.failed != nil:
 		return c.failed
-	case c.fresh != nil:
+	case c.fresh != nil || c.doubtful:
 		return wire.ErrAway
 	case c.log.HasRoom(copies):
 		return nil
@@ -158,6 +158,10 @@ func (v *Origin) Resume(again func(wire.Progress) (*wire.Session, error)) error 
 	if c.failed != nil {
 		return c.failed
 	}
+	// From here on the server may have begun a session, whether its answer arrives or
+	// not: then no slot of this one is this origin's any more, and its log has ended.
+	c.doubtful = true
+	c.stale.Store(true)
 	// A Quiesce under way takes over a newer state, and may end at any time: then the
 	// state is looked at after it.
 	quiescing := v.quiescing.Load()
@@ -176,8 +180,7 @@ func (v *Origin) Resume(again func(wire.Progress) (*wire.Session, error)) error 
 		return c.failed
 	}
 	c.log.Start(s.Epoch, s.Position)
-	c.epoch, c.fresh = s.Epoch, s
-	c.stale.Store(true)
+	c.epoch, c.fresh, c.doubtful = s.Epoch, s, false
 	if !quiescing { // unless the server has said something newer meanwhile
 		v.state.CompareAndSwap(state, &s.State)
 	}

@@ -25,7 +25,22 @@ type mortal struct {
 	mu    sync.Mutex
 	alive wire.Server // nil: dead
 	asked atomic.Int64
+	read  chan struct{} // has a token when the origin was read
 	wire.Server
+}
+
+// heard is a device that tells of reads.
+type heard struct {
+	device.Device
+	read chan struct{}
+}
+
+func (h heard) ReadAt(p []byte, off int64) (int, error) {
+	select {
+	case h.read <- struct{}{}:
+	default:
+	}
+	return h.Device.ReadAt(p, off)
 }
 
 func (m *mortal) now() (wire.Server, error) {
@@ -86,11 +101,19 @@ func (m *mortal) Detach() error {
 
 // dying returns a volume whose server can die, with a snapshot.
 func dying(t *testing.T, o rig.Options) (*rig.Rig, *mortal) {
-	m := &mortal{}
-	r := open(t, o, rig.Wrappers{Server: func(s wire.Server) wire.Server {
-		m.alive, m.Server = s, s
-		return m
-	}})
+	m := &mortal{read: make(chan struct{}, 1)}
+	r := open(t, o, rig.Wrappers{
+		Server: func(s wire.Server) wire.Server {
+			m.alive, m.Server = s, s
+			return m
+		},
+		Device: func(name string, d device.Device) device.Device {
+			if name == rig.Origin {
+				return heard{d, m.read}
+			}
+			return d
+		},
+	})
 	for at := int64(0); at < o.OriginSize; at += 64 << 10 {
 		_, err := r.Volume.WriteAt(bytes.Repeat([]byte{1}, int(min(64<<10, o.OriginSize-at))), at)
 		require.NoError(t, err)
@@ -217,4 +240,38 @@ func TestNoQuestionsAboutOwnGenerations(t *testing.T) {
 	got, err := r.ReadSnapshot(1, 0, o.OriginSize)
 	require.NoError(t, err)
 	require.Equal(t, bytes.Repeat([]byte{1}, int(o.OriginSize)), got)
+}
+
+// TestNothingIsWrittenWhileTheAnswerIsOpen: a server that was told where the log ends
+// may have begun the next session, and have ended before it could say so. Until one
+// answers, nothing goes into the slots and the log of the old session.
+func TestNothingIsWrittenWhileTheAnswerIsOpen(t *testing.T) {
+	o := small(layout.PlacementInline)
+	o.AheadBytes = -1
+	r, m := dying(t, o)
+	m.set(nil)
+	second, err := server.Open(r.Devices, server.Options{Manual: true, Store: store.Options{Await: true}})
+	require.NoError(t, err)
+	var told wire.Progress
+	err = r.Volume.Resume(func(p wire.Progress) (*wire.Session, error) {
+		told = p
+		_, err := second.Resume(r.Volume, p)
+		require.NoError(t, err)
+		return nil, wire.ErrAway
+	})
+	require.ErrorIs(t, err, wire.ErrAway)
+	wrote := make(chan error, 1)
+	go func() { // there are leases, but of which session?
+		_, err := r.Volume.WriteAt(make([]byte, 4096), 0)
+		wrote <- err
+	}()
+	<-m.read // what is to be copied out
+	err = r.Volume.Resume(func(p wire.Progress) (*wire.Session, error) {
+		require.Equal(t, told, p)
+		return nil, wire.ErrAway
+	})
+	require.ErrorIs(t, err, wire.ErrAway)
+	require.NoError(t, r.Volume.Close())
+	require.ErrorIs(t, <-wrote, device.ErrClosed)
+	r.Volume = nil
 }
