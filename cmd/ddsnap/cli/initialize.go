@@ -181,11 +181,7 @@ func (i *initialization) confirmLoss(s *deviceSizes) error {
 // format makes the store. A file that was made for it goes again if it cannot be.
 func (i *initialization) format() (err error) {
 	if i.size != 0 {
-		f, err := device.OpenFile(i.paths.Store, device.FileOptions{Create: int64(i.size)})
-		if err != nil {
-			return err
-		}
-		if err := f.Close(); err != nil {
+		if err := makeFile(i.paths.Store, int64(i.size)); err != nil {
 			return err
 		}
 		defer func() {
