@@ -160,6 +160,9 @@ func (c *Client) again(ctx context.Context) *conn {
 				return cn
 			}
 			cn.close()
+			c.mu.Lock()
+			c.conn = nil
+			c.mu.Unlock()
 		}
 		c.opts.Logger.Debug("not yet connected again", "socket", c.path, "error", err)
 		select {
@@ -214,7 +217,7 @@ func (c *Client) resume(cn *conn, origin wire.Client) error {
 			func(dst []byte) []byte { return wire.AppendProgress(dst, p) },
 			func(body []byte) (err error) {
 				if s, err = wire.DecodeSession(body); err == nil {
-					c.resumedAs(s)
+					c.resumedAs(cn, s)
 				}
 				return err
 			})
@@ -226,10 +229,14 @@ func (c *Client) resume(cn *conn, origin wire.Client) error {
 }
 
 // resumedAs notes the origin's new session, before anything that the server says after
-// it is looked at.
-func (c *Client) resumedAs(s *wire.Session) {
+// it is looked at. The connection is there from now on: the snapshots are open again,
+// and what the origin commits in the session must be reported.
+func (c *Client) resumedAs(cn *conn, s *wire.Session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if cn.alive() {
+		c.conn = cn
+	}
 	c.released = s.Position
 	c.sessions++
 	c.state = s.State

@@ -64,7 +64,7 @@ func (s *Store) resumable(p wire.Progress) (readOn bool, err error) {
 		return false, fmt.Errorf("%w: %w", ErrFailed, *failed)
 	case !s.awaiting.Load() && s.client == nil:
 		return false, fmt.Errorf("%w: no client is waited for", ErrStale)
-	case p.UUID == s.sb.UUID && p.Epoch < s.sb.Epoch && s.position == s.sb.LogPos && p.Position.Seq <= s.position.Seq &&
+	case p.UUID == s.sb.UUID && p.Epoch <= s.sb.Epoch && s.position == s.sb.LogPos && p.Position.Seq < s.position.Seq &&
 		p.Generation <= s.sb.Generation:
 		return false, nil
 	case p.UUID != s.sb.UUID || p.Epoch != s.sb.Epoch:

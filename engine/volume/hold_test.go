@@ -302,7 +302,16 @@ func TestNothingIsWrittenWhileTheAnswerIsOpen(t *testing.T) {
 		return nil, wire.ErrAway
 	})
 	require.ErrorIs(t, err, wire.ErrAway)
-	require.NoError(t, r.Volume.Close())
-	require.ErrorIs(t, <-wrote, device.ErrClosed)
-	r.Volume = nil
+	// The same server hears of it again, and then the origin goes on.
+	require.NoError(t, r.Volume.Resume(func(p wire.Progress) (*wire.Session, error) {
+		require.Equal(t, told, p)
+		s, err := second.Resume(r.Volume, p)
+		m.set(second)
+		return s, err
+	}))
+	require.NoError(t, <-wrote)
+	r.Server = second
+	got, err := r.ReadSnapshot(1, 0, o.OriginSize)
+	require.NoError(t, err)
+	requireAll(t, 1, got)
 }
