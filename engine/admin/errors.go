@@ -22,6 +22,7 @@ const (
 	KindHeld     Kind = "held"        // store.ErrHeld
 	KindParent   Kind = "parent"      // store.ErrHasSnapshots
 	KindSquashed Kind = "squashed"    // store.ErrSquashed
+	KindNoGroup  Kind = "no-group"    // store.ErrNoGroup
 	KindName     Kind = "bad-name"    // store.ErrName
 	KindRestore  Kind = "restoring"   // store.ErrRestoring
 	KindResizing Kind = "resizing"    // store.ErrResizing
@@ -47,7 +48,7 @@ var kinds = []struct {
 	err  error
 }{
 	{KindExists, store.ErrExists}, {KindAbsent, store.ErrNoSnapshot}, {KindInUse, store.ErrInUse}, {KindHeld, store.ErrHeld},
-	{KindParent, store.ErrHasSnapshots}, {KindSquashed, store.ErrSquashed}, {KindName, store.ErrName},
+	{KindParent, store.ErrHasSnapshots}, {KindSquashed, store.ErrSquashed}, {KindName, store.ErrName}, {KindNoGroup, store.ErrNoGroup},
 	{KindRestore, store.ErrRestoring}, {KindSize, store.ErrSize}, {KindDamaged, store.ErrDamaged},
 	{KindResizing, store.ErrResizing}, {KindSmall, store.ErrTooSmall}, {KindGeometry, block.ErrGeometry},
 	{KindReadOnly, store.ErrReadOnly}, {KindFailed, store.ErrFailed}, {KindNoSpace, alloc.ErrNoSpace},

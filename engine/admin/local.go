@@ -25,6 +25,9 @@ type Store interface {
 	PlanResize(originSize, size, metaSize int64) (store.ResizePlan, error)
 	ResizeOrigin(ctx context.Context, size int64, progress func(store.Progress)) error
 	ResizeStore(ctx context.Context, size, metaSize int64, progress func(store.Progress)) error
+	Prepare(n store.NewSnapshot, hold func() error) (layout.Snapshot, error)
+	CommitGroup(group layout.UUID) error
+	AbortGroup(group layout.UUID) error
 	Revert(ref wire.SnapshotRef) error
 	Merge(ref wire.SnapshotRef) error
 	StartScrub(o store.ScrubOptions) error
@@ -44,6 +47,8 @@ type Local struct {
 	Volume func() Volume
 	// Progress is told how far a resize is; it may be nil.
 	Progress func(store.Progress)
+	// Held are the groups that are being made; nil where none can be.
+	Held *Held
 }
 
 var _ Manager = Local{}
@@ -77,6 +82,10 @@ func (l Local) do(ctx context.Context, r Request) (a Response, err error) {
 		a.Status = &status
 	case VerbSharing:
 		a.Sharing, err = l.sharing()
+	case VerbPrepare:
+		err = l.prepare(r.New, r.Group)
+	case VerbRelease, VerbCommit, VerbAbort:
+		a.Snapshot, err = l.endGroup(r.Verb, r.Group)
 	case VerbResize:
 		a.Plan, err = l.resize(ctx, r.Resize)
 	case VerbRevert:

@@ -36,6 +36,12 @@ const (
 
 	VerbEvents Verb = "events" // Events; sets Events
 
+	// Of groups; see package group for the order of the steps.
+	VerbPrepare Verb = "prepare" // New, Group; returns when writes are held
+	VerbRelease Verb = "release" // Group; sets Snapshot unless Group.Abort
+	VerbCommit  Verb = "commit"  // Group
+	VerbAbort   Verb = "abort"   // Group
+
 	// Of a process that makes block devices. Without Snapshot they are about the
 	// origin.
 	VerbAttach Verb = "attach" // takes Snapshot, Attach; sets Device
@@ -74,6 +80,7 @@ type Request struct {
 	Force     bool         `json:"force,omitempty"`
 	Policy    string       `json:"policy,omitempty"` // of a full store: drop, block or fail-writes
 	Resize    *Resize      `json:"resize,omitempty"`
+	Group     *Group       `json:"group,omitempty"`
 }
 
 // Attach says how to make a volume a block device.
@@ -138,6 +145,7 @@ const (
 	policyMember
 	resizeMember
 	planMember
+	groupMember
 )
 
 // grammar says of each verb which members its request needs, which it takes
@@ -161,13 +169,18 @@ var grammar = map[Verb]struct{ needs, takes, answers member }{
 
 	VerbEvents: {needs: eventsMember},
 
+	VerbPrepare: {needs: newMember | groupMember},
+	VerbRelease: {needs: groupMember, answers: snapshotMember},
+	VerbCommit:  {needs: groupMember},
+	VerbAbort:   {needs: groupMember},
+
 	VerbAttach: {takes: snapshotMember | attachMember, answers: deviceMember},
 	VerbDetach: {takes: snapshotMember | forceMember},
 }
 
 // names of the members, for errors.
 var names = []string{"a snapshot", "a status", "a new snapshot", "recursive", "a change", "a scrub", "a query of events",
-	"a way to attach", "a device", "force", "a policy", "sizes", "a plan"}
+	"a way to attach", "a device", "force", "a policy", "sizes", "a plan", "a group"}
 
 // String names the first of the members.
 func (m member) String() string {
@@ -197,7 +210,7 @@ func (r *Request) Check() error {
 		return fmt.Errorf("%w: unknown verb %q", ErrRequest, r.Verb)
 	}
 	has := set(r.Snapshot != nil, false, r.New != nil, r.Recursive, r.Change != nil, r.Scrub != nil, r.Events != nil,
-		r.Attach != nil, false, r.Force, r.Policy != "", r.Resize != nil)
+		r.Attach != nil, false, r.Force, r.Policy != "", r.Resize != nil, false, r.Group != nil)
 	if missing := g.needs &^ has; missing != 0 {
 		return fmt.Errorf("%w: verb %s needs %v", ErrRequest, r.Verb, missing)
 	}

@@ -103,7 +103,7 @@ a store that no server has open.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.SetVersionTemplate("ddsnap {{.Version}}\n")
 	root.AddCommand(
-		a.initialize(), a.create(), a.delete(), a.list(), a.status(), a.priority(), a.usecount(), a.hold(), a.policy(), a.revert(), a.merge(), a.resize(),
+		a.initialize(), a.create(), a.delete(), a.list(), a.status(), a.priority(), a.usecount(), a.hold(), a.policy(), a.revert(), a.merge(), a.resize(), a.group(),
 		a.top(), a.events(), a.dump(), a.check(), a.repair(), a.scrub(), a.nbd(), a.attach(), a.detach(),
 		exitCodesTopic(),
 	)

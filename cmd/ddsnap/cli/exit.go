@@ -14,6 +14,7 @@ import (
 	"zumastor.org/zumastor/engine/alloc"
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/device"
+	"zumastor.org/zumastor/engine/group"
 	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/placement"
 	"zumastor.org/zumastor/engine/store"
@@ -97,7 +98,7 @@ func exitCode(err error) int {
 	}{
 		{store.ErrNoSnapshot, exitAbsent},
 		{store.ErrExists, exitExists}, {store.ErrSquashed, exitSquashed}, {store.ErrHasSnapshots, exitRefused}, {store.ErrName, exitUsage},
-		{store.ErrRestoring, exitInUse}, {store.ErrResizing, exitInUse}, {store.ErrTooSmall, exitWrong}, {store.ErrSize, exitWrong}, {store.ErrDamaged, exitDamaged},
+		{store.ErrNoGroup, exitAbsent}, {group.ErrIncomplete, exitRefused}, {store.ErrRestoring, exitInUse}, {store.ErrResizing, exitInUse}, {store.ErrTooSmall, exitWrong}, {store.ErrSize, exitWrong}, {store.ErrDamaged, exitDamaged},
 		{store.ErrHeld, exitInUse}, {store.ErrInUse, exitInUse}, {store.ErrAttached, exitInUse}, {device.ErrInUse, exitInUse},
 		{alloc.ErrNoSpace, exitNoSpace}, {unix.ENOSPC, exitNoSpace}, {unix.EDQUOT, exitNoSpace}, {unix.EFBIG, exitNoSpace},
 		{store.ErrNoStore, exitWrong}, {block.ErrGeometry, exitWrong}, {placement.ErrNoJournal, exitWrong}, {device.ErrAlign, exitWrong}, {os.ErrNotExist, exitWrong},

@@ -99,7 +99,7 @@ func openStore(p service.Paths, readOnly bool) (*target, error) {
 		return nil, errors.Join(err, devs.Close())
 	}
 	return &target{
-		Manager: admin.Local{Store: s}, name: p.Store, offline: s, unclean: unclean,
+		Manager: admin.Local{Store: s, Held: &admin.Held{}}, name: p.Store, offline: s, unclean: unclean,
 		close: func() error { return errors.Join(s.Close(), devs.Close()) },
 	}, nil
 }

@@ -314,7 +314,7 @@ func (s *service) serve(ctx context.Context) error {
 	}
 	parts.Go(func() {
 		defer cancel()
-		control := admin.Server{Manager: requests{admin.Local{Store: s.server, Volume: s.counted.served}, s}, Logger: s.cfg.Logger}
+		control := admin.Server{Manager: requests{admin.Local{Store: s.server, Volume: s.counted.served, Held: &admin.Held{}}, s}, Logger: s.cfg.Logger}
 		controlErr = control.Serve(ctx, s.control)
 	})
 	if s.metrics != nil {
