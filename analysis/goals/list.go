@@ -17,6 +17,8 @@ const (
 	// CacheUse is the most bytes that the page cache ever held, divided by its
 	// configured limit.
 	CacheUse = "cache-use"
+	// Crashes counts power cuts after which all that was promised was there.
+	Crashes = "crashes"
 )
 
 // ratio is a goal on throughput against a baseline.
@@ -54,7 +56,14 @@ func (g Goal) modelled() Goal {
 
 // All returns the goals in the order in which they are shown.
 func All() []Goal {
-	return slices.Concat(dataPath(), placements(), snapshotsAndPeers(), snapshotIO())
+	return slices.Concat(dataPath(), placements(), snapshotsAndPeers(), snapshotIO(), crashes())
+}
+
+func crashes() []Goal {
+	survived := amount("crashes-survived", "power cuts amid resize, revert, merge, delete, drop, squash and group snapshot, every promise held after each", 1000, "crashes", Crashes,
+		group.Selector{"experiment": "E10", "op": "all"})
+	survived.Comparison = AtLeast
+	return []Goal{survived.bound("a broken promise ends the run with an error; the smoke suite makes fewer than the goal asks for")}
 }
 
 func snapshotIO() []Goal {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 
+	"zumastor.org/zumastor/analysis/goals"
 	"zumastor.org/zumastor/analysis/group"
 	"zumastor.org/zumastor/analysis/plot"
 	"zumastor.org/zumastor/analysis/quantity"
@@ -104,7 +105,7 @@ func goal(v float64, text string) []plot.Reference { return []plot.Reference{{Va
 // sections returns the experiments in the order of the report. The same ones
 // serve both kinds; a figure appears where there are samples for it.
 func sections() []section {
-	return []section{nsnaps(), chunkSize(), placement(), originRead(), manySnapshots(), depth(), snapshotIO(), peer(), fioClient()}
+	return []section{nsnaps(), chunkSize(), placement(), originRead(), manySnapshots(), depth(), snapshotIO(), crashes(), peer(), fioClient()}
 }
 
 func nsnaps() section {
@@ -259,6 +260,21 @@ func snapshotIO() section {
 			query: group.Query{Where: group.Selector{"experiment": "E7"}, Unit: results.NsPerOp, As: group.Speed,
 				Against: group.Selector{"variant": "raw"}, X: "qd", Line: "op"},
 			each: []string{"chunk"},
+		}},
+	}
+}
+
+func crashes() section {
+	return section{
+		Experiment: "E10", Title: "Power cuts amid operations",
+		Says: "The power of volumes in memory is cut in the middle of every operation, and at times again during the recovery; after each cut the store is checked and all is compared with what was promised. A broken promise ends the run.",
+		figures: []figure{{
+			Name: "e10-crashes", shape: bars,
+			Figure: plot.Figure{
+				Title: "Power cuts that were survived, by operation", X: plot.Axis{Label: "operation"},
+				Y: plot.Axis{Label: "power cuts a round"},
+			},
+			query: group.Query{Where: group.Selector{"experiment": "E10"}, Unit: goals.Crashes, X: "op", Line: "variant"},
 		}},
 	}
 }

@@ -10,17 +10,19 @@ import (
 	"zumastor.org/zumastor/results"
 )
 
+// onBed reports whether a procedure is measured on the bed. The others have devices
+// of their own.
+func onBed(p spec.Procedure) bool { return p != spec.Peer && p != spec.Crashes }
+
 // bedSize returns the size of a bed for all experiments that are measured on it.
 func bedSize(all []spec.Experiment) stack.Size {
 	var size stack.Size
 	for _, e := range all {
-		if !e.Measured {
+		if !e.Measured || !onBed(e.Procedure) {
 			continue
 		}
 		need := stack.Size{Origin: e.Origin, Stores: e.Store * int64(storesOf(e.Variants))}
 		switch e.Procedure {
-		case spec.Peer:
-			continue
 		case spec.Read, spec.Snapshots:
 			need.Stores = e.Store * int64(stacksHeld(e))
 		case spec.Untar:
@@ -79,6 +81,7 @@ const (
 	modelCost      = 150 * time.Millisecond // of one setting
 	modelPhaseCost = 150 * time.Millisecond
 	phaseCost      = 700 * time.Millisecond
+	crashCost      = 15 * time.Millisecond
 	peerCost       = 400 * time.Millisecond // of a new snapshot on both sides
 )
 
@@ -108,6 +111,9 @@ func costOf(e spec.Experiment) cost {
 		c.prepare = 3 * time.Second
 		c.round = windows(cells*len(e.Ops)) + time.Duration(len(e.Depths))*peerCost
 	}
+	if e.Procedure == spec.Crashes {
+		c.round = time.Duration(len(e.Ops)*e.MinOps) * crashCost
+	}
 	if !e.Measured {
 		c.round = 0
 	}
@@ -127,7 +133,7 @@ func remaining(all []spec.Experiment, record *results.Run) time.Duration {
 		for n := record.Rounds(e.Name); n < e.Rounds; n++ {
 			total += c.roundCost(n)
 		}
-		measured = measured || e.Measured && e.Procedure != spec.Peer
+		measured = measured || e.Measured && onBed(e.Procedure)
 	}
 	if measured {
 		total += bedCost(bedSize(all))

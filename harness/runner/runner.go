@@ -142,7 +142,7 @@ func (r *runner) all(ctx context.Context, chosen []spec.Experiment) (err error) 
 // one carries out one experiment, from the round on that is not recorded.
 func (r *runner) one(ctx context.Context, e spec.Experiment, all []spec.Experiment) (err error) {
 	c := costOf(e)
-	if e.Measured && e.Procedure != spec.Peer && r.bed == nil {
+	if e.Measured && onBed(e.Procedure) && r.bed == nil {
 		size := bedSize(all)
 		r.progress.begin("preparing devices", bedCost(size))
 		if r.bed, err = stack.Open(r.Bed, size); err != nil {

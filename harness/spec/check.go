@@ -20,6 +20,7 @@ var (
 		FIO:       nil, // its jobs are fio's own
 
 		SnapshotIO: {"read-shared", "read-stored", "write-chunk"},
+		Crashes:    {"resize-the-origin", "resize-the-store", "revert", "merge", "delete", "delete-recursively", "drop", "squash", "group-snapshot"},
 	}
 )
 
@@ -42,10 +43,14 @@ func (e *Experiment) check() error {
 		return bad("unknown procedure %q", e.Procedure)
 	case e.Title == "" || e.Shows == "":
 		return bad("title or shows is missing")
-	case len(e.Variants) == 0:
-		return bad("no variants")
 	case e.Rounds < 1:
 		return bad("rounds = %d: at least one is needed", e.Rounds)
+	case e.Procedure == Crashes && (!e.Measured || len(e.Ops) == 0 || e.MinOps < 1):
+		return bad("procedure crashes is measured, and needs ops and min-ops")
+	case e.Procedure == Crashes:
+		break // it makes volumes of its own
+	case len(e.Variants) == 0:
+		return bad("no variants")
 	case e.Procedure == Untar && (e.Trace == "" || e.Phases < 1 || e.ModelPhases < 1):
 		return bad("procedure untar needs trace, phases and model-phases")
 	case e.Procedure != Untar && (e.Origin <= 0 || e.Store <= 0 || e.Window <= 0 || e.MinOps < 1 || e.MaxOps < e.MinOps):

@@ -42,6 +42,8 @@ const (
 	FIO       Procedure = "fio"       // the same with fio as the client
 	// SnapshotIO reads and writes snapshots.
 	SnapshotIO Procedure = "snapshot-io"
+	// Crashes cuts the power in the middle of operations, on volumes in memory.
+	Crashes Procedure = "crashes"
 )
 
 // Variants with a meaning of their own. All others are placements.
