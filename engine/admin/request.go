@@ -11,6 +11,7 @@ import (
 	"strconv"
 
 	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/check"
 )
 
 // Verb says what a request asks for. Part of the protocol.
@@ -24,6 +25,7 @@ const (
 	VerbList    Verb = "list"    // sets List: the snapshots, oldest first
 	VerbStatus  Verb = "status"  // sets Status; no device is read
 	VerbSharing Verb = "sharing" // sets Sharing; the whole index is read
+	VerbCheck   Verb = "check"   // takes Data; sets Check; takes long
 
 	VerbPolicy Verb = "policy" // Policy
 	VerbResize Verb = "resize" // Resize; sets Plan; takes long
@@ -81,6 +83,7 @@ type Request struct {
 	Policy    string       `json:"policy,omitempty"` // of a full store: drop, block or fail-writes
 	Resize    *Resize      `json:"resize,omitempty"`
 	Group     *Group       `json:"group,omitempty"`
+	Data      bool         `json:"data,omitempty"` // verify the checksums of copied chunks too
 }
 
 // Attach says how to make a volume a block device.
@@ -126,7 +129,17 @@ type Response struct {
 	Events []Event      `json:"events,omitempty"`
 	Device *Device      `json:"device,omitempty"`
 	Plan   *ResizePlan  `json:"plan,omitempty"`
+	Check  *Findings    `json:"check,omitempty"`
 }
+
+// Findings are what a check of a store in use has found.
+type Findings struct {
+	Violations []check.Violation `json:"violations"`     // the first MaxFindings
+	More       uint64            `json:"more,omitempty"` // beside those
+}
+
+// MaxFindings is how many violations are answered with.
+const MaxFindings = 10000
 
 // member is a set of members of requests and responses.
 type member uint
@@ -146,6 +159,8 @@ const (
 	resizeMember
 	planMember
 	groupMember
+	dataMember
+	checkMember
 )
 
 // grammar says of each verb which members its request needs, which it takes
@@ -157,6 +172,7 @@ var grammar = map[Verb]struct{ needs, takes, answers member }{
 	VerbList:    {},
 	VerbStatus:  {answers: statusMember},
 	VerbSharing: {},
+	VerbCheck:   {takes: dataMember, answers: checkMember},
 
 	VerbPolicy: {needs: policyMember},
 	VerbResize: {needs: resizeMember, answers: planMember},
@@ -180,7 +196,7 @@ var grammar = map[Verb]struct{ needs, takes, answers member }{
 
 // names of the members, for errors.
 var names = []string{"a snapshot", "a status", "a new snapshot", "recursive", "a change", "a scrub", "a query of events",
-	"a way to attach", "a device", "force", "a policy", "sizes", "a plan", "a group"}
+	"a way to attach", "a device", "force", "a policy", "sizes", "a plan", "a group", "data", "findings"}
 
 // String names the first of the members.
 func (m member) String() string {
@@ -210,7 +226,7 @@ func (r *Request) Check() error {
 		return fmt.Errorf("%w: unknown verb %q", ErrRequest, r.Verb)
 	}
 	has := set(r.Snapshot != nil, false, r.New != nil, r.Recursive, r.Change != nil, r.Scrub != nil, r.Events != nil,
-		r.Attach != nil, false, r.Force, r.Policy != "", r.Resize != nil, false, r.Group != nil)
+		r.Attach != nil, false, r.Force, r.Policy != "", r.Resize != nil, false, r.Group != nil, r.Data)
 	if missing := g.needs &^ has; missing != 0 {
 		return fmt.Errorf("%w: verb %s needs %v", ErrRequest, r.Verb, missing)
 	}
@@ -223,7 +239,7 @@ func (r *Request) Check() error {
 // answers reports whether the response is one to a request of that verb.
 func (r *Response) answers(v Verb) bool {
 	has := set(r.Snapshot != nil, r.Status != nil, false, false, false, r.Scrub != nil, false, false, r.Device != nil,
-		false, false, false, r.Plan != nil)
+		false, false, false, r.Plan != nil, false, false, r.Check != nil)
 	return grammar[v].answers&^has == 0
 }
 

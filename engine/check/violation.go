@@ -30,6 +30,17 @@ func (s Severity) String() string {
 // MarshalText makes a severity its name in JSON.
 func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// UnmarshalText is the reverse of MarshalText.
+func (s *Severity) UnmarshalText(text []byte) error {
+	for v := Note; v <= Damage; v++ {
+		if v.String() == string(text) {
+			*s = v
+			return nil
+		}
+	}
+	return fmt.Errorf("unknown severity %q", text)
+}
+
 // Code names a kind of violation, for programs.
 type Code string
 

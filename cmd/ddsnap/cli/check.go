@@ -3,16 +3,21 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
 	"zumastor.org/zumastor/cmd/ddsnap/service"
+	"zumastor.org/zumastor/engine/admin"
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/check"
+	"zumastor.org/zumastor/engine/device"
 )
 
 func (a *app) check() *cobra.Command {
@@ -24,15 +29,16 @@ func (a *app) check() *cobra.Command {
 		Long: `Check verifies every structure of the store and how they fit together, and with
 --data the checksum of every chunk that was copied. It prints each thing that is
 wrong, what that means, and changes nothing. A store that was not closed is judged
-by what recovery would make of it. No server may have the store open.`,
+by what recovery would make of it. Of a store that a server has open, the server
+checks its newest checkpoint, while requests go on.`,
 		Example: `  ddsnap check --data /srv/vm.store`,
 		Args:    args(1, 2, "SNAPDEV", "METADEV"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			p := service.Paths{Store: args[0], Journal: journal}
 			if len(args) == 2 {
 				p.Meta = args[1]
 			}
-			return a.inspect(p, func(d check.Devices) error { return a.runCheck(p.Store, d, data) })
+			return a.runCheck(cmd.Context(), p, data)
 		},
 	}
 	cmd.Flags().BoolVar(&data, "data", false, "verify the copied data too, which reads all of it")
@@ -51,21 +57,38 @@ func (a *app) inspect(p service.Paths, do func(check.Devices) error) error {
 	if err != nil {
 		return serverHint(p.Store, err)
 	}
-	d := check.Devices{Store: devs.Store}
-	if devs.Meta != nil {
-		d.Meta = devs.Meta
-	}
-	if devs.Journal != nil {
-		d.Journal = devs.Journal
-	}
-	return errors.Join(do(d), devs.Close())
+	return errors.Join(do(devs.Checked()), devs.Close())
 }
 
-func (a *app) runCheck(name string, d check.Devices, data bool) error {
-	progress, finish := a.progress("checking")
+func (a *app) runCheck(ctx context.Context, p service.Paths, data bool) error {
+	err := a.inspect(p, func(d check.Devices) error {
+		progress, finish := a.progress("checking")
+		found := check.Check(d, check.Options{Data: data, OnProgress: progress})
+		return a.report(p.Store, found, finish)
+	})
+	if !errors.Is(err, device.ErrInUse) {
+		return err
+	}
+	client, socket := serverOf(ctx, p.Store)
+	if client == nil {
+		return err
+	}
+	got, err := client.Do(ctx, admin.Request{Verb: admin.VerbCheck, Data: data})
+	if err = errors.Join(err, client.Close()); err != nil {
+		return fmt.Errorf("checking %s through %s: %w", p.Store, socket, err)
+	}
+	if got.Check.More > 0 {
+		fmt.Fprintf(a.Err, "ddsnap: %s of %s are left out: close the store, and check again to see all\n",
+			plural(int(got.Check.More), "finding"), p.Store)
+	}
+	return a.report(p.Store, slices.Values(got.Check.Violations), func() {})
+}
+
+// report prints what was found, calls finish at its end, and says how bad it is.
+func (a *app) report(name string, found iter.Seq[check.Violation], finish func()) error {
 	var counts [check.Damage + 1]int
 	noStore := false
-	for v := range check.Check(d, check.Options{Data: data, OnProgress: progress}) {
+	for v := range found {
 		counts[v.Severity]++
 		noStore = noStore || v.Code == check.NoStore
 		if err := a.printViolation(v); err != nil {

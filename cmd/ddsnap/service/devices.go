@@ -8,6 +8,7 @@ import (
 	"io"
 
 	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/check"
 	"zumastor.org/zumastor/engine/device"
 	"zumastor.org/zumastor/engine/journal"
 	"zumastor.org/zumastor/engine/layout"
@@ -111,6 +112,18 @@ func (d *Devices) Superblock() *layout.Superblock {
 		}
 	}
 	return newest
+}
+
+// Checked returns the devices as package check reads them.
+func (d *Devices) Checked() check.Devices {
+	c := check.Devices{Store: d.Store}
+	if d.Meta != nil {
+		c.Meta = d.Meta
+	}
+	if d.Journal != nil {
+		c.Journal = d.Journal
+	}
+	return c
 }
 
 // Close closes the devices and lets go of their locks.

@@ -27,6 +27,9 @@ func (m requests) Do(ctx context.Context, r admin.Request) (a admin.Response, er
 	switch {
 	case r.Verb == admin.VerbResize:
 		return m.resize(ctx, r)
+	case r.Verb == admin.VerbCheck:
+		a.Check, err = checkLive(ctx, m.service.server.Store, m.service.devs, r.Data)
+		return a, err
 	case r.Verb == admin.VerbDetach && devices != nil:
 		return a, devices.detach(r.Snapshot, r.Force)
 	case r.Verb == admin.VerbAttach && devices != nil:
