@@ -87,13 +87,6 @@ func (c *Cache) AdvanceEpoch() {
 	c.evict(nil)
 }
 
-// DirtyPages returns the number of dirty nodes of all trees.
-func (c *Cache) DirtyPages() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.dirty
-}
-
 // Fixed returns the memory of the nodes that only a checkpoint makes droppable:
 // those that are dirty, and those of a checkpoint that is being written.
 func (c *Cache) Fixed() int64 {

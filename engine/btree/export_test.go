@@ -54,3 +54,10 @@ func (t *Tree[E]) checkDirty(n *node[E], level uint8, low, high *E, count *int) 
 	}
 	return nil
 }
+
+// DirtyPages returns the number of dirty nodes of all trees.
+func (c *Cache) DirtyPages() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.dirty
+}
