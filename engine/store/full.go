@@ -10,6 +10,7 @@ import (
 
 	"zumastor.org/zumastor/engine/alloc"
 	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/device"
 	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/wire"
 )
@@ -30,6 +31,14 @@ func (s *Store) AwaitSpace(h wire.Handle) error {
 		}
 		<-changed
 	}
+}
+
+// StopWaiting has those fail who wait for space, now and later, with an error that
+// wraps [device.ErrClosed]. It is for a process that is about to close the store and
+// lets requests under way end before.
+func (s *Store) StopWaiting() {
+	s.closing.Store(true)
+	s.spaceChanged()
 }
 
 // spaceChanged lets those who wait for space look again.
@@ -67,6 +76,8 @@ func (s *Store) findSpace(h wire.Handle) (found bool, err error) {
 		switch {
 		case err != nil:
 			return false, err
+		case policy == layout.PolicyBlock && s.closing.Load():
+			return false, fmt.Errorf("waiting for space: %w", device.ErrClosed)
 		case policy == layout.PolicyBlock:
 			return false, nil
 		case !dropped:

@@ -108,6 +108,8 @@ type Store struct {
 	// resize is held through a resize.
 	resize sync.Mutex
 	failed atomic.Pointer[error]
+	// closing says that nobody is to wait for space any more.
+	closing atomic.Bool
 	// awaiting says that the log of an origin client that outlived its server may go
 	// on after what was recovered: see Resume.
 	awaiting  atomic.Bool

@@ -304,6 +304,9 @@ func (s *service) announce() {
 func (s *service) serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if s.devices == nil { // what is mounted is not to get errors
+		defer context.AfterFunc(ctx, s.server.StopWaiting)()
+	}
 	var parts sync.WaitGroup
 	var nbdErr, controlErr error
 	if s.nbd != nil {
