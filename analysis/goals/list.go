@@ -56,7 +56,22 @@ func (g Goal) modelled() Goal {
 
 // All returns the goals in the order in which they are shown.
 func All() []Goal {
-	return slices.Concat(dataPath(), placements(), snapshotsAndPeers(), snapshotIO(), crashes())
+	return slices.Concat(dataPath(), placements(), snapshotsAndPeers(), snapshotIO(), ownServer(), crashes())
+}
+
+func ownServer() []Goal {
+	of := func(op string) group.Selector {
+		return group.Selector{"experiment": "E8", "op": op, "variant": "inline-server"}
+	}
+	first := of("firstwrite")
+	first["qd"] = "32"
+	embedded := group.Selector{"variant": "inline"}
+	return []Goal{
+		ratio("server-rewrite", "rewrite of settled chunks with the server in another process against the embedded one", 0.99, of("rewrite"), embedded).
+			bound("a settled write asks no server; what is left is the noise of two measurements"),
+		ratio("server-firstwrite", "first write, queue depth 32, with the server in another process against the embedded one", 0.95, first, embedded).
+			bound("a report is one message that is not waited for, and leases are asked for ahead"),
+	}
 }
 
 func crashes() []Goal {

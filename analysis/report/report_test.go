@@ -77,6 +77,12 @@ func (m *maker) measured() {
 			m.add(k, "E7", 1.02e4+500*float64(i), "op", op, "variant", "inline", "chunk", "65536", "qd", qd)
 		}
 	}
+	for _, op := range []string{"firstwrite", "rewrite"} {
+		for _, qd := range []string{"1", "32"} {
+			m.add(k, "E8", 1e4, "op", op, "variant", "inline", "chunk", "65536", "qd", qd)
+			m.add(k, "E8", 1.01e4, "op", op, "variant", "inline-server", "chunk", "65536", "qd", qd)
+		}
+	}
 	for _, op := range []string{"revert", "merge", "all"} {
 		m.add(k, "E10", 1e7, "op", op).Values[goals.Crashes] = 1200
 	}
@@ -170,7 +176,7 @@ func TestReport(t *testing.T) {
 	require.Contains(t, read(t, run, "figures/e1-nsnaps-chunk16384-modelhdd-modelled.svg"), "3.2x")
 	measured, modelled, found := strings.Cut(html, "<h2>Modelled</h2>")
 	require.True(t, found)
-	for _, e := range []string{"E1", "E2", "E3", "E4", "E5", "E6", "E7", "E10", "PEER"} {
+	for _, e := range []string{"E1", "E2", "E3", "E4", "E5", "E6", "E7", "E8", "E10", "PEER"} {
 		require.Contains(t, measured, "<h3>"+e+" ·", "section %s", e)
 	}
 	require.Contains(t, modelled, "<h3>E3 ·")

@@ -105,7 +105,7 @@ func goal(v float64, text string) []plot.Reference { return []plot.Reference{{Va
 // sections returns the experiments in the order of the report. The same ones
 // serve both kinds; a figure appears where there are samples for it.
 func sections() []section {
-	return []section{nsnaps(), chunkSize(), placement(), originRead(), manySnapshots(), depth(), snapshotIO(), crashes(), peer(), fioClient()}
+	return []section{nsnaps(), chunkSize(), placement(), originRead(), manySnapshots(), depth(), snapshotIO(), ownServer(), crashes(), peer(), fioClient()}
 }
 
 func nsnaps() section {
@@ -259,6 +259,23 @@ func snapshotIO() section {
 			},
 			query: group.Query{Where: group.Selector{"experiment": "E7"}, Unit: results.NsPerOp, As: group.Speed,
 				Against: group.Selector{"variant": "raw"}, X: "qd", Line: "op"},
+			each: []string{"chunk"},
+		}},
+	}
+}
+
+func ownServer() section {
+	return section{
+		Experiment: "E8", Title: "The server in a process of its own",
+		Says: "An origin whose metadata server is another process, behind a Unix socket, against the same with the server in its own process. Settled writes ask no server, and the reports of first writes are not waited for.",
+		figures: []figure{{
+			Name: "e8-server",
+			Figure: plot.Figure{
+				Title: "Server in another process, by queue depth", X: plot.Axis{Label: "queue depth", Scale: plot.Log},
+				Y: plot.Axis{Label: "speed against the embedded server", Unit: "x"}, References: goal(0.95, "goal for first writes: at least 0.95x"),
+			},
+			query: group.Query{Where: group.Selector{"experiment": "E8", "variant": "inline-server"}, Unit: results.NsPerOp, As: group.Speed,
+				Against: group.Selector{"variant": "inline"}, X: "qd", Line: "op"},
 			each: []string{"chunk"},
 		}},
 	}

@@ -111,6 +111,16 @@ func (a *app) envCommand() *cobra.Command {
 	return cmd
 }
 
+// partCommand is a part of an experiment in a process of its own.
+func (a *app) partCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: export.PartCommand, Hidden: true, Short: "Be a part of an experiment", Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return export.RunPart(context.WithoutCancel(cmd.Context()), args, a.in, a.out)
+		},
+	}
+}
+
 // exportCommand is the child process of experiments that compare servers.
 func (a *app) exportCommand() *cobra.Command {
 	var c export.Config

@@ -33,7 +33,11 @@ func (c Config) Args() []string {
 // Start runs a program with the config's arguments behind its own, and returns
 // when it serves. Close ends it.
 func Start(program []string, c Config) (*Child, error) {
-	ch := &Child{cmd: exec.Command(program[0], append(program[1:len(program):len(program)], c.Args()...)...)}
+	return start(program, c.Args())
+}
+
+func start(program, args []string) (*Child, error) {
+	ch := &Child{cmd: exec.Command(program[0], append(program[1:len(program):len(program)], args...)...)}
 	ch.cmd.Stderr = &ch.errs
 	ch.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt from the terminal is the parent's to handle
 	out, err := ch.cmd.StdoutPipe()

@@ -9,7 +9,8 @@
 // child, a hidden command of zbench; [Start] makes the child and belongs to one
 // goroutine. A child that fails says why on its standard error, which [Start]
 // passes on; it ends when its standard input does, so it cannot outlive its
-// parent.
+// parent. [StartPart] and [RunPart] are the same for parts of experiments: a
+// metadata server on a socket, a writer that is killed, a check.
 //
 // The child writes "ready" once it serves. Then for each line that it reads it
 // writes one: "ok", or "error" and a reason.
@@ -76,8 +77,15 @@ func Serve(ctx context.Context, c Config, in io.Reader, out io.Writer) (err erro
 	return errors.Join(err, <-served)
 }
 
+// subject is what the lines of in are about.
+type subject interface {
+	Snapshot(tag block.Tag) error
+	Delete(tag block.Tag) error
+	Idle() error // returns when what deleted snapshots held is freed
+}
+
 // obey carries out the lines of in.
-func obey(st *stack.Stack, in io.Reader, out io.Writer) error {
+func obey(st subject, in io.Reader, out io.Writer) error {
 	if _, err := fmt.Fprintln(out, "ready"); err != nil {
 		return err
 	}
@@ -94,7 +102,7 @@ func obey(st *stack.Stack, in io.Reader, out io.Writer) error {
 	return lines.Err()
 }
 
-func command(st *stack.Stack, line string) error {
+func command(st subject, line string) error {
 	var verb string
 	var tag block.Tag
 	if _, err := fmt.Sscanf(line, "%s %d", &verb, &tag); err != nil {

@@ -12,7 +12,7 @@ import (
 
 // onBed reports whether a procedure is measured on the bed. The others have devices
 // of their own.
-func onBed(p spec.Procedure) bool { return p != spec.Peer && p != spec.Crashes }
+func onBed(p spec.Procedure) bool { return p != spec.Peer && p != spec.Crashes && p != spec.Server }
 
 // bedSize returns the size of a bed for all experiments that are measured on it.
 func bedSize(all []spec.Experiment) stack.Size {
@@ -107,7 +107,7 @@ func costOf(e spec.Experiment) cost {
 		}
 		c.round = windows(stacksHeld(e) * len(e.Depths))
 		c.models = time.Duration(len(e.Volumes)) * 6 * time.Second
-	case spec.Peer:
+	case spec.Peer, spec.Server:
 		c.prepare = 3 * time.Second
 		c.round = windows(cells*len(e.Ops)) + time.Duration(len(e.Depths))*peerCost
 	}

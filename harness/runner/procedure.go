@@ -59,6 +59,8 @@ func newProcedure(b bench) procedure {
 		return &peer{bench: b}
 	case spec.SnapshotIO:
 		return &snapshotIO{b}
+	case spec.Server:
+		return &served{bench: b}
 	case spec.Crashes:
 		return &crashes{b}
 	case spec.FIO:

@@ -17,12 +17,22 @@ import (
 	"go.uber.org/goleak"
 
 	"zumastor.org/zumastor/analysis/goals"
+	"zumastor.org/zumastor/harness/export"
 	"zumastor.org/zumastor/harness/spec"
 	"zumastor.org/zumastor/harness/stack"
 	"zumastor.org/zumastor/results"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == export.PartCommand { // this is a child of a test
+		if err := export.RunPart(context.Background(), os.Args[2:], os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const mib = 1 << 20
 

@@ -20,6 +20,7 @@ var (
 		FIO:       nil, // its jobs are fio's own
 
 		SnapshotIO: {"read-shared", "read-stored", "write-chunk"},
+		Server:     {"firstwrite", "rewrite"},
 		Crashes:    {"resize-the-origin", "resize-the-store", "revert", "merge", "delete", "delete-recursively", "drop", "squash", "group-snapshot"},
 	}
 )
@@ -70,7 +71,7 @@ func (e *Experiment) check() error {
 
 func (e *Experiment) checkAxes(bad func(string, ...any) error) error {
 	for _, v := range e.Variants {
-		if v == QCOW2 && e.Procedure != Peer && e.Procedure != FIO || IsPlacement(v) && !slices.Contains(placements, v) {
+		if v == QCOW2 && e.Procedure != Peer && e.Procedure != FIO || v == Served && e.Procedure != Server || IsPlacement(v) && !slices.Contains(placements, v) {
 			return bad("unknown variant %q: there are %s, %s and the placements %q", v, Raw, CopyBound, placements)
 		}
 	}

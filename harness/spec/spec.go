@@ -42,15 +42,18 @@ const (
 	FIO       Procedure = "fio"       // the same with fio as the client
 	// SnapshotIO reads and writes snapshots.
 	SnapshotIO Procedure = "snapshot-io"
+	// Server measures a metadata server in another process against an embedded one.
+	Server Procedure = "server"
 	// Crashes cuts the power in the middle of operations, on volumes in memory.
 	Crashes Procedure = "crashes"
 )
 
 // Variants with a meaning of their own. All others are placements.
 const (
-	Raw       = "raw"       // the bare origin device
-	CopyBound = "copybound" // the least that copy-before-write costs
-	QCOW2     = "qcow2"     // qemu-nbd on an image with an internal snapshot
+	Raw       = "raw"           // the bare origin device
+	CopyBound = "copybound"     // the least that copy-before-write costs
+	Served    = "inline-server" // placement inline, with a server in another process
+	QCOW2     = "qcow2"         // qemu-nbd on an image with an internal snapshot
 )
 
 // Experiment is one experiment at the size of one suite.
@@ -153,5 +156,5 @@ func (a Axes) Apply(e Experiment) (Experiment, error) {
 
 // IsPlacement reports whether a variant is one of the engine's placements.
 func IsPlacement(variant string) bool {
-	return variant != Raw && variant != CopyBound && variant != QCOW2
+	return variant != Raw && variant != CopyBound && variant != QCOW2 && variant != Served
 }

@@ -106,7 +106,7 @@ func TestBuiltIn(t *testing.T) {
 				require.Contains(t, e.Variants, Raw, "%s has its raw baseline", e.Name)
 			}
 		}
-		require.Equal(t, []string{"E1", "E10", "E2", "E3", "E4", "E5", "E6", "E7", "FIO", "PEER"}, names)
+		require.Equal(t, []string{"E1", "E10", "E2", "E3", "E4", "E5", "E6", "E7", "E8", "FIO", "PEER"}, names)
 	}
 	_, err := Load("nightly")
 	require.ErrorContains(t, err, `no suite "nightly"`)

@@ -216,3 +216,15 @@ func OpenPaths(origin, stores string) (*Bed, error) {
 func (b *Bed) BuildAll(variant string, chunk int64) (*Stack, error) {
 	return b.Build(Config{Variant: variant, ChunkSize: chunk, Origin: b.origin.Size(), StoreSize: b.stores.Size()})
 }
+
+// OpenAll opens the store that takes all the room for stores, as it is: of placement
+// inline, for an origin that begins where the bed's does.
+func (b *Bed) OpenAll() (*Stack, error) {
+	s := &Stack{bed: b, Config: Config{Variant: "inline", StoreSize: b.stores.Size()}, origin: b.origin}
+	s.devs.Store = b.stores
+	if err := s.openEngine(); err != nil {
+		return nil, fmt.Errorf("opening a store: %w", errors.Join(err, s.Close()))
+	}
+	s.Origin, s.ChunkSize = s.volume.Size(), int64(s.server.Geometry().ChunkSize())
+	return s, nil
+}

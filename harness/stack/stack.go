@@ -95,6 +95,11 @@ func (s *Stack) buildEngine() error {
 	if err != nil {
 		return err
 	}
+	return s.openEngine()
+}
+
+// openEngine opens the store that is on the devices, and attaches the origin.
+func (s *Stack) openEngine() (err error) {
 	s.server, err = server.Open(s.devs, server.Options{
 		Store: store.Options{CacheBytes: s.CacheBytes}, Manual: s.bed.Modelled(),
 	})
@@ -153,19 +158,29 @@ func (s *Stack) Delete(tag block.Tag) error { return s.server.DeleteSnapshot(tag
 
 // Idle waits until what deleted snapshots held is freed.
 func (s *Stack) Idle() error {
+	if !s.bed.Modelled() {
+		return AwaitIdle(s.server)
+	}
 	for s.server.Status().SnapshotsGoing > 0 {
-		if s.bed.Modelled() {
-			if _, err := s.server.Maintain(); err != nil {
-				return err
-			}
-			continue
+		if _, err := s.server.Maintain(); err != nil {
+			return err
 		}
-		if st := s.server.Status(); st.Mode != store.ReadWrite {
+	}
+	return nil
+}
+
+// AwaitIdle waits until what deleted snapshots of a server held is freed.
+func AwaitIdle(s *server.Server) error {
+	for {
+		st := s.Status()
+		if st.SnapshotsGoing == 0 {
+			return nil
+		}
+		if st.Mode != store.ReadWrite {
 			return fmt.Errorf("store is %v: %w", st.Mode, store.ErrFailed)
 		}
 		time.Sleep(100 * time.Microsecond)
 	}
-	return nil
 }
 
 // Maintain does the background work that is due, on a modelled bed; on others it
@@ -189,6 +204,9 @@ func (s *Stack) Checkpoint() error {
 
 // Status returns the store's status. Only placements have one.
 func (s *Stack) Status() store.Status { return s.server.Status() }
+
+// Server returns the embedded server. Only placements have one.
+func (s *Stack) Server() *server.Server { return s.server }
 
 // Open opens a snapshot for reading, and for writing too if write is set; the caller
 // closes it.
