@@ -70,12 +70,14 @@ type Status struct {
 	Checkpoint    uint64           `json:"checkpoint"`
 	UnsavedBytes  int64            `json:"copied_since_checkpoint_bytes"`
 	FormatVersion int              `json:"format_version"`
-	Batches       uint64           `json:"batches"`           // since the store was opened
-	Copied        uint64           `json:"copied_chunks"`     // in them
-	Written       uint64           `json:"written_chunks"`    // of snapshots
-	Restore       *Restore         `json:"restore,omitempty"` // of the origin, that is under way
-	Devices       []Device         `json:"devices,omitempty"` // that volumes are attached as
-	Volume        *Volume          `json:"volume,omitempty"`  // what the volume served, if it is known
+	Batches       uint64           `json:"batches"`                   // since the store was opened
+	Copied        uint64           `json:"copied_chunks"`             // in them
+	Written       uint64           `json:"written_chunks"`            // of snapshots
+	Full          bool             `json:"full"`                      // a client has found no space
+	FullIn        *float64         `json:"full_in_seconds,omitempty"` // as it has been filling lately
+	Restore       *Restore         `json:"restore,omitempty"`         // of the origin, that is under way
+	Devices       []Device         `json:"devices,omitempty"`         // that volumes are attached as
+	Volume        *Volume          `json:"volume,omitempty"`          // what the volume served, if it is known
 }
 
 // Restore is a revert or merge that is under way: the origin reads as the snapshot,
@@ -126,6 +128,11 @@ func describeStatus(s store.Status) Status {
 		MetadataPages: s.MetadataPages, MetadataUsed: s.MetadataUsed, CacheBytes: s.CacheBytes,
 		Checkpoint: s.Checkpoint, UnsavedBytes: s.UnsavedBytes, FormatVersion: layout.Version,
 		Batches: s.Batches, Copied: s.Copies, Written: s.Written,
+	}
+	d.Full = s.Full
+	if s.Fill.UntilFull != store.Never {
+		in := s.Fill.UntilFull.Seconds()
+		d.FullIn = &in
 	}
 	if r := s.Restore; r != nil {
 		d.Restore = &Restore{Snapshot: r.Snapshot.Tag, Merge: r.Merge, Done: uint64(r.Next), Chunks: r.Chunks, Trouble: r.Trouble}

@@ -232,6 +232,9 @@ func statusFields(st admin.Status, verbose bool) [][2]string {
 		{"Snapshots", snapshots},
 		{"When full", st.Policy},
 	}
+	if st.FullIn != nil {
+		fields = append(fields, [2]string{"Full", forecast(st.FullIn)})
+	}
 	if r := st.Restore; r != nil {
 		fields = append(fields, [2]string{"Restoring", restoreLine(r)})
 	}

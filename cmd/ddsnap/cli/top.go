@@ -30,7 +30,7 @@ func (a *app) top() *cobra.Command {
 		Long: `Top shows what the server of a store does, anew each second, until it is
 interrupted: requests to the origin; chunks copied out for snapshots, in how many
 batches; slots leased in advance; how full store and metadata are, and when the
-store will be full at the rate of the last minute.
+store will be full if it goes on filling so.
 
 With --json it prints an object a line. What is counted is since the line before.`,
 		Example: `  ddsnap top /srv/vm.store
@@ -66,13 +66,10 @@ type moment struct {
 	admin.Status
 }
 
-// window is how many seconds the rate of filling is taken over.
-const window = time.Minute
-
 func (a *app) runTop(ctx context.Context, t *target, f *topFlags) error {
 	tick := time.NewTicker(f.interval)
 	defer tick.Stop()
-	var past []moment
+	var before moment
 	for {
 		asking, cancel := context.WithTimeoutCause(ctx, a.timeout, fmt.Errorf("no answer within %v", a.timeout))
 		r, err := t.ask(asking, admin.VerbStatus)
@@ -83,15 +80,13 @@ func (a *app) runTop(ctx context.Context, t *target, f *topFlags) error {
 		case err != nil:
 			return fmt.Errorf("asking for the status: %w", err)
 		}
-		past = append(past, moment{time.Now(), *r.Status})
-		for past[len(past)-1].at.Sub(past[0].at) > window && len(past) > 2 {
-			past = past[1:]
-		}
-		if len(past) > 1 {
-			if err := a.showTop(t.name, newActivity(past)); err != nil || f.once {
+		now := moment{time.Now(), *r.Status}
+		if !before.at.IsZero() {
+			if err := a.showTop(t.name, newActivity(before, now)); err != nil || f.once {
 				return err
 			}
 		}
+		before = now
 		select {
 		case <-ctx.Done():
 			return nil
@@ -120,14 +115,12 @@ type activity struct {
 	StoreBytes   int64     `json:"store_bytes"`
 	MetadataUsed int64     `json:"metadata_used_bytes"`
 	Metadata     int64     `json:"metadata_bytes"`
-	FullIn       *float64  `json:"full_in_seconds,omitempty"` // at the rate of the last minute
+	FullIn       *float64  `json:"full_in_seconds,omitempty"` // as it has been filling lately
 	served       bool      // whether anything is known of reads and writes
 }
 
-// newActivity compares the newest moment with the one before it and, for the
-// filling, with the oldest.
-func newActivity(past []moment) activity {
-	last, before := past[len(past)-1], past[len(past)-2]
+// newActivity compares a moment with the one before it.
+func newActivity(before, last moment) activity {
 	chunk := int64(last.ChunkSize)
 	seconds := last.at.Sub(before.at).Seconds()
 	rate := func(now, then uint64) float64 { return float64(now-min(now, then)) / seconds }
@@ -138,7 +131,7 @@ func newActivity(past []moment) activity {
 		LeasedBytes: int64(last.SlotsLeased) * chunk, UsedBytes: int64(last.SlotsUsed) * chunk,
 		FreeBytes: int64(last.Slots-min(last.Slots, taken)) * chunk, StoreBytes: int64(last.Slots) * chunk,
 		MetadataUsed: int64(last.MetadataUsed) * block.PageSize, Metadata: int64(last.MetadataPages) * block.PageSize,
-		served: last.Volume != nil && before.Volume != nil,
+		FullIn: last.FullIn, served: last.Volume != nil && before.Volume != nil,
 	}
 	x.CopiedBytes = x.Copied * float64(chunk)
 	if x.Batches > 0 {
@@ -148,11 +141,6 @@ func newActivity(past []moment) activity {
 		now, then := last.Volume, before.Volume
 		x.Reads, x.Writes = rate(now.Reads, then.Reads), rate(now.Writes, then.Writes)
 		x.ReadBytes, x.WrittenBytes = rate(now.ReadBytes, then.ReadBytes), rate(now.WrittenBytes, then.WrittenBytes)
-	}
-	if first := past[0]; last.SlotsUsed > first.SlotsUsed {
-		left := float64(last.Slots - min(last.Slots, last.SlotsUsed))
-		in := left / (float64(last.SlotsUsed-first.SlotsUsed) / last.at.Sub(first.at).Seconds())
-		x.FullIn = &in
 	}
 	return x
 }
@@ -181,10 +169,6 @@ func topFields(x activity) [][2]string {
 		origin = fmt.Sprintf("%s reads/s, %s/s; %s writes/s, %s/s",
 			formatRate(x.Reads), formatSize(int64(x.ReadBytes)), formatRate(x.Writes), formatSize(int64(x.WrittenBytes)))
 	}
-	forecast := "not filling"
-	if x.FullIn != nil {
-		forecast = "in " + formatAge(time.Duration(min(*x.FullIn, 1e9)*float64(time.Second))) + " at the rate of the last minute"
-	}
 	return [][2]string{
 		{"State", state},
 		{"Origin", origin},
@@ -193,8 +177,19 @@ func topFields(x activity) [][2]string {
 		{"Leased", formatSize(x.LeasedBytes)},
 		{"Store", gauge(x.UsedBytes, x.StoreBytes) + ", " + formatSize(x.FreeBytes) + " free"},
 		{"Metadata", gauge(x.MetadataUsed, x.Metadata)},
-		{"Full", forecast},
+		{"Full", forecast(x.FullIn)},
 	}
+}
+
+// forecast says when a store will be full.
+func forecast(seconds *float64) string {
+	switch {
+	case seconds == nil:
+		return "not filling"
+	case *seconds <= 0:
+		return "now"
+	}
+	return "in " + formatAge(time.Duration(min(*seconds, 1e9)*float64(time.Second))) + " at this rate"
 }
 
 // formatRate returns a number a second for people.

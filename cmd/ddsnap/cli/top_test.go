@@ -18,17 +18,17 @@ func TestTop(t *testing.T) {
 		Mode: "read-write", Snapshots: 2, BeingFreed: 1, ChunkSize: 1 << 16, Slots: 16384, SlotsUsed: 1024, SlotsLeased: 512,
 		MetadataPages: 1000, MetadataUsed: 250, Batches: 10, Copied: 100, Volume: &admin.Volume{},
 	}
-	past := []moment{{start, status}}
-	status.SlotsUsed += 960
-	past = append(past, moment{start.Add(58 * time.Second), status})
-	status.SlotsUsed += 240
+	before := moment{start.Add(58 * time.Second), status}
+	status.SlotsUsed += 1200
+	in := 680.0
+	status.FullIn = &in
 	status.Batches, status.Copied = 50, 1300
 	status.Volume = &admin.Volume{Reads: 3000, Writes: 9, ReadBytes: 12 << 20, WrittenBytes: 36 << 10}
-	past = append(past, moment{start.Add(60 * time.Second), status})
+	now := moment{start.Add(60 * time.Second), status}
 
 	var out bytes.Buffer
 	a := &app{Streams: Streams{Out: &out}}
-	require.NoError(t, a.showTop("vm.control", newActivity(past)))
+	require.NoError(t, a.showTop("vm.control", newActivity(before, now)))
 	require.Equal(t, `2026-11-22 17:01:00  vm.control
 State:     read-write, 2 snapshots, 1 being freed
 Origin:    1,500 reads/s, 6 MiB/s; 4.5 writes/s, 18 KiB/s
@@ -36,13 +36,13 @@ Copied:    600 chunks/s, 37.5 MiB/s; 20 batches/s of 30.0 chunks
 Leased:    32 MiB
 Store:     [####--------------------------]  13.6 % of 1 GiB, 853 MiB free
 Metadata:  [########----------------------]  25.0 % of 3.9 MiB
-Full:      in 11 min at the rate of the last minute
+Full:      in 11 min at this rate
 `, out.String())
 
 	// A server that was restarted counts from zero again, and what is not known is
 	// not shown as nothing.
 	status = admin.Status{Mode: "read-write", Slots: 100, SlotsUsed: 10, ChunkSize: 4096}
-	x := newActivity([]moment{past[2], {start.Add(61 * time.Second), status}})
+	x := newActivity(now, moment{start.Add(61 * time.Second), status})
 	require.Zero(t, x.Copied)
 	require.Nil(t, x.FullIn)
 	fields := topFields(x)
