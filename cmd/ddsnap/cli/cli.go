@@ -89,8 +89,8 @@ of the origin is overwritten for the first time after a snapshot, its old bytes
 are copied to a separate device or file, the store.
 
 "ddsnap initialize" makes a store, "ddsnap nbd" serves origin and snapshots to NBD
-clients, and the other verbs work on the control socket of such a server, or on
-a store that no server has open.`,
+clients, "ddsnap attach" makes block devices of them, and most other verbs work on
+the control socket of such a server, or on a store that no server has open.`,
 		Example: `  ddsnap initialize --size 10g /srv/vm.store /srv/vm.img
   ddsnap nbd /srv/vm.store /srv/vm.img &
   ddsnap create /srv/vm.store 1

@@ -128,18 +128,39 @@ func (x *attachments) open(ref *admin.Ref, write bool) (*attachment, device.Devi
 	return &attachment{snapshot: s, release: s.Close}, s, nil
 }
 
-// watch notes the end of a device, whatever ends it.
+// watch notes the end of a device that nobody has detached.
 func (x *attachments) watch(a *attachment) {
 	err := a.Wait()
 	if err != nil {
 		x.service.cfg.Logger.Error("a block device has ended", "device", a.Path(), "of", a.name(), "error", err)
 	}
-	x.mu.Lock()
-	x.list = slices.DeleteFunc(x.list, func(other *attachment) bool { return other == a })
-	x.mu.Unlock()
-	if err := a.release(); err != nil {
+	x.busy.Lock() // whoever detaches it flushes it first
+	defer x.busy.Unlock()
+	if err := x.forget(a); err != nil {
 		x.service.cfg.Logger.Error("closing what was attached", "of", a.name(), "error", err)
 	}
+}
+
+// end detaches a device and closes what it was made of.
+func (x *attachments) end(a *attachment, force bool) error {
+	err := a.Detach(force)
+	if errors.Is(err, device.ErrInUse) {
+		return err
+	}
+	return errors.Join(err, x.forget(a))
+}
+
+// forget closes what an ended device was made of, once. The lock busy is held.
+func (x *attachments) forget(a *attachment) error {
+	x.mu.Lock()
+	n := len(x.list)
+	x.list = slices.DeleteFunc(x.list, func(other *attachment) bool { return other == a })
+	gone := len(x.list) == n
+	x.mu.Unlock()
+	if gone {
+		return nil
+	}
+	return a.release()
 }
 
 // detach ends a block device. With force it does so under who uses it.
@@ -150,13 +171,11 @@ func (x *attachments) detach(ref *admin.Ref, force bool) error {
 	if a == nil {
 		return fmt.Errorf("%w: it is not attached", store.ErrNoSnapshot)
 	}
-	if err := a.Detach(force); err != nil {
-		if errors.Is(err, device.ErrInUse) {
-			err = fmt.Errorf("%w: %w", store.ErrInUse, err)
-		}
-		return err
+	err := x.end(a, force)
+	if errors.Is(err, device.ErrInUse) {
+		err = fmt.Errorf("%w: %w", store.ErrInUse, err)
 	}
-	return nil
+	return err
 }
 
 // retryDetach is how long the end of the process waits between looks at whether
@@ -172,8 +191,8 @@ func (x *attachments) detachAll() error {
 	x.mu.Unlock()
 	var errs []error
 	for _, a := range list {
-		err := a.Detach(false)
-		for said := false; errors.Is(err, device.ErrInUse); err = a.Detach(false) {
+		err := x.end(a, false)
+		for said := false; errors.Is(err, device.ErrInUse); err = x.end(a, false) {
 			if !said {
 				x.service.cfg.Logger.Warn("waiting for a block device to be unmounted and closed; a second signal kills", "device", a.Path(), "of", a.name(), "error", err)
 			}
