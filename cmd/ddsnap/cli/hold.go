@@ -13,7 +13,9 @@ func (a *app) hold() *cobra.Command {
 		Use:   "hold [flags] SERVER|STORE TAG|NAME",
 		Short: "Keep a snapshot from being deleted",
 		Long: `Hold keeps a snapshot from being deleted, by anybody, until hold --release. A full
-store does not drop it. To hold what is held already changes nothing.`,
+store with the policy drop gives up its content only when no snapshot is left that
+nobody uses or holds; see "ddsnap help priority". To hold what is held already
+changes nothing.`,
 		Example: `  ddsnap hold /srv/vm.store 17
   ddsnap hold --release /srv/vm.store 17`,
 		Args: args(2, 2, "SERVER|STORE", "TAG|NAME"),
