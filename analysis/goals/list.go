@@ -17,6 +17,10 @@ const (
 	// CacheUse is the most bytes that the page cache ever held, divided by its
 	// configured limit.
 	CacheUse = "cache-use"
+	// PeakBytes is the most memory that a process of its own ever had resident.
+	PeakBytes = "peak-B"
+	// FreedExceptions is how many a deletion has freed.
+	FreedExceptions = "freed-exceptions"
 	// Crashes counts power cuts after which all that was promised was there.
 	Crashes = "crashes"
 )
@@ -56,7 +60,7 @@ func (g Goal) modelled() Goal {
 
 // All returns the goals in the order in which they are shown.
 func All() []Goal {
-	return slices.Concat(dataPath(), placements(), snapshotsAndPeers(), snapshotIO(), ownServer(), crashes())
+	return slices.Concat(dataPath(), placements(), snapshotsAndPeers(), snapshotIO(), ownServer(), scale(), crashes())
 }
 
 func ownServer() []Goal {
@@ -72,6 +76,23 @@ func ownServer() []Goal {
 		ratio("server-firstwrite", "first write, queue depth 32, with the server in another process against the embedded one", 0.95, first, embedded).
 			bound("a report is one message that is not waited for, and leases are asked for ahead"),
 	}
+}
+
+func scale() []Goal {
+	of := func(op string) group.Selector { return group.Selector{"experiment": "E9", "op": op} }
+	check := amount("online-check-seconds", "check of a store in use, 10 million exceptions, metadata", 60, "s", results.NsPerOp, of("check")).
+		bound("every page of the trees is read and decoded once")
+	memory := amount("online-check-mib", "memory of that check: the whole process at its fullest", 256, "MiB", PeakBytes, of("check")).
+		bound("two bits a slot and one a tree page, and the run time of Go")
+	recovery := amount("recovery-seconds", "longest hold of I/O, from a crash until the first write after it, 10 million exceptions", 2, "s", results.NsPerOp, of("recovery")).
+		bound("the log since the last checkpoint; the trees are not read")
+	check.Scale, memory.Scale, recovery.Scale = 1e-9, 1.0/(1<<20), 1e-9
+	deleting := of("foreground")
+	deleting["deleting"] = "yes"
+	return []Goal{check, memory, recovery,
+		ratio("delete-foreground", "rewrite of settled chunks while snapshots of 1,000 are deleted against without, 10 million exceptions", 0.95,
+			deleting, group.Selector{"deleting": "no"}).
+			bound("what is freed is freed in small steps; reads and writes of tree pages share the device")}
 }
 
 func crashes() []Goal {

@@ -83,6 +83,13 @@ func (m *maker) measured() {
 			m.add(k, "E8", 1.01e4, "op", op, "variant", "inline-server", "chunk", "65536", "qd", qd)
 		}
 	}
+	m.add(k, "E9", 1e10, "op", "check", "snapshots", "1000").Values[goals.PeakBytes] = 1e8
+	m.add(k, "E9", 5e8, "op", "recovery", "snapshots", "1000")
+	m.add(k, "E9", 1e4, "op", "foreground", "snapshots", "1000", "deleting", "no")
+	m.add(k, "E9", 1.01e4, "op", "foreground", "snapshots", "1000", "deleting", "yes")
+	for _, held := range []string{"100", "1000"} {
+		m.add(k, "E9", 5e8, "op", "delete", "snapshots", held).Values[goals.FreedExceptions] = 1e5
+	}
 	for _, op := range []string{"revert", "merge", "all"} {
 		m.add(k, "E10", 1e7, "op", op).Values[goals.Crashes] = 1200
 	}
@@ -176,7 +183,7 @@ func TestReport(t *testing.T) {
 	require.Contains(t, read(t, run, "figures/e1-nsnaps-chunk16384-modelhdd-modelled.svg"), "3.2x")
 	measured, modelled, found := strings.Cut(html, "<h2>Modelled</h2>")
 	require.True(t, found)
-	for _, e := range []string{"E1", "E2", "E3", "E4", "E5", "E6", "E7", "E8", "E10", "PEER"} {
+	for _, e := range []string{"E1", "E2", "E3", "E4", "E5", "E6", "E7", "E8", "E9", "E10", "PEER"} {
 		require.Contains(t, measured, "<h3>"+e+" ·", "section %s", e)
 	}
 	require.Contains(t, modelled, "<h3>E3 ·")

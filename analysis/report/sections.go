@@ -105,7 +105,7 @@ func goal(v float64, text string) []plot.Reference { return []plot.Reference{{Va
 // sections returns the experiments in the order of the report. The same ones
 // serve both kinds; a figure appears where there are samples for it.
 func sections() []section {
-	return []section{nsnaps(), chunkSize(), placement(), originRead(), manySnapshots(), depth(), snapshotIO(), ownServer(), crashes(), peer(), fioClient()}
+	return []section{nsnaps(), chunkSize(), placement(), originRead(), manySnapshots(), depth(), snapshotIO(), ownServer(), scale(), crashes(), peer(), fioClient()}
 }
 
 func nsnaps() section {
@@ -277,6 +277,26 @@ func ownServer() section {
 			query: group.Query{Where: group.Selector{"experiment": "E8", "variant": "inline-server"}, Unit: results.NsPerOp, As: group.Speed,
 				Against: group.Selector{"variant": "inline"}, X: "qd", Line: "op"},
 			each: []string{"chunk"},
+		}},
+	}
+}
+
+func scale() section {
+	return section{
+		Experiment: "E9", Title: "Stores of very many exceptions",
+		Says: "A store of ten million exceptions in use: how long its check takes, how long a crash holds I/O, what deletions cost who writes meanwhile, and how long they take by how many snapshots share the exceptions: the fewer, the more each frees.",
+		figures: []figure{{
+			Name: "e9-times", shape: bars,
+			Figure: plot.Figure{Title: "Check, recovery and deletion of a snapshot", X: plot.Axis{Label: "operation"}, Y: plot.Axis{Label: "time", Unit: results.NsPerOp}},
+			query:  group.Query{Where: group.Selector{"experiment": "E9", "deleting": ""}, Unit: results.NsPerOp, X: "op", Line: "snapshots"},
+		}, {
+			Name: "e9-foreground", shape: bars,
+			Figure: plot.Figure{
+				Title: "Settled rewrites while snapshots are deleted", X: plot.Axis{Label: "operation"},
+				Y: plot.Axis{Label: "speed against no deletion", Unit: "x"}, References: goal(0.95, "goal: at least 0.95x"),
+			},
+			query: group.Query{Where: group.Selector{"experiment": "E9", "op": "foreground", "deleting": "yes"}, Unit: results.NsPerOp, As: group.Speed,
+				Against: group.Selector{"deleting": "no"}, X: "op", Line: "snapshots"},
 		}},
 	}
 }

@@ -21,8 +21,9 @@ const (
 	crashGroup  = 32 // writes at once
 )
 
-// writeOn writes sectors at random places of an origin with an existing store until
-// it is killed, and says "ready" when there is something to recover from.
+// writeOn writes blocks at random places of an origin with an existing store, again
+// and again at the same ones so that the store does not fill, until it is killed. It
+// says "ready" when there is something to recover from.
 func writeOn(ctx context.Context, origin, path string, seed uint64, out io.Writer) (err error) {
 	bed, err := stack.OpenPaths(origin, path)
 	if err != nil {
@@ -34,13 +35,16 @@ func writeOn(ctx context.Context, origin, path string, seed uint64, out io.Write
 		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	rng := rand.New(rand.NewPCG(seed, 1))
+	var rng *rand.Rand
 	v := st.Device()
 	for n := 0; ctx.Err() == nil; n++ {
 		if n == crashGroups {
 			if _, err := fmt.Fprintln(out, "ready"); err != nil {
 				return err
 			}
+		}
+		if n%crashGroups == 0 {
+			rng = rand.New(rand.NewPCG(seed, 1))
 		}
 		var wg sync.WaitGroup
 		errs := make([]error, crashGroup)

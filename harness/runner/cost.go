@@ -12,7 +12,13 @@ import (
 
 // onBed reports whether a procedure is measured on the bed. The others have devices
 // of their own.
-func onBed(p spec.Procedure) bool { return p != spec.Peer && p != spec.Crashes && p != spec.Server }
+func onBed(p spec.Procedure) bool {
+	switch p {
+	case spec.Peer, spec.Server, spec.Scale, spec.Crashes:
+		return false
+	}
+	return true
+}
 
 // bedSize returns the size of a bed for all experiments that are measured on it.
 func bedSize(all []spec.Experiment) stack.Size {
@@ -82,6 +88,7 @@ const (
 	modelPhaseCost = 150 * time.Millisecond
 	phaseCost      = 700 * time.Millisecond
 	crashCost      = 15 * time.Millisecond
+	exceptionCost  = time.Microsecond
 	peerCost       = 400 * time.Millisecond // of a new snapshot on both sides
 )
 
@@ -111,7 +118,11 @@ func costOf(e spec.Experiment) cost {
 		c.prepare = 3 * time.Second
 		c.round = windows(cells*len(e.Ops)) + time.Duration(len(e.Depths))*peerCost
 	}
-	if e.Procedure == spec.Crashes {
+	switch e.Procedure {
+	case spec.Scale:
+		c.prepare = time.Duration(len(e.Snapshots)*e.Exceptions) * exceptionCost
+		c.round = c.prepare + windows(2)
+	case spec.Crashes:
 		c.round = time.Duration(len(e.Ops)*e.MinOps) * crashCost
 	}
 	if !e.Measured {

@@ -61,6 +61,8 @@ func newProcedure(b bench) procedure {
 		return &snapshotIO{b}
 	case spec.Server:
 		return &served{bench: b}
+	case spec.Scale:
+		return &scale{bench: b}
 	case spec.Crashes:
 		return &crashes{b}
 	case spec.FIO:

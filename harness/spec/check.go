@@ -21,6 +21,7 @@ var (
 
 		SnapshotIO: {"read-shared", "read-stored", "write-chunk"},
 		Server:     {"firstwrite", "rewrite"},
+		Scale:      {"recovery", "check", "foreground", "delete"},
 		Crashes:    {"resize-the-origin", "resize-the-store", "revert", "merge", "delete", "delete-recursively", "drop", "squash", "group-snapshot"},
 	}
 )
@@ -54,8 +55,10 @@ func (e *Experiment) check() error {
 		return bad("no variants")
 	case e.Procedure == Untar && (e.Trace == "" || e.Phases < 1 || e.ModelPhases < 1):
 		return bad("procedure untar needs trace, phases and model-phases")
-	case e.Procedure != Untar && (e.Origin <= 0 || e.Store <= 0 || e.Window <= 0 || e.MinOps < 1 || e.MaxOps < e.MinOps):
+	case e.Procedure != Untar && (e.Origin <= 0 || e.Store <= 0 && e.Procedure != Scale || e.Window <= 0 || e.MinOps < 1 || e.MaxOps < e.MinOps):
 		return bad("origin, store, window, min-ops and max-ops must be positive, and max-ops not below min-ops")
+	case e.Procedure == Scale && (!e.Measured || e.Exceptions < 1 || len(e.Snapshots) == 0):
+		return bad("procedure scale is measured, and needs exceptions and snapshots")
 	case !e.Measured && len(e.Models) == 0:
 		return bad("nothing to do: neither measured nor modelled")
 	case len(e.Chunks) == 0 || len(e.Depths) == 0:

@@ -102,6 +102,8 @@ func (e *Experiment) setAmount(key, value string) (err error) {
 		e.Store, err = ParseSize(value)
 	case "window":
 		e.Window, err = time.ParseDuration(value)
+	case "exceptions":
+		e.Exceptions, err = strconv.Atoi(value)
 	case "min-ops":
 		e.MinOps, err = strconv.Atoi(value)
 	case "max-ops":

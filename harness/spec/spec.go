@@ -44,6 +44,8 @@ const (
 	SnapshotIO Procedure = "snapshot-io"
 	// Server measures a metadata server in another process against an embedded one.
 	Server Procedure = "server"
+	// Scale measures stores of very many exceptions.
+	Scale Procedure = "scale"
 	// Crashes cuts the power in the middle of operations, on volumes in memory.
 	Crashes Procedure = "crashes"
 )
@@ -74,10 +76,12 @@ type Experiment struct {
 	Origin    int64   // bytes
 	Store     int64   // bytes of each variant's store
 	Window    time.Duration
-	MinOps    int
-	MaxOps    int
-	Rounds    int
-	Trace     string
+	// Exceptions is how many the stores of procedure scale have.
+	Exceptions int
+	MinOps     int
+	MaxOps     int
+	Rounds     int
+	Trace      string
 	// Phases and ModelPhases are how many of the trace's are replayed, measured
 	// and modelled; from the first again when there are fewer.
 	Phases, ModelPhases int
