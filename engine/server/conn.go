@@ -56,10 +56,10 @@ type opening struct {
 	name   wire.SnapshotRef
 }
 
-func newConn(l *Listener, nc *net.UnixConn, first []byte) *conn {
+func newConn(l *Listener, nc *net.UnixConn) *conn {
 	c := &conn{
-		l: l, nc: nc, inFlight: make(chan struct{}, maxInFlight), received: uint64(len(first)),
-		buf: append(make([]byte, 0, 64<<10), first...), open: make(map[wire.Handle]opening),
+		l: l, nc: nc, inFlight: make(chan struct{}, maxInFlight),
+		buf: make([]byte, 0, 64<<10), open: make(map[wire.Handle]opening),
 		asked: make(map[uint64]chan error), done: make(chan struct{}), left: make(chan struct{}), name: "unknown",
 	}
 	c.caughtUp.L = &c.reading

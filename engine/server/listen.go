@@ -43,9 +43,6 @@ type ListenOptions struct {
 	// Alive reports whether the client that holds a lock lives; see PROTOCOL.md. If
 	// it is nil, a client whose connection ends is dead.
 	Alive func(lock uint32) bool
-	// Admin serves the connections of administrators: those whose first byte is "{".
-	// It closes them. If it is nil they are refused.
-	Admin func(net.Conn)
 }
 
 // OriginLock is the lock that an origin client holds; see PROTOCOL.md.
@@ -133,22 +130,12 @@ func (l *Listener) Away() bool {
 
 // serve serves one connection.
 func (l *Listener) serve(nc *net.UnixConn) {
-	first := make([]byte, 1)
 	_ = nc.SetReadDeadline(time.Now().Add(helloLimit))
-	if _, err := io.ReadFull(nc, first); err != nil {
-		_ = nc.Close()
-		return
-	}
 	if err := l.admit(nc); err != nil {
-		l.refuse(nc, first[0] == '{', err)
+		l.refuse(nc, err)
 		return
 	}
-	if first[0] == '{' && l.opts.Admin != nil {
-		_ = nc.SetReadDeadline(time.Time{})
-		l.opts.Admin(&peeked{nc, first})
-		return
-	}
-	c := newConn(l, nc, first)
+	c := newConn(l, nc)
 	l.mu.Lock()
 	closed := l.closed
 	l.conns[c] = true
@@ -167,21 +154,6 @@ func (l *Listener) serve(nc *net.UnixConn) {
 		l.log.Warn("client's connection ends", "store", l.server.UUID(), "client", c.name, "error", err)
 	}
 	l.leave(c)
-}
-
-// peeked is a connection of which a byte was read.
-type peeked struct {
-	*net.UnixConn
-	first []byte
-}
-
-func (p *peeked) Read(b []byte) (int, error) {
-	if len(p.first) > 0 && len(b) > 0 {
-		n := copy(b, p.first)
-		p.first = p.first[n:]
-		return n, nil
-	}
-	return p.UnixConn.Read(b)
 }
 
 // admit returns an error unless the process at the other end may be served.
@@ -217,16 +189,12 @@ func credentials(nc *net.UnixConn) (cred *unix.Ucred, groups []uint32, err error
 }
 
 // refuse tells a client why it is not served.
-func (l *Listener) refuse(nc *net.UnixConn, admin bool, err error) {
+func (l *Listener) refuse(nc *net.UnixConn, err error) {
 	l.log.Warn("client refused", "store", l.server.UUID(), "error", err)
 	_ = nc.SetWriteDeadline(time.Now().Add(time.Second))
-	if admin {
-		_, _ = fmt.Fprintf(nc, "{\"error\":{\"kind\":\"denied\",\"message\":%q}}\n", err.Error())
-	} else {
-		p := wire.AppendFault(wire.AppendHeader(nil, wire.TypeHello, wire.FlagReply|wire.FlagError, 1), fault.From(err))
-		wire.Seal(p)
-		_, _ = nc.Write(p)
-	}
+	p := wire.AppendFault(wire.AppendHeader(nil, wire.TypeHello, wire.FlagReply|wire.FlagError, 1), fault.From(err))
+	wire.Seal(p)
+	_, _ = nc.Write(p) // it is closed either way
 	_ = nc.Close()
 }
 

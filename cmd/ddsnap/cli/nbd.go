@@ -22,6 +22,7 @@ import (
 // nbdFlags are the flags of nbd.
 type nbdFlags struct {
 	listen, control, journal string
+	server                   string
 	metrics                  string
 	tlsDir                   string
 	tlsClients, tlsOptional  bool
@@ -34,7 +35,7 @@ func (a *app) nbd() *cobra.Command {
 	var f nbdFlags
 	cmd := &cobra.Command{
 		Use:        "nbd [flags] SNAPDEV ORGDEV [METADEV]",
-		SuggestFor: []string{"server", "agent", "serve", "export"},
+		SuggestFor: []string{"export"},
 		Short:      "Serve a volume and its snapshots over NBD",
 		Long: `Nbd opens the store on SNAPDEV and serves the origin ORGDEV as the NBD export
 "origin", and each snapshot, read-only, as "snapshot/TAG", or to be written to as
@@ -59,11 +60,16 @@ kills it. It may be killed at any time: the store recovers when it is next opene
 			if err != nil {
 				return err
 			}
+			if f.server != "" && f.readOnly {
+				return usageError{errors.New("--read-only needs the store for itself, not a --server")}
+			}
+			cfg.Join, cfg.Clients = f.server != "", f.server
 			return serve(cmd.Context(), cfg)
 		},
 	}
 	fl := cmd.Flags()
 	fl.StringVarP(&f.listen, "listen", "l", "", "`address` to listen on: unix:PATH, PATH or HOST:PORT (default SNAPDEV.nbd)")
+	fl.StringVar(&f.server, "server", "", "go through the \"ddsnap server\" that listens for clients on `socket`, instead of being one")
 	fl.BoolVar(&f.readOnly, "read-only", false, "export the snapshots only, and write nothing to any device")
 	f.add(cmd)
 	return cmd
@@ -72,12 +78,18 @@ kills it. It may be killed at any time: the store recovers when it is next opene
 // add adds the flags of all verbs that serve a volume.
 func (f *nbdFlags) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.StringVar(&f.control, "control", "", "`path` of the control socket (default SNAPDEV.control)")
-	fl.StringVarP(&f.journal, "journal", "j", "", "journal `device`, of placements nvram and pmem")
-	fl.StringVar(&f.metrics, "metrics", "", "`address` to serve Prometheus metrics on: unix:PATH, PATH or HOST:PORT")
 	fl.StringVar(&f.tlsDir, "tls", "", "insist on TLS, with server-cert.pem and server-key.pem of `directory`")
 	fl.BoolVar(&f.tlsClients, "tls-clients", false, "insist on client certificates by ca-cert.pem of the --tls directory")
 	fl.BoolVar(&f.tlsOptional, "tls-optional", false, "offer TLS, but don't insist")
+	f.addCommon(cmd)
+}
+
+// addCommon adds the flags of all verbs that open a store and stay.
+func (f *nbdFlags) addCommon(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringVar(&f.control, "control", "", "`path` of the control socket (default SNAPDEV.control)")
+	fl.StringVarP(&f.journal, "journal", "j", "", "journal `device`, of placements nvram and pmem")
+	fl.StringVar(&f.metrics, "metrics", "", "`address` to serve Prometheus metrics on: unix:PATH, PATH or HOST:PORT")
 	fl.VarP(&f.cache, "cache", "k", "memory for metadata (default 64m)")
 	fl.BoolVar(&f.noDirect, "page-cache", false, "go through the page cache instead of O_DIRECT")
 	fl.StringVar(&f.level, "log-level", "info", "least `level` to log: debug, info, warn or error")

@@ -22,8 +22,9 @@ type Paths struct {
 
 // Access says how devices are opened.
 type Access struct {
-	ReadOnly bool // beside other readers, and without the right to write
-	Direct   bool // past the page cache, where the file system can
+	ReadOnly bool        // beside other readers, and without the right to write
+	Direct   bool        // past the page cache, where the file system can
+	Role     device.Role // with whom the devices are shared
 	// Placement is that of a store which is to be made. Zero means to look what
 	// the store that is there has.
 	Placement layout.Placement
@@ -47,7 +48,7 @@ func OpenDevices(p Paths, a Access) (*Devices, error) {
 }
 
 func (d *Devices) open(p Paths, a Access) error {
-	file := device.FileOptions{ReadOnly: a.ReadOnly, Direct: a.Direct}
+	file := device.FileOptions{ReadOnly: a.ReadOnly, Direct: a.Direct, Role: a.Role}
 	f, err := d.file(p.Store, file)
 	if err != nil {
 		return err

@@ -11,7 +11,6 @@ import (
 	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/nbd"
 	"zumastor.org/zumastor/engine/nbd/wire"
-	"zumastor.org/zumastor/engine/server"
 	"zumastor.org/zumastor/engine/store"
 	"zumastor.org/zumastor/engine/volume"
 	engine "zumastor.org/zumastor/engine/wire"
@@ -25,9 +24,17 @@ const (
 	sincePrefix    = "since-"    // before the tag, in names of dirty bitmaps
 )
 
+// catalogue is what exports must know of a store beside its data.
+type catalogue interface {
+	Geometry() block.Geometry
+	Snapshots() []store.SnapshotInfo
+	// Changed is that of a store, or nil where it cannot be had.
+	Changed(since, upTo block.Generation, first, end block.Chunk, dst []store.ChangedRun) ([]store.ChangedRun, error)
+}
+
 // exports are a volume's origin and snapshots.
 type exports struct {
-	server  *server.Server
+	server  catalogue
 	origin  *volume.Origin // nil if it is not exported
 	counted *counted       // the origin
 	holes   *holes         // of the origin; may be nil

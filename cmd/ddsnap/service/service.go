@@ -24,6 +24,7 @@ import (
 
 	"zumastor.org/zumastor/engine/admin"
 	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/client"
 	"zumastor.org/zumastor/engine/device"
 	"zumastor.org/zumastor/engine/nbd"
 	"zumastor.org/zumastor/engine/server"
@@ -34,9 +35,15 @@ import (
 // Config says what to serve and where.
 type Config struct {
 	Paths
-	Origin     string
-	Listen     Address     // default: the store's NBD socket
-	Control    string      // default: the store's control socket
+	Origin  string
+	Listen  Address // default: the store's NBD socket
+	Control string  // default: the store's control socket
+	// Serve makes this the metadata server of clients in other processes, which
+	// connect to the socket Clients. There is then no origin, nor any export.
+	Serve   bool
+	Clients string // default: the store's socket for clients
+	// Join makes this a client of the server that listens on the socket Clients.
+	Join       bool
 	TLS        *tls.Config // nil for none
 	TLSMode    nbd.TLSMode
 	CacheBytes int64 // of metadata; default store.DefaultCacheBytes
@@ -55,8 +62,11 @@ type Config struct {
 type service struct {
 	cfg     Config
 	devs    *Devices
-	device  *device.File // the origin's
-	server  *server.Server
+	device  *device.File     // the origin's
+	server  *server.Server   // nil if it is another process
+	clients *server.Listener // nil for none
+	waiting *net.UnixListener
+	remote  *client.Client // nil if the server is this process
 	origin  *volume.Origin
 	counted counted // the origin
 	holes   *holes
@@ -79,7 +89,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	s.undo = append(s.undo, s.manager.close)
-	for _, start := range []func() error{s.openDevices, s.openStore, s.openVolume, s.openExports, s.listen, s.attach} {
+	for _, start := range s.steps() {
 		if err := start(); err != nil {
 			return errors.Join(err, s.stop())
 		}
@@ -90,9 +100,20 @@ func Run(ctx context.Context, cfg Config) error {
 	cfg.Logger.Info("stopping", "store", cfg.Store)
 	s.tell("STOPPING=1")
 	if err = errors.Join(err, s.stop()); err == nil {
-		cfg.Logger.Info("stopped: the store is clean", "store", cfg.Store)
+		cfg.Logger.Info("stopped", "store", cfg.Store)
 	}
 	return err
+}
+
+// steps are what starts, in order.
+func (s *service) steps() []func() error {
+	switch {
+	case s.cfg.Serve:
+		return []func() error{s.openShared, s.openAwaited, s.listen, s.listenToClients}
+	case s.cfg.Join:
+		return []func() error{s.openAsClient, s.openOrigin, s.join, s.openVolume, s.openExports, s.listen}
+	}
+	return []func() error{s.openDevices, s.openOrigin, s.openStore, s.openVolume, s.openExports, s.listen, s.attach}
 }
 
 // tell tells the service manager of a state.
@@ -117,6 +138,10 @@ func (s *service) openDevices() (err error) {
 		return err
 	}
 	s.undo = append(s.undo, s.devs.Close)
+	return nil
+}
+
+func (s *service) openOrigin() (err error) {
 	if s.device, err = device.OpenFile(s.cfg.Origin, device.FileOptions{ReadOnly: s.cfg.ReadOnly, Direct: s.cfg.Direct}); err != nil {
 		return err
 	}
@@ -142,7 +167,7 @@ func (s *service) openStore() (err error) {
 }
 
 func (s *service) openVolume() (err error) {
-	switch size := s.server.Geometry().Size(); {
+	switch size := s.catalogue().Geometry().Size(); {
 	case s.device.Size() < size:
 		return fmt.Errorf("%w: origin %s has %d bytes, and the store on %s is for one of %d: is it the right device?",
 			block.ErrGeometry, s.cfg.Origin, s.device.Size(), s.cfg.Store, size)
@@ -157,7 +182,7 @@ func (s *service) openVolume() (err error) {
 		return err
 	}
 	s.undo = append(s.undo, s.holes.Close)
-	s.origin, err = volume.OpenOrigin(s.server, s.device, s.devs.Devices, volume.Options{})
+	s.origin, err = volume.OpenOrigin(s.metadata(), s.device, s.devs.Devices, volume.Options{})
 	if err != nil {
 		return fmt.Errorf("opening the volume on %s: %w", s.cfg.Origin, err)
 	}
@@ -169,10 +194,10 @@ func (s *service) openVolume() (err error) {
 // openExports readies what clients can open.
 func (s *service) openExports() (err error) {
 	s.exports = &exports{
-		server: s.server, origin: s.origin, counted: &s.counted, holes: s.holes,
+		server: s.catalogue(), origin: s.origin, counted: &s.counted, holes: s.holes,
 		source: volume.SnapshotSource{
-			Server: s.server, Origin: s.device, Store: s.devs.Devices,
-			ChunkSize: s.server.Geometry().ChunkSize(), DataOffset: s.server.DataOffset(),
+			Server: s.metadata(), Origin: s.device, Store: s.devs.Devices,
+			ChunkSize: s.catalogue().Geometry().ChunkSize(), DataOffset: s.dataOffset(),
 		},
 	}
 	if s.cfg.Attach {
@@ -203,6 +228,9 @@ func (s *service) listen() (err error) {
 		if s.ln, err = s.listener("nbd", s.cfg.Listen); err != nil {
 			return err
 		}
+	}
+	if s.cfg.Join {
+		return nil // the server has the control socket
 	}
 	ln, err := s.listener("control", Address{"unix", s.cfg.Control})
 	if err != nil {
@@ -247,6 +275,11 @@ func closeOnce(ln net.Listener) func() error {
 
 // defaultSockets fills in where to listen, and checks it.
 func (s *service) defaultSockets() (err error) {
+	if s.cfg.Serve && s.cfg.Clients == "" {
+		if s.cfg.Clients, err = s.makeSocketDir(ClientsSuffix); err != nil {
+			return err
+		}
+	}
 	if s.cfg.Listen == (Address{}) && s.nbd != nil {
 		s.cfg.Listen.Network = "unix"
 		if s.cfg.Listen.Address, err = s.makeSocketDir(NBDSuffix); err != nil {
@@ -277,6 +310,11 @@ func (s *service) makeSocketDir(suffix string) (string, error) {
 
 // announce logs what is served where.
 func (s *service) announce() {
+	if s.server == nil {
+		s.cfg.Logger.Info("with the server", "socket", s.cfg.Clients, "store", s.cfg.Store, "uuid", s.remote.UUID())
+		s.announceExports()
+		return
+	}
 	st := s.server.Status()
 	s.cfg.Logger.Info("store open", "store", s.cfg.Store, "uuid", st.UUID, "placement", st.Placement,
 		"chunk", st.ChunkSize, "snapshots", st.SnapshotsLive, "mode", st.Mode)
@@ -286,6 +324,14 @@ func (s *service) announce() {
 			s.cfg.Ready(d.Path)
 		}
 	}
+	if s.clients != nil {
+		s.cfg.Logger.Info("serving", "clients", s.cfg.Clients, "control", s.cfg.Control)
+	}
+	s.announceExports()
+}
+
+// announceExports logs where NBD is served.
+func (s *service) announceExports() {
 	if s.nbd == nil {
 		return
 	}
@@ -315,6 +361,17 @@ func (s *service) serve(ctx context.Context) error {
 			nbdErr = s.nbd.Serve(ctx, s.ln)
 		})
 	}
+	var clientsErr error
+	if s.clients != nil {
+		parts.Go(func() {
+			defer cancel()
+			clientsErr = s.clients.Serve(ctx, s.waiting)
+		})
+	}
+	if s.server == nil {
+		parts.Wait()
+		return nbdErr
+	}
 	parts.Go(func() {
 		defer cancel()
 		control := admin.Server{Manager: requests{admin.Local{Store: s.server, Volume: s.counted.served, Held: &admin.Held{}}, s}, Logger: s.cfg.Logger}
@@ -329,5 +386,5 @@ func (s *service) serve(ctx context.Context) error {
 	}
 	parts.Go(func() { s.manager.live(ctx, func() { s.server.Status() }) })
 	parts.Wait()
-	return errors.Join(nbdErr, controlErr)
+	return errors.Join(nbdErr, controlErr, clientsErr)
 }

@@ -14,6 +14,7 @@ import (
 const (
 	NBDSuffix     = ".nbd"
 	ControlSuffix = ".control"
+	ClientsSuffix = ".clients"
 )
 
 // maxSocketPath is the longest path that a Unix socket can be bound to, in bytes.
