@@ -91,6 +91,11 @@ func Dial(ctx context.Context, path string, o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	// It has nothing open that the server would have to wait for.
+	if err := cn.send(wire.TypeReady, 0, 0, nil); err != nil {
+		cn.close()
+		return nil, err
+	}
 	c.uuid, c.conn = cn.welcome.UUID, cn
 	run, stop := context.WithCancel(context.Background())
 	c.stop = stop
@@ -321,19 +326,31 @@ func (c *Client) ask(t wire.Type, add func([]byte) []byte) ([]byte, error) {
 	return body, nil
 }
 
-// Attach implements wire.Server.
+// Attach implements wire.Server. It waits for a server that is away, or that waits for
+// other clients.
 func (c *Client) Attach(origin wire.Client) (*wire.Session, error) {
-	c.mu.Lock()
-	c.origin = origin
-	c.mu.Unlock()
-	body, err := c.ask(wire.TypeAttach, nil)
-	if err != nil {
-		c.mu.Lock()
-		c.origin = nil
-		c.mu.Unlock()
-		return nil, err
+	for {
+		cn, err := c.present()
+		if err != nil {
+			return nil, err
+		}
+		var s *wire.Session
+		_, err = cn.callThen(wire.TypeAttach, nil, func(body []byte) (err error) {
+			if s, err = wire.DecodeSession(body); err == nil { // what the server says next may be for the origin
+				c.mu.Lock()
+				c.origin = origin
+				c.mu.Unlock()
+			}
+			return err
+		})
+		if err == nil {
+			return s, nil
+		}
+		if err = away(cn, err); !errors.Is(err, wire.ErrAway) {
+			return nil, err
+		}
+		c.leave(cn)
 	}
-	return wire.DecodeSession(body)
 }
 
 // Detach implements wire.Server. While the server is away it does nothing: the

@@ -84,6 +84,7 @@ func (s *Server) work(ctx context.Context) {
 		switch {
 		case errors.Is(err, store.ErrFailed):
 			return // the store has said so
+		case errors.Is(err, wire.ErrAway): // it waits for its client
 		case err != nil:
 			s.opts.Logger.Warn("background work is put off", "store", s.UUID(), "error", err)
 		}

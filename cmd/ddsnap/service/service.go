@@ -286,7 +286,7 @@ func (s *service) defaultSockets() (err error) {
 			return err
 		}
 	}
-	if s.cfg.Control == "" {
+	if s.cfg.Control == "" && !s.cfg.Join {
 		if s.cfg.Control, err = s.makeSocketDir(ControlSuffix); err != nil {
 			return err
 		}
@@ -324,8 +324,11 @@ func (s *service) announce() {
 			s.cfg.Ready(d.Path)
 		}
 	}
-	if s.clients != nil {
+	switch {
+	case s.clients != nil:
 		s.cfg.Logger.Info("serving", "clients", s.cfg.Clients, "control", s.cfg.Control)
+	case s.devices == nil:
+		s.cfg.Logger.Info("serving", "control", s.cfg.Control)
 	}
 	s.announceExports()
 }
@@ -343,7 +346,7 @@ func (s *service) announceExports() {
 	if ip := net.ParseIP(host); s.cfg.Listen.Network == "tcp" && s.cfg.TLS == nil && !ip.IsLoopback() {
 		s.cfg.Logger.Warn("whoever reaches this address can read and write the volume: use --tls or a local address", "address", s.ln.Addr())
 	}
-	s.cfg.Logger.Info("serving", "nbd", s.cfg.Listen.URI(s.ln.Addr(), export, s.cfg.TLS != nil), "control", s.cfg.Control)
+	s.cfg.Logger.Info("serving", "nbd", s.cfg.Listen.URI(s.ln.Addr(), export, s.cfg.TLS != nil))
 }
 
 // serve runs both listeners until ctx is done or one of them fails.

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"zumastor.org/zumastor/engine/admin"
 	"zumastor.org/zumastor/engine/block"
@@ -27,8 +26,6 @@ import (
 	"zumastor.org/zumastor/engine/nbd/wire"
 	"zumastor.org/zumastor/engine/store"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const chunk = 4096
 
