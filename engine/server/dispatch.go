@@ -4,9 +4,11 @@ package server
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 
 	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/device"
 	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/wire"
 )
@@ -322,7 +324,11 @@ func (c *conn) awaitSpace(body []byte) (func([]byte) []byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, c.l.server.AwaitSpace(wire.Handle(h))
+	err = c.l.server.AwaitSpace(wire.Handle(h))
+	if errors.Is(err, device.ErrClosed) { // the next server will say
+		err = fmt.Errorf("%w: %w", wire.ErrAway, err)
+	}
+	return nil, err
 }
 
 func (c *conn) mapRestoring(body []byte) (func([]byte) []byte, error) {

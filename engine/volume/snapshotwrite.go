@@ -31,7 +31,7 @@ func (v *Snapshot) WriteAt(p []byte, off int64) (int, error) {
 		case !isNoSlots(err):
 			return 0, err
 		}
-		if err := v.server.AwaitSpace(v.handle); err != nil {
+		if err := v.server.AwaitSpace(v.handle); err != nil && !errors.Is(err, wire.ErrAway) {
 			return 0, fmt.Errorf("snapshot %d: waiting for space: %w", v.info.Tag, err)
 		}
 	}

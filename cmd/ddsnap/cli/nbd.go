@@ -69,7 +69,7 @@ kills it. It may be killed at any time: the store recovers when it is next opene
 	}
 	fl := cmd.Flags()
 	fl.StringVarP(&f.listen, "listen", "l", "", "`address` to listen on: unix:PATH, PATH or HOST:PORT (default SNAPDEV.nbd)")
-	fl.StringVar(&f.server, "server", "", "go through the \"ddsnap server\" that listens for clients on `socket`, instead of being one")
+	fl.StringVar(&f.server, "server", "", "be a client of the \"ddsnap server\" that listens on `socket`")
 	fl.BoolVar(&f.readOnly, "read-only", false, "export the snapshots only, and write nothing to any device")
 	f.add(cmd)
 	return cmd

@@ -50,6 +50,9 @@ func (m requests) Do(ctx context.Context, r admin.Request) (a admin.Response, er
 // resize makes sure that devices have grown before they are used, and lets the
 // origin's block device follow.
 func (m requests) resize(ctx context.Context, r admin.Request) (a admin.Response, err error) {
+	if m.service.device == nil {
+		return m.resizeAsServer(ctx, r)
+	}
 	devs := []device.Device{m.service.device, m.service.devs.Store}
 	if m.service.devs.Meta != nil {
 		devs = append(devs, m.service.devs.Meta)
@@ -82,4 +85,14 @@ func (m requests) resize(ctx context.Context, r admin.Request) (a admin.Response
 		_ = attached.Resize(now)
 	}
 	return a, err
+}
+
+// resizeAsServer is resize where the origin's device is another process's: nobody here
+// can tell whether it is large enough.
+func (m requests) resizeAsServer(ctx context.Context, r admin.Request) (a admin.Response, err error) {
+	if now := m.service.server.Geometry().Size(); r.Resize.Origin > now {
+		return a, fmt.Errorf("%w: the origin cannot grow beyond %d bytes while its server is a process of its own, which does not know the device: stop it, and resize the store offline",
+			block.ErrGeometry, now)
+	}
+	return m.Local.Do(ctx, r)
 }

@@ -353,7 +353,7 @@ func (s *service) announceExports() {
 func (s *service) serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if s.devices == nil { // what is mounted is not to get errors
+	if s.server != nil && s.devices == nil { // what is mounted is not to get errors
 		defer context.AfterFunc(ctx, s.server.StopWaiting)()
 	}
 	var parts sync.WaitGroup
