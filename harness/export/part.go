@@ -112,6 +112,7 @@ func (s servedStore) Idle() error                { return stack.AwaitIdle(s.Serv
 type CheckReport struct {
 	Seconds    float64 // that the check took
 	PeakBytes  int64   // the most memory that the process ever had, of any kind
+	Entries    uint64  // of the trees
 	Violations []string
 }
 
@@ -153,7 +154,7 @@ func checkStore(path string, in io.Reader, out io.Writer) (err error) {
 		return fmt.Errorf("reading a superblock: %w", err)
 	}
 	r, began := CheckReport{}, time.Now()
-	for v := range check.Check(check.Devices{Store: f}, check.Options{Superblock: superblock}) {
+	for v := range check.Check(check.Devices{Store: f}, check.Options{Superblock: superblock, OnProgress: func(_, total uint64) { r.Entries = max(r.Entries, total) }}) {
 		if v.Severity > check.Note && len(r.Violations) < 10 {
 			r.Violations = append(r.Violations, v.String())
 		}

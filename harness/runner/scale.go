@@ -176,6 +176,8 @@ func (x *scale) check(st *stack.Stack, path string) (t tally, err error) {
 		return t, err
 	case pin.Revoked():
 		return t, errors.New("the checkpoint was not kept through the check")
+	case report.Entries < uint64(x.Exceptions)/2: // the deletions of all rounds free less
+		return t, fmt.Errorf("the check looked at %d entries only", report.Entries)
 	case len(report.Violations) > 0:
 		return t, fmt.Errorf("the check finds %q", report.Violations)
 	}
@@ -191,7 +193,7 @@ func (x *scale) foreground(ctx context.Context, st *stack.Stack, s *synthetic, r
 	if _, err := drive(ctx, st, a.slice(0, 1), x.Depths[0], x.newVersion()); err != nil {
 		return nil, err
 	}
-	tallies := make([]tally, 2)
+	tallies, freed := make([]tally, 2), 0.0
 	err := inTurns(ctx, rng, turns, len(tallies), func(v, slice int) error {
 		stop := func() error { return nil }
 		if v == 1 {
@@ -200,8 +202,13 @@ func (x *scale) foreground(ctx context.Context, st *stack.Stack, s *synthetic, r
 				return err
 			}
 		}
+		before := st.Status().Exceptions
 		r, err := drive(ctx, st, x.stream("rewrite", "inline", &a, slice, turns), x.Depths[0], x.newVersion())
 		tallies[v].add(r)
+		if v == 1 {
+			freed += float64(before) - float64(st.Status().Exceptions) // not what ends after the slice
+			tallies[v].set(goals.FreedExceptions, freed)
+		}
 		return errors.Join(err, stop(), st.Idle())
 	})
 	return tallies, err

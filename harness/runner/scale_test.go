@@ -32,6 +32,9 @@ func TestScale(t *testing.T) {
 		if op == "check" {
 			require.Greater(t, s.Values[goals.PeakBytes], float64(mib))
 		}
+		if s.Config.Get("deleting") == "yes" {
+			require.Contains(t, s.Values, goals.FreedExceptions)
+		}
 		if op == "delete" && s.Config.Get("snapshots") == "20" {
 			require.InDelta(t, 2000, s.Values[goals.FreedExceptions], 300)
 		}
