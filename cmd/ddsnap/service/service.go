@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package service is the process behind "ddsnap nbd": a store with its embedded
-// server, the volume, its export over NBD, and the control socket.
+// Package service is the process behind "ddsnap nbd", "attach" and "server": a store
+// with its server, the volume, its export over NBD or as a block device, and the
+// control socket; or, with "ddsnap server", the first and the last in a process apart.
 //
 // It owns how these are put together, in which order they start and stop, and
 // what the exports are called. It does not own how any of them works, nor the
