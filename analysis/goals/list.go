@@ -79,7 +79,9 @@ func ownServer() []Goal {
 }
 
 func scale() []Goal {
-	of := func(op string) group.Selector { return group.Selector{"experiment": "E9", "op": op} }
+	of := func(op string) group.Selector {
+		return group.Selector{"experiment": "E9", "op": op, "exceptions": "10000000"}
+	}
 	check := amount("online-check-seconds", "check of a store in use, 10 million exceptions, metadata", 60, "s", results.NsPerOp, of("check")).
 		bound("every page of the trees is read and decoded once")
 	memory := amount("online-check-mib", "memory of that check: the whole process at its fullest", 256, "MiB", PeakBytes, of("check")).

@@ -83,12 +83,12 @@ func (m *maker) measured() {
 			m.add(k, "E8", 1.01e4, "op", op, "variant", "inline-server", "chunk", "65536", "qd", qd)
 		}
 	}
-	m.add(k, "E9", 1e10, "op", "check", "snapshots", "1000").Values[goals.PeakBytes] = 1e8
-	m.add(k, "E9", 5e8, "op", "recovery", "snapshots", "1000")
-	m.add(k, "E9", 1e4, "op", "foreground", "snapshots", "1000", "deleting", "no")
-	m.add(k, "E9", 1.01e4, "op", "foreground", "snapshots", "1000", "deleting", "yes")
+	m.add(k, "E9", 1e10, "exceptions", "10000000", "op", "check", "snapshots", "1000").Values[goals.PeakBytes] = 1e8
+	m.add(k, "E9", 5e8, "exceptions", "10000000", "op", "recovery", "snapshots", "1000")
+	m.add(k, "E9", 1e4, "exceptions", "10000000", "op", "foreground", "snapshots", "1000", "deleting", "no")
+	m.add(k, "E9", 1.01e4, "exceptions", "10000000", "op", "foreground", "snapshots", "1000", "deleting", "yes")
 	for _, held := range []string{"100", "1000"} {
-		m.add(k, "E9", 5e8, "op", "delete", "snapshots", held).Values[goals.FreedExceptions] = 1e5
+		m.add(k, "E9", 5e8, "exceptions", "10000000", "op", "delete", "snapshots", held).Values[goals.FreedExceptions] = 1e5
 	}
 	for _, op := range []string{"revert", "merge", "all"} {
 		m.add(k, "E10", 1e7, "op", op).Values[goals.Crashes] = 1200

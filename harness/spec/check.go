@@ -29,6 +29,7 @@ var (
 // Bounds of settings.
 const (
 	maxSnapshots = 1 << 20
+	maxSpread    = 1<<16 - 1 // of procedure scale
 	maxDepth     = 4096
 	minChunk     = 4 << 10
 	maxChunk     = 1 << 20
@@ -78,6 +79,11 @@ func (e *Experiment) checkAxes(bad func(string, ...any) error) error {
 			return bad("unknown variant %q: there are %s, %s and the placements %q", v, Raw, CopyBound, placements)
 		}
 	}
+	for _, v := range e.Variants {
+		if IsPlacement(v) && v != "inline" && e.inlineOnly() {
+			return bad("procedure %s has no variant %q: it is of placement inline", e.Procedure, v)
+		}
+	}
 	for _, m := range e.Models {
 		if !slices.Contains(models, m) {
 			return bad("unknown model %q: there are %q", m, models)
@@ -97,6 +103,9 @@ func (e *Experiment) checkAxes(bad func(string, ...any) error) error {
 		}
 	}
 	for _, n := range e.Snapshots {
+		if e.Procedure == Scale && (n < 1 || n > maxSpread) {
+			return bad("exceptions are spread over 1 to %d snapshots, not %d", maxSpread, n)
+		}
 		if n < 0 || n > maxSnapshots {
 			return bad("%d snapshots are not from 0 to %d", n, maxSnapshots)
 		}

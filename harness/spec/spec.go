@@ -136,7 +136,17 @@ func Select(all []Experiment, names []string) ([]Experiment, error) {
 	return chosen, nil
 }
 
-// Axes replaces the axes of experiments; an empty one stays as it is.
+// inlineOnly reports whether the experiment's procedure knows no placement but inline.
+func (e *Experiment) inlineOnly() bool {
+	switch e.Procedure {
+	case Peer, FIO, Server, Scale:
+		return true
+	}
+	return false
+}
+
+// Axes replaces the axes of experiments; an empty one stays as it is, and so do the
+// placements of experiments that are of inline only.
 type Axes struct {
 	Chunks     []int64
 	Placements []string
@@ -151,7 +161,7 @@ func (a Axes) Apply(e Experiment) (Experiment, error) {
 	if len(a.Snapshots) > 0 && len(e.Snapshots) > 0 {
 		e.Snapshots = a.Snapshots
 	}
-	if len(a.Placements) > 0 && len(e.Variants) > 0 {
+	if len(a.Placements) > 0 && len(e.Variants) > 0 && !e.inlineOnly() {
 		kept := slices.DeleteFunc(slices.Clone(e.Variants), IsPlacement)
 		e.Variants = append(kept, a.Placements...)
 	}

@@ -129,6 +129,10 @@ func TestQuickCoversTheGoals(t *testing.T) {
 	require.Subset(t, of("E5").Snapshots, []int{1, 1000, 10000})
 	require.Equal(t, []int{1, 4, 32}, of("E6").Depths)
 	require.Contains(t, of("E6").Chunks, int64(64<<10))
+	require.Contains(t, of("E8").Depths, 32)
+	require.Equal(t, 10_000_000, of("E9").Exceptions)
+	require.Equal(t, 1000, of("E9").Snapshots[0])
+	require.GreaterOrEqual(t, of("E10").MinOps*len(of("E10").Ops), 1000)
 	require.Contains(t, of("PEER").Variants, QCOW2)
 }
 
@@ -155,6 +159,25 @@ func TestAxes(t *testing.T) {
 	require.Equal(t, []string{"raw", "copybound", "inline"}, e.Variants, "the experiment is as it was")
 	_, err = Axes{Placements: []string{"tape"}}.Apply(e)
 	require.ErrorContains(t, err, `unknown variant "tape"`)
+}
+
+func TestInlineOnly(t *testing.T) {
+	all, err := Load(Quick)
+	require.NoError(t, err)
+	for _, name := range []string{"E8", "E9", "PEER"} {
+		chosen, err := Select(all, []string{name})
+		require.NoError(t, err)
+		e := chosen[0]
+		got, err := Axes{Placements: []string{"disk"}}.Apply(e)
+		require.NoError(t, err)
+		require.Equal(t, e.Variants, got.Variants)
+		e.Variants = []string{"disk"}
+		require.ErrorIs(t, e.check(), ErrSpec)
+	}
+	chosen, err := Select(all, []string{"E9"})
+	require.NoError(t, err)
+	_, err = Axes{Snapshots: []int{0}}.Apply(chosen[0])
+	require.ErrorContains(t, err, "1 to 65535")
 }
 
 func TestLoadNamesTheFile(t *testing.T) {
