@@ -416,6 +416,17 @@ func (w *written) close() error {
 // A client that finds no space before the new end of a store has the shrink given up:
 // the write waits for that, and no snapshot is dropped.
 func TestShrinkGivesWayToClients(t *testing.T) {
+	for range 50 {
+		if shrinkGaveWay(t) {
+			return
+		}
+	}
+	t.Fatal("the write never came before the end of the shrink")
+}
+
+// shrinkGaveWay writes while a store is shrunk to the least, and reports whether the
+// write came in time; if so, it checks what has become of both.
+func shrinkGaveWay(t *testing.T) bool {
 	z := newResizable(t, resizeSetups()[0], rig.Wrappers{})
 	require.NoError(t, z.write(0, z.OriginSize))
 	z.churn(t, 20)
@@ -431,12 +442,16 @@ func TestShrinkGivesWayToClients(t *testing.T) {
 			go func() { wrote <- z.write(0, z.OriginSize) }()
 		})
 	})
-	require.Error(t, err)
+	if err == nil { // there may be no space left for the write
+		<-wrote
+		return false
+	}
 	require.NoError(t, <-wrote)
 	require.Equal(t, before, z.sizes())
 	require.Len(t, z.Server.Snapshots(), snaps)
 	require.NoError(t, z.verify())
 	z.reopen(t)
+	return true
 }
 
 // A resize ends with its context, and leaves all as it was.
