@@ -96,7 +96,7 @@ func TestNthIOFails(t *testing.T) {
 				require.NoError(t, failing(o, part, &plan, errdev.Fault{Nth: 1 << 40}))
 				total := plan.Counts().Total()
 				require.Greater(t, total, int64(10))
-				step := int64(soaking(23, 1)) // all are tried by one run or other
+				step := int64(soaking(23, 1)) // the soak tries them all
 				for n := 1 + int64(len(part)+7*int(o.Placement))%step; n <= total; n += step {
 					for _, f := range []errdev.Fault{{Nth: n, Torn: n%2 == 0}, {Nth: n, Forever: true}} {
 						err := failing(o, part, new(errdev.Plan), f)
