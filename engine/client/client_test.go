@@ -180,7 +180,7 @@ func TestReadersRaceReports(t *testing.T) {
 	b := newBed(t)
 	v := b.openOrigin(b.dial())
 	reader := b.dial()
-	for round := range byte(12) {
+	for round := range byte(60) { // so many that a missing barrier is sure to show
 		before := fill(make([]byte, originSize), round)
 		_, err := v.WriteAt(before, 0)
 		require.NoError(t, err)

@@ -3,7 +3,6 @@
 package client
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -53,21 +52,13 @@ func (c *Client) open(cn *conn, h wire.Handle, s *snapshot) (*wire.SnapshotSessi
 	})
 	if err == nil && len(s.unsynced) > 0 {
 		_, err = cn.call(wire.TypeRestoreBranch, func(dst []byte) []byte {
-			return wire.AppendWritten(dst, s.remote, session.State.Generation, lastOfEach(s.unsynced))
+			return wire.AppendWritten(dst, s.remote, session.State.Generation, layout.LastOfEach(s.unsynced))
 		})
 	}
 	if err != nil {
 		return nil, away(cn, err)
 	}
 	return session, nil
-}
-
-// lastOfEach returns copies ascending by chunk, of each chunk the last one.
-func lastOfEach(copies []layout.Copy) []layout.Copy {
-	list := slices.Clone(copies)
-	slices.Reverse(list)
-	slices.SortStableFunc(list, func(a, b layout.Copy) int { return cmp.Compare(a.Chunk, b.Chunk) })
-	return slices.CompactFunc(list, func(a, b layout.Copy) bool { return a.Chunk == b.Chunk })
 }
 
 // leave waits until there may be another connection than one that has ended, or a

@@ -3,8 +3,10 @@
 package layout
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"zumastor.org/zumastor/engine/block"
 )
@@ -28,6 +30,15 @@ type Batch struct {
 	Branch     block.Branch
 	Generation block.Generation
 	Copies     []Copy
+}
+
+// LastOfEach returns copies ascending by chunk, of each chunk the last one: what a
+// batch may hold of chunks that were written several times.
+func LastOfEach(copies []Copy) []Copy {
+	list := slices.Clone(copies)
+	slices.Reverse(list)
+	slices.SortStableFunc(list, func(a, b Copy) int { return cmp.Compare(a.Chunk, b.Chunk) })
+	return slices.CompactFunc(list, func(a, b Copy) bool { return a.Chunk == b.Chunk })
 }
 
 // CopySize is what a copy that goes on a run adds to a coded batch, in bytes.

@@ -5,7 +5,6 @@ package store
 import (
 	"fmt"
 	"math"
-	"slices"
 
 	"zumastor.org/zumastor/engine/alloc"
 	"zumastor.org/zumastor/engine/block"
@@ -290,7 +289,7 @@ func (s *Store) syncSome(snap *snapshot, end uint64) (more bool, err error) {
 		return false, nil
 	}
 	n := min(int(end-snap.synced), maxSyncRecord)
-	b := &layout.Batch{Branch: snap.branch(), Generation: snap.current, Copies: lastOfEach(snap.unsynced[:n])}
+	b := &layout.Batch{Branch: snap.branch(), Generation: snap.current, Copies: layout.LastOfEach(snap.unsynced[:n])}
 	body := layout.AppendBatch(nil, b)
 	if !s.control.Fits(len(body)) {
 		return false, journal.ErrFull
@@ -300,14 +299,6 @@ func (s *Store) syncSome(snap *snapshot, end uint64) (more bool, err error) {
 	}
 	snap.syncedUpTo(snap.synced + uint64(n))
 	return end > snap.synced, nil
-}
-
-// lastOfEach returns copies ascending by chunk, of each chunk the last one.
-func lastOfEach(copies []layout.Copy) []layout.Copy {
-	list := slices.Clone(copies)
-	slices.Reverse(list)
-	slices.SortStableFunc(list, func(a, b layout.Copy) int { return int(int64(a.Chunk) - int64(b.Chunk)) })
-	return slices.CompactFunc(list, func(a, b layout.Copy) bool { return a.Chunk == b.Chunk })
 }
 
 // replayBranch takes in chunks that were written to a snapshot.

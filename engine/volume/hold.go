@@ -152,7 +152,11 @@ func (c *copier) giveUp() {
 // chunks are settled go on meanwhile. When the server does not take the origin back,
 // nothing can be copied out any more.
 func (v *Origin) Resume(again func(wire.Progress) (*wire.Session, error)) error {
+	<-v.opened // a server may go away before the volume knows its session
 	c := v.copier
+	if c == nil {
+		return fmt.Errorf("resuming an origin that could not be opened: %w", device.ErrClosed)
+	}
 	c.committing.Lock()
 	defer c.committing.Unlock()
 	if c.failed != nil {
@@ -181,8 +185,8 @@ func (v *Origin) Resume(again func(wire.Progress) (*wire.Session, error)) error 
 	}
 	c.log.Start(s.Epoch, s.Position)
 	c.epoch, c.fresh, c.doubtful = s.Epoch, s, false
-	if !quiescing { // unless the server has said something newer meanwhile
-		v.state.CompareAndSwap(state, &s.State)
+	if !quiescing {
+		v.updateFrom(state, s.State)
 	}
 	c.resumed.Broadcast()
 	v.restorer.comeBack()

@@ -65,6 +65,7 @@ type Origin struct {
 	gate   sync.RWMutex
 	state  atomic.Pointer[wire.State]
 	closed atomic.Bool
+	opened chan struct{} // closed when OpenOrigin has ended
 	// quiescing says that no write is under way, and that the state changes.
 	quiescing atomic.Bool
 }
@@ -80,9 +81,11 @@ var (
 // must be as large as the store says, and must be written to only through the
 // volume for as long as the store has snapshots. Close detaches it again.
 func OpenOrigin(server wire.Server, dev device.Device, store placement.Devices, o Options) (*Origin, error) {
-	v := &Origin{dev: dev, server: server, store: store, opts: o}
+	v := &Origin{dev: dev, server: server, store: store, opts: o, opened: make(chan struct{})}
 	v.restorer.ctx, v.restorer.stop = context.WithCancel(context.Background())
-	v.state.Store(&wire.State{})
+	before := &wire.State{}
+	v.state.Store(before)
+	defer close(v.opened)
 	// A snapshot that is made as soon as the server knows the volume waits until
 	// the volume knows the session.
 	v.gate.Lock()
@@ -91,13 +94,13 @@ func OpenOrigin(server wire.Server, dev device.Device, store placement.Devices, 
 	if err != nil {
 		return nil, err
 	}
-	if err := v.open(session, o); err != nil {
+	if err := v.open(session, before, o); err != nil {
 		return nil, fmt.Errorf("opening the origin: %w", errors.Join(err, server.Detach()))
 	}
 	return v, nil
 }
 
-func (v *Origin) open(session *wire.Session, o Options) error {
+func (v *Origin) open(session *wire.Session, before *wire.State, o Options) error {
 	geo := session.Geometry
 	v.geo.Store(&geo)
 	v.dataOffset = session.DataOffset
@@ -110,7 +113,7 @@ func (v *Origin) open(session *wire.Session, o Options) error {
 	}
 	v.settled = newSettledMap(geo.Chunks(), orDefault(o.SettledBytes, DefaultSettledBytes))
 	v.copier = newCopier(v, log, session, o)
-	v.Update(session.State)
+	v.updateFrom(before, session.State)
 	return nil
 }
 
@@ -426,8 +429,18 @@ func (v *Origin) settleSome(first, end block.Chunk) error {
 }
 
 // Update takes a new state; see [wire.Client].
-func (v *Origin) Update(s wire.State) {
-	if v.restorer.change(*v.state.Swap(&s), s) && !v.opts.Manual && !v.closed.Load() {
+func (v *Origin) Update(s wire.State) { v.changed(*v.state.Swap(&s), s) }
+
+// updateFrom is Update, unless the server has said something newer than old meanwhile.
+func (v *Origin) updateFrom(old *wire.State, s wire.State) {
+	if v.state.CompareAndSwap(old, &s) {
+		v.changed(*old, s)
+	}
+}
+
+// changed begins what a new state asks for.
+func (v *Origin) changed(old, s wire.State) {
+	if v.restorer.change(old, s) && !v.opts.Manual && !v.closed.Load() {
 		v.restorer.workers.Go(v.keepRestoring)
 	}
 }
