@@ -15,12 +15,30 @@ import (
 
 // What breaks an ordering rule, for the tests that must notice.
 
+// inTurn does the ops of a vectored submission one by one, as the memory devices do
+// below: what watches them counts on it.
+func inTurn(d device.Device, ops []device.Op) error {
+	var first error
+	for _, op := range ops {
+		do := d.ReadAt
+		if op.Kind == device.Write {
+			do = d.WriteAt
+		}
+		if _, err := do(op.Data, op.Off); first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
 // liar is a device that says that it has flushed, and has not, from when it is told
 // to lie on.
 type liar struct {
 	device.Device
 	lies *atomic.Bool
 }
+
+func (l liar) Do(ops []device.Op) error { return inTurn(l, ops) }
 
 func (l liar) Flush() error {
 	if l.lies.Load() {
@@ -34,6 +52,8 @@ type loser struct {
 	device.Device
 	nth int
 }
+
+func (l *loser) Do(ops []device.Op) error { return inTurn(l, ops) }
 
 func (l *loser) WriteAt(p []byte, off int64) (int, error) {
 	if l.nth--; l.nth == 0 {
@@ -99,6 +119,8 @@ type halfLiar struct {
 	device.Device
 	last int64 // where the last write went
 }
+
+func (l *halfLiar) Do(ops []device.Op) error { return inTurn(l, ops) }
 
 func (l *halfLiar) WriteAt(p []byte, off int64) (int, error) {
 	l.last = off / block.PageSize
