@@ -23,6 +23,7 @@ import (
 	"zumastor.org/zumastor/engine/client"
 	"zumastor.org/zumastor/engine/device"
 	"zumastor.org/zumastor/engine/device/memdev"
+	"zumastor.org/zumastor/engine/pattern"
 	"zumastor.org/zumastor/engine/placement"
 	"zumastor.org/zumastor/engine/server"
 	"zumastor.org/zumastor/engine/store"
@@ -219,78 +220,66 @@ func TestServerIsKilledUnderLoad(t *testing.T) {
 	require.NoError(t, err)
 	snap, err := volume.OpenSnapshotRef(b.source(b.dial()), wire.SnapshotRef{Tag: 0}, true)
 	require.NoError(t, err)
-	var stop atomic.Bool
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
 	var load sync.WaitGroup
-	contents := [2][]byte{make([]byte, originSize), make([]byte, originSize)}
+	ledgers := [2]*pattern.Ledger{}
 	for i, d := range []device.Device{v, snap} {
-		load.Go(func() { churn(t, d, contents[i], &stop, uint64(i)) })
+		ledgers[i] = pattern.NewLedger(pattern.Zeroes(uint64(i+1), originSize), nil)
+		load.Go(func() {
+			if err := pattern.NewChurn(ledgers[i], pattern.Options{Workers: 2}).Run(ctx, d); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 	kills := 25
 	if testing.Short() {
 		kills = 5
 	}
-	taken := map[block.Tag][]byte{}
+	taken := map[block.Tag]pattern.Bounds{}
 	for n := range kills {
 		time.Sleep(time.Duration(n%7) * time.Millisecond) // any moment is right
 		b.kill()
 		b.start(true)
 		if n%3 == 0 { // a snapshot over the new server, once the origin has come back
 			tag := block.Tag(100 + n)
-			require.Eventually(t, func() bool {
-				_, err := b.server.CreateSnapshot(tag)
-				if err != nil && !errors.Is(err, wire.ErrAway) {
-					t.Error(err)
+			held, err := ledgers[0].During(func() error {
+				for {
+					_, err := b.server.CreateSnapshot(tag)
+					if !errors.Is(err, wire.ErrAway) {
+						return err
+					}
+					time.Sleep(time.Millisecond)
 				}
-				return err == nil
-			}, time.Minute, time.Millisecond)
+			})
+			require.NoError(t, err)
 			s, err := volume.OpenSnapshot(b.source(reader), tag)
 			require.NoError(t, err)
-			taken[tag] = all(t, s)
+			taken[tag], err = held.Check(s)
+			require.NoError(t, err)
 			require.NoError(t, s.Close())
 		}
 	}
-	stop.Store(true)
+	stop()
 	load.Wait()
-	require.True(t, bytes.Equal(contents[0], all(t, v)), "origin")
-	require.True(t, bytes.Equal(contents[1], all(t, snap)), "snapshot")
+	_, err = ledgers[0].Present().Check(v)
+	require.NoError(t, err, "origin")
+	_, err = ledgers[1].Present().Check(snap)
+	require.NoError(t, err, "snapshot")
 	require.NoError(t, snap.Flush())
 	b.kill()
 	b.start(true)
-	require.True(t, bytes.Equal(contents[1], all(t, snap)), "snapshot, by the next server")
-	for tag, want := range taken {
+	_, err = ledgers[1].Present().Check(snap)
+	require.NoError(t, err, "snapshot, by the next server")
+	for tag, held := range taken {
 		s, err := volume.OpenSnapshot(b.source(c), tag)
 		require.NoError(t, err)
-		require.True(t, bytes.Equal(want, all(t, s)), "snapshot %d", tag)
+		_, err = held.Check(s)
+		require.NoError(t, err, "snapshot %d", tag)
 		require.NoError(t, s.Close())
 	}
 	require.NoError(t, snap.Close())
 	require.NoError(t, v.Close())
-}
-
-// churn writes to a device, and reads back what it wrote.
-func churn(t *testing.T, d device.Device, content []byte, stop *atomic.Bool, seed uint64) {
-	rng := rand.New(rand.NewPCG(seed, 5))
-	for n := 0; !stop.Load(); n++ {
-		off := rng.IntN(originSize/512-64) * 512
-		p := content[off : off+512*(1+rng.IntN(64))]
-		fill(p, byte(n))
-		if _, err := d.WriteAt(p, int64(off)); err != nil {
-			t.Error(err)
-			return
-		}
-		if n%16 == 0 {
-			if err := d.Flush(); err != nil {
-				t.Error(err)
-				return
-			}
-		}
-		at := rng.IntN(originSize/512) * 512
-		got := make([]byte, 512)
-		if _, err := d.ReadAt(got, int64(at)); err != nil || !bytes.Equal(got, content[at:at+512]) {
-			t.Errorf("sector %d is %d, want %d: %v", at/512, got[0], content[at], err)
-			return
-		}
-	}
 }
 
 // A client that dies leaves nothing behind: its snapshots may be deleted, another may
