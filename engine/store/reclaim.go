@@ -20,8 +20,8 @@ const (
 // reclaiming is the freeing of what only one deleted snapshot needed. Two stretches
 // of the change tree can have such: what was written to the snapshot, and the
 // neighbouring generations of its parent in which it may have been the last to need
-// an exception. After a crash it starts over with what the last checkpoint has
-// left.
+// an exception. It goes on where the last step ended; after a crash it starts over
+// with what the last checkpoint has left.
 type reclaiming struct {
 	snap *snapshot
 	from layout.Change // next one to look at
@@ -32,7 +32,6 @@ type reclaiming struct {
 // reclaim frees what only deleted snapshots needed, as far as it is due now, and
 // reports whether more is left.
 func (s *Store) reclaim() (more bool, err error) {
-	var r reclaiming
 	for range reclaimSteps {
 		var done bool
 		err := s.step(func() error {
@@ -40,10 +39,10 @@ func (s *Store) reclaim() (more bool, err error) {
 			if done = snap == nil; done {
 				return nil
 			}
-			if snap != r.snap {
-				r = s.ofBranch(snap)
+			if snap != s.reclaiming.snap {
+				s.reclaiming = s.ofBranch(snap)
 			}
-			return s.reclaimSome(&r)
+			return s.reclaimSome(&s.reclaiming)
 		})
 		if done || err != nil {
 			return false, err
@@ -110,6 +109,7 @@ func (s *Store) endStretch(r *reclaiming) error {
 	s.changed = true
 	if r.snap.State == layout.SnapshotSquashed {
 		s.snaps.reclaimed(r.snap)
+		*r = reclaiming{} // it may yet be deleted
 		return nil
 	}
 	return s.snaps.remove(r.snap.Generation)

@@ -118,30 +118,32 @@ type Store struct {
 	feed      feed                          // of events
 	space     atomic.Pointer[chan struct{}] // is closed, and replaced, when there may be space
 
-	mu       sync.Mutex // guards all below
-	sb       layout.Superblock
-	cache    *btree.Cache
-	index    exception.Index
-	slots    *alloc.Slots
-	leases   *btree.Tree[layout.SlotRun] // as the last checkpoint has them
-	pages    *alloc.Pages
-	snaps    table
-	handles  map[wire.Handle]*opened // of the snapshots that are open
-	control  *journal.Ring
-	position layout.Position // of the first batch that was not reported
-	released layout.Position // of the first batch that is not in a durable checkpoint
-	heads    []layout.SlotRun
-	copied   int64 // bytes reported since the last checkpoint
-	count    Counters
-	client   wire.Client
-	headless bool // the client has no slot for its next descriptor
-	pin      *Pin // a checkpoint that is kept, or nil
-	closed   bool
-	changed  bool // since the last checkpoint
-	full     bool // a client has found no space, and there is little since
-	taken    rate // of slots
-	grown    rate // of metadata pages
-	mark     int  // how many of marks the fill has passed
+	mu     sync.Mutex // guards all below
+	sb     layout.Superblock
+	cache  *btree.Cache
+	index  exception.Index
+	slots  *alloc.Slots
+	leases *btree.Tree[layout.SlotRun] // as the last checkpoint has them
+	pages  *alloc.Pages
+	snaps  table
+	// reclaiming is how far the deletion under way has come.
+	reclaiming reclaiming
+	handles    map[wire.Handle]*opened // of the snapshots that are open
+	control    *journal.Ring
+	position   layout.Position // of the first batch that was not reported
+	released   layout.Position // of the first batch that is not in a durable checkpoint
+	heads      []layout.SlotRun
+	copied     int64 // bytes reported since the last checkpoint
+	count      Counters
+	client     wire.Client
+	headless   bool // the client has no slot for its next descriptor
+	pin        *Pin // a checkpoint that is kept, or nil
+	closed     bool
+	changed    bool // since the last checkpoint
+	full       bool // a client has found no space, and there is little since
+	taken      rate // of slots
+	grown      rate // of metadata pages
+	mark       int  // how many of marks the fill has passed
 	// lastPages is how many metadata pages the last checkpoint left in use.
 	lastPages uint64
 	// generation is the origin's current one. Other snapshots may have been made since.
