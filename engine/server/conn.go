@@ -6,13 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
+	"math"
 	"sync"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"zumastor.org/zumastor/engine/wire"
 	"zumastor.org/zumastor/engine/wire/fault"
@@ -22,20 +18,20 @@ import (
 // reply; each request is carried out by a goroutine of its own.
 type conn struct {
 	l    *Listener
-	nc   *net.UnixConn
-	raw  syscall.RawConn
+	tr   Transport
 	name string
 	lock uint32 // of the client; see PROTOCOL.md
 
 	busy     sync.WaitGroup // requests under way
 	inFlight chan struct{}
 
-	// reading guards the account of what came: see catchUp.
+	received uint64 // bytes read
+	buf      []byte // of these, those that are not processed
+
+	// reading guards the account of what was processed: see catchUp.
 	reading  sync.Mutex
 	caughtUp sync.Cond // of reading
-	received uint64    // bytes taken off the connection
-	settled  uint64    // of these, those that are processed, but for a part of a message
-	buf      []byte    // received, not processed
+	settled  uint64    // bytes that were read and are processed, but for a part of a message
 	ended    bool
 
 	sending sync.Mutex // held through a write
@@ -56,9 +52,9 @@ type opening struct {
 	name   wire.SnapshotRef
 }
 
-func newConn(l *Listener, nc *net.UnixConn) *conn {
+func newConn(l *Listener, tr Transport) *conn {
 	c := &conn{
-		l: l, nc: nc, inFlight: make(chan struct{}, maxInFlight),
+		l: l, tr: tr, inFlight: make(chan struct{}, maxInFlight),
 		buf: make([]byte, 0, 64<<10), open: make(map[wire.Handle]opening),
 		asked: make(map[uint64]chan error), done: make(chan struct{}), left: make(chan struct{}), name: "unknown",
 	}
@@ -68,7 +64,7 @@ func newConn(l *Listener, nc *net.UnixConn) *conn {
 
 // close ends the connection; what waits for the client is woken.
 func (c *conn) close() {
-	_ = c.nc.Close() // it ends either way
+	_ = c.tr.Close() // it ends either way
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	select {
@@ -86,10 +82,6 @@ func (c *conn) run() error {
 		c.caughtUp.Broadcast()
 		c.reading.Unlock()
 	}()
-	var err error
-	if c.raw, err = c.nc.SyscallConn(); err != nil {
-		return err
-	}
 	if err := c.hello(); err != nil {
 		return err
 	}
@@ -103,38 +95,15 @@ func (c *conn) run() error {
 	}
 }
 
-// read takes what has come off the connection, or waits for something. The bytes are
-// counted under the lock under which they are taken off.
+// read takes what has come off the connection, or waits for something.
 func (c *conn) read() error {
 	if len(c.buf) == cap(c.buf) {
 		c.buf = append(c.buf, 0)[:len(c.buf)]
 	}
-	var n int
-	var err error
-	rerr := c.raw.Read(func(fd uintptr) bool {
-		c.reading.Lock()
-		defer c.reading.Unlock()
-		for {
-			n, err = unix.Read(int(fd), c.buf[len(c.buf):cap(c.buf)])
-			if err != unix.EINTR {
-				break
-			}
-		}
-		if n > 0 {
-			c.received += uint64(n)
-		}
-		return err != unix.EAGAIN
-	})
-	switch {
-	case rerr != nil:
-		return rerr
-	case err != nil:
-		return err
-	case n == 0:
-		return io.EOF
-	}
+	n, err := c.tr.Read(c.buf[len(c.buf):cap(c.buf)])
 	c.buf = c.buf[:len(c.buf)+n]
-	return nil
+	c.received += uint64(n)
+	return err
 }
 
 // next returns the next whole message that has come, or nil. It is valid until the
@@ -176,20 +145,11 @@ func (c *conn) process() error {
 	return nil
 }
 
-// catchUp returns when all whole messages are processed that were sent before. What
-// is queued is asked for under the lock under which bytes are taken off.
+// catchUp returns when all whole messages are processed that were sent before.
 func (c *conn) catchUp() {
-	var target uint64
-	err := c.raw.Control(func(fd uintptr) {
-		c.reading.Lock()
-		defer c.reading.Unlock()
-		queued, err := unix.IoctlGetInt(int(fd), unix.TIOCINQ)
-		if err == nil {
-			target = c.received + uint64(queued)
-		}
-	})
+	target, err := c.tr.Sent()
 	if err != nil {
-		return // it is closed: all was read that ever will be
+		target = math.MaxUint64 // it is closed: until what was read is processed
 	}
 	c.reading.Lock()
 	defer c.reading.Unlock()
@@ -224,7 +184,7 @@ func (c *conn) hello() error {
 	if err != nil {
 		return errors.Join(err, c.reply(h, nil, err))
 	}
-	if err := c.nc.SetReadDeadline(time.Time{}); err != nil {
+	if err := c.tr.SetReadDeadline(time.Time{}); err != nil {
 		return err
 	}
 	c.lock, c.name = hello.Lock, fmt.Sprintf("lock %d", hello.Lock)
@@ -245,10 +205,10 @@ func (c *conn) send(t wire.Type, flags uint16, id uint64, add func(dst []byte) [
 	}
 	wire.Seal(p)
 	c.out = p
-	if err := c.nc.SetWriteDeadline(time.Now().Add(sendLimit)); err != nil {
+	if err := c.tr.SetWriteDeadline(time.Now().Add(sendLimit)); err != nil {
 		return err
 	}
-	if _, err := c.nc.Write(p); err != nil {
+	if _, err := c.tr.Write(p); err != nil {
 		c.close() // a part of a message may have gone
 		return err
 	}

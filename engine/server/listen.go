@@ -128,14 +128,23 @@ func (l *Listener) Away() bool {
 	return len(l.gone) > 0
 }
 
-// serve serves one connection.
+// serve serves one connection on the socket.
 func (l *Listener) serve(nc *net.UnixConn) {
 	_ = nc.SetReadDeadline(time.Now().Add(helloLimit))
 	if err := l.admit(nc); err != nil {
 		l.refuse(nc, err)
 		return
 	}
-	c := newConn(l, nc)
+	tr, err := newSocket(nc)
+	if err != nil {
+		l.refuse(nc, err)
+		return
+	}
+	l.carry(newConn(l, tr))
+}
+
+// carry serves a connection until it ends.
+func (l *Listener) carry(c *conn) {
 	l.mu.Lock()
 	closed := l.closed
 	l.conns[c] = true
