@@ -10,6 +10,9 @@ type Resize struct {
 	Store  int64 `json:"store_bytes,omitempty"` // of the store device
 	Meta   int64 `json:"meta_bytes,omitempty"`  // of the metadata device, if it has one
 	DryRun bool  `json:"dry_run,omitempty"`     // only answer with the plan
+	// Device is the size in bytes that whoever asks has found the origin's device to
+	// have, where the server does not know it; zero: it was not looked at.
+	Device int64 `json:"origin_device_bytes,omitempty"`
 }
 
 // ResizePlan says what a resize does. Sizes are in bytes, and rounded down to what

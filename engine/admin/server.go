@@ -106,6 +106,24 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 	}
 }
 
+// Answer has m do what a request in JSON asks for, and returns the response in JSON;
+// see [Relay].
+func Answer(ctx context.Context, m Manager, request []byte) []byte {
+	r, err := DecodeRequest(request)
+	var a Response
+	if err == nil {
+		a, err = m.Do(ctx, r)
+	}
+	if err != nil {
+		a = failure(err)
+	}
+	p, err := json.Marshal(a)
+	if err != nil {
+		panic(err) // there is nothing in it that JSON does not have
+	}
+	return p
+}
+
 // answer does what the line asks for.
 func (s *Server) answer(ctx context.Context, line []byte) Response {
 	r, err := DecodeRequest(line)

@@ -33,7 +33,15 @@ type Options struct {
 	// Lock is the byte of the store device that this process has locked, as a sign
 	// that it lives; see PROTOCOL.md. Zero: it has none, and may open no snapshot
 	// for long.
-	Lock   uint32
+	Lock uint32
+	// Resized is told the size of the origin in bytes: before it shrinks, after any
+	// change, and when the origin has resumed. It is called in a goroutine of its own,
+	// and an error is the server's answer to who asked for the change. Nil: nobody
+	// wants to know.
+	Resized func(size int64) error
+	// Manage answers a request of the control socket, in JSON, about what is of this
+	// process and not of the store; ctx ends with the client. Nil: nothing is.
+	Manage func(ctx context.Context, request []byte) []byte
 	Logger *slog.Logger
 }
 
@@ -48,6 +56,7 @@ type Client struct {
 	path string
 	opts Options
 	uuid layout.UUID
+	run  context.Context // ends with Close
 	stop context.CancelFunc
 	done sync.WaitGroup
 
@@ -87,19 +96,20 @@ func Dial(ctx context.Context, path string, o Options) (*Client, error) {
 	}
 	c := &Client{path: path, opts: o, snaps: make(map[wire.Handle]*snapshot)}
 	c.changed.L = &c.mu
+	c.run, c.stop = context.WithCancel(context.Background())
 	cn, err := c.connect(ctx)
 	if err != nil {
+		c.stop()
 		return nil, err
 	}
 	// It has nothing open that the server would have to wait for.
 	if err := cn.send(wire.TypeReady, 0, 0, nil); err != nil {
 		cn.close()
+		c.stop()
 		return nil, err
 	}
 	c.uuid, c.conn = cn.welcome.UUID, cn
-	run, stop := context.WithCancel(context.Background())
-	c.stop = stop
-	c.done.Go(func() { c.keep(run, cn) })
+	c.done.Go(func() { c.keep(c.run, cn) })
 	return c, nil
 }
 
@@ -217,7 +227,7 @@ func (c *Client) resume(cn *conn, origin wire.Client) error {
 	if !ok {
 		return errors.New("the origin's client cannot go on with another server")
 	}
-	return r.Resume(func(p wire.Progress) (s *wire.Session, err error) {
+	err := r.Resume(func(p wire.Progress) (s *wire.Session, err error) {
 		_, err = cn.callThen(wire.TypeResume,
 			func(dst []byte) []byte { return wire.AppendProgress(dst, p) },
 			func(body []byte) (err error) {
@@ -231,6 +241,10 @@ func (c *Client) resume(cn *conn, origin wire.Client) error {
 		}
 		return s, nil
 	})
+	if err == nil {
+		c.sizeMayDiffer()
+	}
+	return err
 }
 
 // resumedAs notes the origin's new session, before anything that the server says after

@@ -50,6 +50,7 @@ type bed struct {
 
 	mu     sync.Mutex
 	server *server.Server
+	listen *server.Listener
 	stop   func()
 }
 
@@ -77,7 +78,7 @@ func (b *bed) start(await bool) {
 	go func() { done <- l.Serve(ctx, ln) }()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.server = s
+	b.server, b.listen = s, l
 	b.stop = func() {
 		cancel()
 		require.NoError(b.t, <-done)
@@ -98,8 +99,11 @@ func (b *bed) kill() {
 	b.stop()
 }
 
-func (b *bed) dial() *client.Client {
-	c, err := client.Dial(b.t.Context(), b.path, client.Options{Lock: 16 + b.clients})
+func (b *bed) dial() *client.Client { return b.dialWith(client.Options{}) }
+
+func (b *bed) dialWith(o client.Options) *client.Client {
+	o.Lock = 16 + b.clients
+	c, err := client.Dial(b.t.Context(), b.path, o)
 	b.clients++
 	require.NoError(b.t, err)
 	b.t.Cleanup(func() { require.NoError(b.t, c.Close()) })

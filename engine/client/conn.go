@@ -68,7 +68,10 @@ func (cn *conn) hello(ctx context.Context) error {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = cn.nc.SetReadDeadline(time.Now()) })
 	defer stop()
-	hello := wire.Hello{Min: wire.MinVersion, Max: wire.MaxVersion, Lock: cn.c.opts.Lock}
+	hello := wire.Hello{Min: wire.MinVersion, Max: wire.MaxVersion, Lock: cn.c.opts.Lock, Features: wire.FeatureFit}
+	if cn.c.opts.Manage != nil {
+		hello.Features |= wire.FeatureManage
+	}
 	if err := cn.send(wire.TypeHello, 0, 1, func(dst []byte) []byte { return wire.AppendHello(dst, hello) }); err != nil {
 		return err
 	}
@@ -233,6 +236,10 @@ func (cn *conn) take(h wire.Header, body []byte) error {
 		return err
 	case wire.TypeSettle:
 		return cn.settle(h, body)
+	case wire.TypeFit:
+		return cn.fit(h, body)
+	case wire.TypeManage:
+		return cn.manage(h, body)
 	}
 	return fmt.Errorf("%w: type %d", wire.ErrProtocol, h.Type)
 }

@@ -3,6 +3,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,8 @@ type conn struct {
 	tr   Transport
 	name string
 	lock uint32 // of the client; see PROTOCOL.md
+	// features are those that both sides know.
+	features uint64
 
 	busy     sync.WaitGroup // requests under way
 	inFlight chan struct{}
@@ -40,7 +43,7 @@ type conn struct {
 	mu       sync.Mutex
 	attached bool
 	open     map[wire.Handle]opening
-	asked    map[uint64]chan error // requests of the server by id
+	asked    map[uint64]chan answer // requests of the server by id
 	lastID   uint64
 	done     chan struct{} // closed when the connection is
 	left     chan struct{} // closed when all that it has left is taken care of
@@ -56,7 +59,7 @@ func newConn(l *Listener, tr Transport) *conn {
 	c := &conn{
 		l: l, tr: tr, inFlight: make(chan struct{}, maxInFlight),
 		buf: make([]byte, 0, 64<<10), open: make(map[wire.Handle]opening),
-		asked: make(map[uint64]chan error), done: make(chan struct{}), left: make(chan struct{}), name: "unknown",
+		asked: make(map[uint64]chan answer), done: make(chan struct{}), left: make(chan struct{}), name: "unknown",
 	}
 	c.caughtUp.L = &c.reading
 	return c
@@ -188,10 +191,11 @@ func (c *conn) hello() error {
 		return err
 	}
 	c.lock, c.name = hello.Lock, fmt.Sprintf("lock %d", hello.Lock)
+	c.features = hello.Features & (wire.FeatureFit | wire.FeatureManage)
 	rest := copy(c.buf, c.buf[wire.HeaderSize+int(h.Length):])
 	c.buf = c.buf[:rest]
 	return c.reply(h, func(dst []byte) []byte {
-		return wire.AppendWelcome(dst, wire.Welcome{Version: min(hello.Max, wire.MaxVersion), UUID: c.l.server.UUID()})
+		return wire.AppendWelcome(dst, wire.Welcome{Version: min(hello.Max, wire.MaxVersion), Features: c.features, UUID: c.l.server.UUID()})
 	}, nil)
 }
 
@@ -227,54 +231,65 @@ func (c *conn) reply(h wire.Header, add func(dst []byte) []byte, err error) erro
 // ask sends the client a request, and returns when it has answered: within a limit,
 // if that is not zero, after which the connection is closed.
 func (c *conn) ask(t wire.Type, limit time.Duration, add func(dst []byte) []byte) error {
-	answer := make(chan error, 1)
-	c.mu.Lock()
-	c.lastID++
-	id := c.lastID
-	c.asked[id] = answer
-	c.mu.Unlock()
-	defer func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		delete(c.asked, id)
-	}()
-	if err := c.send(t, 0, id, add); err != nil {
-		return fmt.Errorf("%w: %w", wire.ErrAway, err)
-	}
 	ctx, cancel := context.Background(), func() {}
 	if limit > 0 {
 		ctx, cancel = context.WithTimeout(ctx, limit)
 	}
 	defer cancel()
-	select {
-	case err := <-answer:
-		return err
-	case <-c.done:
-		return fmt.Errorf("client %s: %w: its connection has ended", c.name, wire.ErrAway)
-	case <-ctx.Done():
+	_, err := c.askFor(ctx, t, add)
+	if err != nil && ctx.Err() != nil {
 		c.close()
 		return fmt.Errorf("client %s: no answer within %v", c.name, limit)
+	}
+	return err
+}
+
+// answer is a client's reply.
+type answer struct {
+	body []byte
+	err  error
+}
+
+// askFor sends the client a request, and returns the body of its reply; or, when ctx
+// ends, the reason for that, and a reply is not looked at any more.
+func (c *conn) askFor(ctx context.Context, t wire.Type, add func(dst []byte) []byte) ([]byte, error) {
+	replied := make(chan answer, 1)
+	c.mu.Lock()
+	c.lastID++
+	id := c.lastID
+	c.asked[id] = replied
+	c.mu.Unlock()
+	if err := c.send(t, 0, id, add); err != nil {
+		return nil, fmt.Errorf("%w: %w", wire.ErrAway, err)
+	}
+	select {
+	case a := <-replied:
+		return a.body, a.err
+	case <-c.done:
+		return nil, fmt.Errorf("client %s: %w: its connection has ended", c.name, wire.ErrAway)
+	case <-ctx.Done():
+		return nil, fmt.Errorf("client %s: %w", c.name, context.Cause(ctx))
 	}
 }
 
 // answered takes in the client's reply to a request of the server.
 func (c *conn) answered(h wire.Header, body []byte) error {
 	c.mu.Lock()
-	answer := c.asked[h.ID]
+	replied := c.asked[h.ID]
 	delete(c.asked, h.ID)
 	c.mu.Unlock()
-	if answer == nil {
+	if replied == nil {
 		return fmt.Errorf("%w: reply %d to nothing", wire.ErrProtocol, h.ID)
 	}
 	if h.Flags&wire.FlagError == 0 {
-		answer <- nil
+		replied <- answer{body: bytes.Clone(body)} // it outlives the buffer
 		return nil
 	}
 	f, err := wire.DecodeFault(body)
 	if err != nil {
 		return err
 	}
-	answer <- fault.Err(f)
+	replied <- answer{err: fault.Err(f)}
 	return nil
 }
 

@@ -404,6 +404,17 @@ func (v *Origin) adopt(s wire.State) error {
 	return nil
 }
 
+// Fit implements [wire.Fitter].
+func (v *Origin) Fit(size int64) error {
+	if err := device.Refresh(v.dev); err != nil {
+		return fmt.Errorf("looking for the size of the origin's device: %w", err)
+	}
+	if have := v.dev.Size(); have < size {
+		return fmt.Errorf("%w: the origin's device has %d bytes, and not %d: make it larger first", block.ErrGeometry, have, size)
+	}
+	return nil
+}
+
 // settleChunks bounds how many chunks Settle copies out between changes of
 // generation that wait.
 const settleChunks = 1 << 10

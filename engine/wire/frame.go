@@ -39,7 +39,7 @@ const (
 // Type says what a message is. Part of the protocol, must not change.
 type Type uint16
 
-// The types of message. Of those from TypeQuiesce to TypeSettle, the server sends the
+// The types of message. Of those from TypeQuiesce on, the server sends the
 // request; of all others the client.
 const (
 	TypeHello         Type = 1  // Hello; reply Welcome
@@ -66,6 +66,8 @@ const (
 	TypeState   Type = 33 // HandleState; no reply: ends what Quiesce began
 	TypeUpdate  Type = 34 // OriginState; no reply
 	TypeSettle  Type = 35 // Range; reply empty
+	TypeFit     Type = 36 // size; reply empty. With FeatureFit
+	TypeManage  Type = 37 // JSON; reply JSON. With FeatureManage
 )
 
 // Flags of a header.

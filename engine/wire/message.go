@@ -19,8 +19,14 @@ var le = binary.LittleEndian
 type Hello struct {
 	Min, Max uint16
 	Lock     uint32 // the byte of the store device that says that the client lives; 0: it has none
-	Features uint64 // that the client knows; none is defined yet
+	Features uint64 // that the client knows
 }
+
+// The features, of which both sides must know one before it is used.
+const (
+	FeatureFit    = 1 // TypeFit
+	FeatureManage = 2 // TypeManage
+)
 
 // AppendHello codes h.
 func AppendHello(dst []byte, h Hello) []byte {
@@ -74,7 +80,7 @@ func DecodeWelcome(p []byte) (w Welcome, err error) {
 // AppendNumbers codes the bodies that are a few numbers, each of 64 bits: Want (one),
 // Handle (one), Range (first chunk, chunk after the last), HandleRange (handle and
 // range; of MapRestoring, generation and range), HandleWant (handle and number),
-// Position (place and sequence number).
+// Position (place and sequence number), Fit (a size in bytes).
 func AppendNumbers(dst []byte, numbers ...uint64) []byte {
 	for _, n := range numbers {
 		dst = le.AppendUint64(dst, n)

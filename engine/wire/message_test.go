@@ -110,6 +110,11 @@ func messages() map[string]message {
 			h, g, c, err := wire.DecodeWritten(p)
 			return written{h, g, c}, err
 		}, written{3, 9, copies}},
+		"fit": {wire.TypeFit, 0, 10, wire.AppendNumbers(nil, 1<<40), func(p []byte) (any, error) {
+			var n uint64
+			err := wire.DecodeNumbers(p, &n)
+			return n, err
+		}, uint64(1 << 40)},
 		"handle-range": {wire.TypeMap, 0, 6, wire.AppendNumbers(nil, 3, 64, 194), func(p []byte) (any, error) {
 			var n [3]uint64
 			err := wire.DecodeNumbers(p, &n[0], &n[1], &n[2])

@@ -212,6 +212,14 @@ type Resumer interface {
 	Resume(again func(Progress) (*Session, error)) error
 }
 
+// Fitter is an origin client that knows its device.
+type Fitter interface {
+	Client
+	// Fit returns an error that wraps block.ErrGeometry unless the device has as many
+	// bytes as the origin is to have.
+	Fit(size int64) error
+}
+
 // SnapshotClient is the client of an open snapshot, as the server calls it.
 type SnapshotClient interface {
 	// Quiesce waits until no request is under way, keeps new ones waiting, runs
