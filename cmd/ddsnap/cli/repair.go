@@ -29,7 +29,7 @@ type repairing struct {
 func (a *app) repair() *cobra.Command {
 	r := &repairing{app: a}
 	cmd := &cobra.Command{
-		Use:   "repair [flags] SNAPDEV NEWDEV",
+		Use:   "repair [flags] SNAPDEV NEWDEV\n  ddsnap repair --dry-run [flags] SNAPDEV",
 		Short: "Make a new store of what can be read of a damaged one",
 		Long: `Repair reads all that is left of the store on SNAPDEV, and makes a new store of it on
 NEWDEV, with the same snapshots, tags and names. The old store is not written to.
@@ -43,15 +43,23 @@ Repair exits with 7 unless the new store has all that the old one had.
 The origin need not be there, but must not have been written to since the damage,
 except through a server of that store. Sorting takes temporary files, of 48 bytes a
 copied chunk.`,
-		Example: `  ddsnap repair --dry-run /dev/vg/store /dev/vg/new
+		Example: `  ddsnap repair --dry-run /dev/vg/store
   ddsnap repair --size 20g /srv/vm.store /srv/new.store`,
-		Args: args(2, 2, "SNAPDEV", "NEWDEV"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r.old.Store, r.new.Store = args[0], args[1]
+			if r.old.Store = args[0]; len(args) > 1 {
+				r.new.Store = args[1]
+			}
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			return r.run(ctx)
 		},
+	}
+	cmd.Args = func(cmd *cobra.Command, got []string) error {
+		least := 2
+		if r.dryRun {
+			least = 1 // it makes nothing
+		}
+		return args(least, 2, "SNAPDEV", "NEWDEV")(cmd, got)
 	}
 	fl := cmd.Flags()
 	fl.StringVarP(&r.old.Meta, "metadev", "m", "", "metadata `device` of the old store, if it has one")
