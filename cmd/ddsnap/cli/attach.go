@@ -13,6 +13,7 @@ import (
 
 	"zumastor.org/zumastor/engine/admin"
 	"zumastor.org/zumastor/engine/attach"
+	"zumastor.org/zumastor/engine/device"
 	"zumastor.org/zumastor/engine/store"
 )
 
@@ -37,12 +38,17 @@ control socket, in the foreground until SIGTERM or SIGINT. While the device is
 mounted or open it waits with that; a second signal kills, and what is mounted gets
 I/O errors. With --listen, it exports over NBD too.
 
+With --server, the store is that of a "ddsnap server", which may be stopped, killed
+and replaced under what is mounted: that waits meanwhile, and gets no errors. The
+control socket is the server's then, and all verbs work on that.
+
 With --snapshot, it has such a process make the snapshot a block device as well,
 read-only unless --write is given, prints its path and is done. See "ddsnap detach".
 
 It needs root, and of the kernel what the --backend needs; by default it takes the
 best that there is.`,
 		Example: `  ddsnap attach /dev/vg/store /dev/vg/origin &
+  ddsnap attach --server /run/ddsnap/vg-store.clients /dev/vg/store /dev/vg/origin
   ddsnap create --freeze /mnt/vm /dev/vg/store 17
   mount -o ro $(ddsnap attach --snapshot 17 /dev/vg/store) /mnt/old`,
 		Args: args(1, 3, "SNAPDEV", "ORGDEV", "METADEV"),
@@ -52,6 +58,7 @@ best that there is.`,
 	fl.BoolVarP(&x.write, "write", "w", false, "let the snapshot be written to")
 	fl.StringVar(&x.backend, "backend", "", "`how`: "+backends()+" (default the best there is)")
 	fl.StringVarP(&x.flags.listen, "listen", "l", "", "export over NBD at this `address` too: unix:PATH, PATH or HOST:PORT")
+	x.flags.addServer(cmd)
 	x.flags.add(cmd)
 	fl.DurationVar(&a.timeout, "timeout", defaultTimeout, "how long to wait for a running server")
 	a.jsonFlag(cmd)
@@ -63,6 +70,8 @@ best that there is.`,
 		switch {
 		case x.snapshot != "" && len(args) > 1:
 			return usageError{fmt.Errorf("superfluous argument %q: with --snapshot, name the server or the store", args[1])}
+		case x.snapshot != "" && cmd.Flags().Changed("server"):
+			return usageError{errors.New("--server is for the process that attaches the origin: with --snapshot, name the store or its control socket")}
 		case x.snapshot != "":
 			return x.attachSnapshot(cmd.Context(), args[0])
 		case x.write:
@@ -70,7 +79,7 @@ best that there is.`,
 		case len(args) < 2:
 			return usageError{errors.New("missing argument: ORGDEV")}
 		}
-		return x.serve(cmd.Context(), args)
+		return x.serve(cmd, args)
 	}
 	return cmd
 }
@@ -92,20 +101,23 @@ func backends() string {
 	return text
 }
 
-func (x *attaching) serve(ctx context.Context, args []string) error {
-	if os.Geteuid() != 0 {
-		return errors.New("only root can make block devices: see \"ddsnap nbd\" for a way without")
-	}
+func (x *attaching) serve(cmd *cobra.Command, args []string) error {
 	cfg, err := x.app.serviceConfig(&x.flags, args)
 	if err != nil {
 		return err
+	}
+	if err := x.flags.join(cmd, &cfg); err != nil {
+		return err
+	}
+	if os.Geteuid() != 0 {
+		return errors.New("only root can make block devices: see \"ddsnap nbd\" for a way without")
 	}
 	if err := attach.HoldMemory(); err != nil {
 		cfg.Logger.Warn("may deadlock when memory is short", "error", err)
 	}
 	cfg.Attach, cfg.Backend = true, x.backend
 	cfg.Ready = func(path string) { fmt.Fprintln(x.app.Out, path) }
-	return serve(ctx, cfg)
+	return serve(cmd.Context(), cfg)
 }
 
 func (x *attaching) attachSnapshot(ctx context.Context, name string) error {
@@ -136,21 +148,41 @@ func noAttacher(t *target) error {
 }
 
 func (a *app) detach() *cobra.Command {
-	var force bool
+	var force, stale bool
 	cmd := &cobra.Command{
-		Use:   "detach [flags] SERVER|STORE [TAG|NAME]",
+		Use:   "detach [flags] SERVER|STORE [TAG|NAME]\n  ddsnap detach --stale",
 		Short: "End a block device of attach",
 		Long: `Detach ends the block device that a snapshot, or without TAG the origin, is
 attached as. One that is mounted, held or open is not detached, unless --force is
 given: then whoever uses it gets I/O errors. The process that serves the store goes
-on.`,
-		Example: `  ddsnap detach /dev/vg/store 17`,
-		Args:    args(1, 2, "SERVER|STORE", "TAG|NAME"),
+on.
+
+With --stale, it removes the block devices of this machine that were left by
+processes which were killed, whatever their store, and prints their paths. Those
+that are mounted or open stay, and are an error: unmount them first.`,
+		Example: `  ddsnap detach /dev/vg/store 17
+  ddsnap detach --stale`,
+	}
+	some := args(1, 2, "SERVER|STORE", "TAG|NAME")
+	cmd.Args = func(cmd *cobra.Command, got []string) error {
+		switch {
+		case !stale:
+			return some(cmd, got)
+		case len(got) > 0:
+			return usageError{fmt.Errorf("superfluous argument %q: --stale is about all stores", got[0])}
+		case force:
+			return usageError{errors.New("--force is not for --stale: unmount what is mounted")}
+		}
+		return nil
 	}
 	f := a.targetFlags(cmd)
 	cmd.Flags().BoolVar(&force, "force", false, "detach it under those who use it")
+	cmd.Flags().BoolVar(&stale, "stale", false, "remove what killed processes left")
 	cmd.ValidArgsFunction = a.completeTags(f, true)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if stale {
+			return a.cleanUp()
+		}
 		r := admin.Request{Verb: admin.VerbDetach, Force: force}
 		what := "the origin"
 		if len(args) == 2 {
@@ -179,4 +211,31 @@ on.`,
 		})
 	}
 	return cmd
+}
+
+// cleanUp removes block devices whose processes were killed.
+func (a *app) cleanUp() error {
+	if os.Geteuid() != 0 {
+		return errors.New("only root can remove block devices")
+	}
+	removed, err := attach.Cleanup()
+	list := []admin.Device{}
+	for _, d := range removed {
+		list = append(list, admin.Device{Path: d.Path, Backend: string(d.Backend)})
+	}
+	switch {
+	case a.json:
+		err = errors.Join(a.printJSON(list), err)
+	default:
+		for _, d := range list {
+			fmt.Fprintln(a.Out, d.Path)
+		}
+	}
+	switch {
+	case errors.Is(err, device.ErrInUse):
+		return fmt.Errorf("removing what killed processes left: %w: unmount and close what is in use first", err)
+	case err != nil:
+		return fmt.Errorf("removing what killed processes left: %w", err)
+	}
+	return nil
 }

@@ -60,19 +60,42 @@ kills it. It may be killed at any time: the store recovers when it is next opene
 			if err != nil {
 				return err
 			}
-			if f.server != "" && f.readOnly {
-				return usageError{errors.New("--read-only needs the store for itself, not a --server")}
+			if err := f.join(cmd, &cfg); err != nil {
+				return err
 			}
-			cfg.Join, cfg.Clients = f.server != "", f.server
 			return serve(cmd.Context(), cfg)
 		},
 	}
 	fl := cmd.Flags()
 	fl.StringVarP(&f.listen, "listen", "l", "", "`address` to listen on: unix:PATH, PATH or HOST:PORT (default SNAPDEV.nbd)")
-	fl.StringVar(&f.server, "server", "", "be a client of the \"ddsnap server\" that listens on `socket`")
+	f.addServer(cmd)
 	fl.BoolVar(&f.readOnly, "read-only", false, "export the snapshots only, and write nothing to any device")
 	f.add(cmd)
 	return cmd
+}
+
+// addServer adds the flag of the verbs that can be clients of a server.
+func (f *nbdFlags) addServer(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.server, "server", "", "be a client of the \"ddsnap server\" that listens on `socket`")
+}
+
+// join makes a service a client of a server if the flags say so.
+func (f *nbdFlags) join(cmd *cobra.Command, cfg *service.Config) error {
+	if !cmd.Flags().Changed("server") {
+		return nil
+	}
+	switch {
+	case f.server == "":
+		return usageError{errors.New("--server needs the path of a socket, such as SNAPDEV.clients")}
+	case f.readOnly:
+		return usageError{errors.New("--read-only needs the store for itself, not a --server")}
+	case f.metrics != "":
+		return usageError{errors.New("--metrics is for \"ddsnap server\", where this is its client")}
+	case f.cache != 0:
+		return usageError{errors.New("--cache is for \"ddsnap server\", which has the metadata, where this is its client")}
+	}
+	cfg.Join, cfg.Clients = true, f.server
+	return nil
 }
 
 // add adds the flags of all verbs that serve a volume.

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"zumastor.org/zumastor/engine/admin"
+	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/store"
 )
 
@@ -18,6 +19,8 @@ import (
 type resizing struct {
 	app                 *app
 	origin, store, meta size
+	device              string
+	deviceBytes         int64 // of device
 	yes, dryRun         bool
 }
 
@@ -35,7 +38,11 @@ when resize has returned. Each snapshot keeps its size and its content.
 
 To shrink the origin, what snapshots share with its end is copied out first. To
 shrink the store, what lies beyond its new end is moved. NBD clients see a new size
-when they connect again. If resize is interrupted, a running server goes on with it.
+when they connect again, block devices at once. If resize is interrupted, a running
+server goes on with it.
+
+A "ddsnap server" asks the process that has the origin open whether its device is
+large enough. While there is none, name the device with --origin-device.
 
 On a terminal it asks before it shrinks something; elsewhere that needs --yes.`,
 		Example: `  lvextend -L 20g vg/origin && ddsnap resize --origin 20g /dev/vg/store
@@ -45,6 +52,7 @@ On a terminal it asks before it shrinks something; elsewhere that needs --yes.`,
 	f := a.targetFlags(cmd)
 	fl := cmd.Flags()
 	fl.VarP(&r.origin, "origin", "o", "new size of the origin")
+	fl.StringVar(&r.device, "origin-device", "", "`device` of the origin, where no process has it open")
 	fl.VarP(&r.store, "store", "s", "new size of the store device")
 	fl.Var(&r.meta, "metadata", "new size of the metadata device")
 	fl.BoolVar(&r.dryRun, "dry-run", false, "print what would be done, and do nothing")
@@ -54,6 +62,9 @@ On a terminal it asks before it shrinks something; elsewhere that needs --yes.`,
 		if r.origin == 0 && r.store == 0 && r.meta == 0 {
 			return usageError{errors.New("name a new size: --origin, --store or --metadata")}
 		}
+		if err := r.checkDevice(args[0]); err != nil {
+			return err
+		}
 		if !cmd.Flags().Changed("timeout") {
 			a.timeout = longTimeout
 		}
@@ -62,8 +73,28 @@ On a terminal it asks before it shrinks something; elsewhere that needs --yes.`,
 	return cmd
 }
 
+// checkDevice looks whether the origin's device, if it is named, is large enough.
+func (r *resizing) checkDevice(target string) (err error) {
+	switch {
+	case r.device == "":
+		return nil
+	case r.origin == 0:
+		return usageError{errors.New("--origin-device is for --origin")}
+	}
+	if err := distinct(target, r.device); err != nil {
+		return err
+	}
+	if r.deviceBytes, err = sizeOf(r.device); err != nil {
+		return err
+	}
+	if r.deviceBytes < int64(r.origin) {
+		return fmt.Errorf("%w: origin %s has %d bytes, and not %d: make it larger first", block.ErrGeometry, r.device, r.deviceBytes, int64(r.origin))
+	}
+	return nil
+}
+
 func (r *resizing) run(ctx context.Context, t *target) error {
-	want := admin.Resize{Origin: int64(r.origin), Store: int64(r.store), Meta: int64(r.meta), DryRun: true}
+	want := admin.Resize{Origin: int64(r.origin), Store: int64(r.store), Meta: int64(r.meta), Device: r.deviceBytes, DryRun: true}
 	plan, err := r.request(ctx, t, want)
 	switch {
 	case err != nil:

@@ -97,7 +97,7 @@ func (x *attachments) attach(ref *admin.Ref, how admin.Attach) (*admin.Device, e
 		backend = attach.Backend(how.Backend).Attach
 	}
 	made.Attached, err = backend(dev, attach.Options{
-		Name: made.name(), ReadOnly: !made.writable, ChunkSize: x.service.server.Geometry().ChunkSize(), Logger: x.service.cfg.Logger,
+		Name: made.name(), ReadOnly: !made.writable, ChunkSize: x.service.catalogue().Geometry().ChunkSize(), Logger: x.service.cfg.Logger,
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("attaching %s: %w", made.name(), err), made.release())
@@ -202,4 +202,16 @@ func (x *attachments) detachAll() error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// resized has the origin's block device follow the origin, which is to have, or has, a
+// size: it is cut before the origin is, and grows after it.
+func (x *attachments) resized(size int64) error {
+	x.busy.Lock()
+	defer x.busy.Unlock()
+	a := x.find(nil)
+	if a == nil {
+		return nil
+	}
+	return a.Resize(min(size, x.service.origin.Size()))
 }

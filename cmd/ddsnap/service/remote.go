@@ -116,9 +116,13 @@ func (s *service) join() (err error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), dialLimit)
 	defer cancel()
-	s.remote, err = client.Dial(ctx, s.cfg.Clients, client.Options{Lock: s.devs.StoreFile.HeldByte(), Logger: s.cfg.Logger})
-	if err != nil {
-		return err
+	o := client.Options{Lock: s.devs.StoreFile.HeldByte(), Logger: s.cfg.Logger}
+	o.Manage = func(ctx context.Context, request []byte) []byte { return admin.Answer(ctx, ofVolume{s}, request) }
+	if s.devices != nil {
+		o.Resized = s.devices.resized
+	}
+	if s.remote, err = client.Dial(ctx, s.cfg.Clients, o); err != nil {
+		return fmt.Errorf("%w: does \"ddsnap server %s\" run, with this socket?", err, s.cfg.Store)
 	}
 	s.undo = append(s.undo, s.remote.Close)
 	if s.remote.UUID() != sb.UUID {

@@ -4,11 +4,15 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"zumastor.org/zumastor/engine/admin"
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/device"
+	"zumastor.org/zumastor/engine/store"
+	"zumastor.org/zumastor/engine/wire"
 )
 
 // requests is what the control socket of the process talks to: the store, and what
@@ -23,26 +27,72 @@ func (m requests) Do(ctx context.Context, r admin.Request) (a admin.Response, er
 	if err := r.Check(); err != nil {
 		return a, err
 	}
-	devices := m.service.devices
-	switch {
-	case r.Verb == admin.VerbResize:
+	switch r.Verb {
+	case admin.VerbResize:
 		return m.resize(ctx, r)
-	case r.Verb == admin.VerbCheck:
+	case admin.VerbCheck:
 		a.Check, err = checkLive(ctx, m.service.server.Store, m.service.devs, r.Data)
 		return a, err
+	case admin.VerbAttach, admin.VerbDetach:
+		return m.ofVolume(ctx, r)
+	case admin.VerbStatus:
+		return m.status(ctx, r)
+	}
+	return m.Local.Do(ctx, r)
+}
+
+// statusLimit bounds how long a status waits for what another process knows of it.
+const statusLimit = 5 * time.Second
+
+// status is that of the store, with what the volume's process has to say.
+func (m requests) status(ctx context.Context, r admin.Request) (admin.Response, error) {
+	a, err := m.Local.Do(ctx, r)
+	if err != nil {
+		return a, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, statusLimit)
+	defer cancel()
+	if v, err := m.ofVolume(ctx, r); err == nil { // a status of the store without it is of use too
+		a.Status.Devices, a.Status.Volume = v.Status.Devices, v.Status.Volume
+	}
+	return a, nil
+}
+
+// ofVolume has the process that has the volume answer a request about it.
+func (m requests) ofVolume(ctx context.Context, r admin.Request) (admin.Response, error) {
+	if m.service.clients == nil {
+		return ofVolume{m.service}.Do(ctx, r)
+	}
+	a, err := admin.Relay(m.service.clients.Manage).Do(ctx, r)
+	if errors.Is(err, store.ErrNoOrigin) {
+		err = fmt.Errorf("%w: no process has the volume: %w", admin.ErrRequest, err)
+	}
+	return a, err
+}
+
+// ofVolume answers requests about what the process of a volume knows beside the store.
+type ofVolume struct{ service *service }
+
+// Do implements admin.Manager.
+func (v ofVolume) Do(_ context.Context, r admin.Request) (a admin.Response, err error) {
+	devices := v.service.devices
+	switch {
+	case r.Verb == admin.VerbStatus:
+		served := v.service.counted.served()
+		a.Status = &admin.Status{Volume: &served}
+		if devices != nil {
+			a.Status.Devices = devices.devices()
+		}
 	case r.Verb == admin.VerbDetach && devices != nil:
-		return a, devices.detach(r.Snapshot, r.Force)
+		err = devices.detach(r.Snapshot, r.Force)
 	case r.Verb == admin.VerbAttach && devices != nil:
 		how := admin.Attach{}
 		if r.Attach != nil {
 			how = *r.Attach
 		}
 		a.Device, err = devices.attach(r.Snapshot, how)
-		return a, err
-	}
-	a, err = m.Local.Do(ctx, r)
-	if a.Status != nil && devices != nil {
-		a.Status.Devices = devices.devices()
+	default:
+		err = fmt.Errorf("%w: this process does not %s", admin.ErrRequest, r.Verb)
 	}
 	return a, err
 }
@@ -87,12 +137,42 @@ func (m requests) resize(ctx context.Context, r admin.Request) (a admin.Response
 	return a, err
 }
 
-// resizeAsServer is resize where the origin's device is another process's: nobody here
-// can tell whether it is large enough.
+// resizeAsServer is resize where the origin's device is another process's, which is
+// asked whether it is large enough, and has its block device follow.
 func (m requests) resizeAsServer(ctx context.Context, r admin.Request) (a admin.Response, err error) {
-	if now := m.service.server.Geometry().Size(); r.Resize.Origin > now {
-		return a, fmt.Errorf("%w: the origin cannot grow beyond %d bytes while its server is a process of its own, which does not know the device: stop it, and resize the store offline",
-			block.ErrGeometry, now)
+	want, now := r.Resize.Origin, m.service.server.Geometry().Size()
+	if want == 0 || want == now {
+		return m.Local.Do(ctx, r)
 	}
-	return m.Local.Do(ctx, r)
+	if want < now && r.Resize.DryRun {
+		return m.Local.Do(ctx, r) // a client that is asked would prepare for it
+	}
+	ask, cancel := context.WithTimeout(ctx, fitLimit)
+	defer cancel()
+	err = m.service.clients.Fit(ask, want)
+	switch {
+	case errors.Is(err, store.ErrNoOrigin) && want < now:
+	case errors.Is(err, store.ErrNoOrigin) && r.Resize.Device >= want:
+	case errors.Is(err, store.ErrNoOrigin):
+		return a, fmt.Errorf("%w: no process has the origin open, so that the server does not know whether its device has %d bytes: name the device with --origin-device",
+			block.ErrGeometry, want)
+	case err != nil:
+		return a, err
+	}
+	a, err = m.Local.Do(ctx, r)
+	if r.Resize.DryRun {
+		return a, err
+	}
+	// The size may be the old one after an error. A client that is away now hears of it
+	// when it comes back.
+	after, cancelAfter := context.WithTimeout(context.WithoutCancel(ctx), fitLimit)
+	defer cancelAfter()
+	fit := m.service.clients.Fit(after, m.service.server.Geometry().Size())
+	if fit != nil && !errors.Is(fit, store.ErrNoOrigin) && !errors.Is(fit, wire.ErrAway) {
+		err = errors.Join(err, fmt.Errorf("the origin's block device: %w", fit))
+	}
+	return a, err
 }
+
+// fitLimit bounds how long the origin's client may take to look at its device.
+const fitLimit = 30 * time.Second

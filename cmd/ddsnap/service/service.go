@@ -85,6 +85,9 @@ type service struct {
 // flushes the origin, writes the last checkpoint and returns nil.
 func Run(ctx context.Context, cfg Config) error {
 	s := &service{cfg: cfg}
+	if cfg.Attach {
+		s.devices = &attachments{service: s}
+	}
 	var err error
 	if s.manager, err = managedBy(os.Getenv); err != nil {
 		return err
@@ -112,7 +115,7 @@ func (s *service) steps() []func() error {
 	case s.cfg.Serve:
 		return []func() error{s.openShared, s.openAwaited, s.listen, s.listenToClients}
 	case s.cfg.Join:
-		return []func() error{s.openAsClient, s.openOrigin, s.join, s.openVolume, s.openExports, s.listen}
+		return []func() error{s.openAsClient, s.openOrigin, s.join, s.openVolume, s.openExports, s.listen, s.attach}
 	}
 	return []func() error{s.openDevices, s.openOrigin, s.openStore, s.openVolume, s.openExports, s.listen, s.attach}
 }
@@ -202,7 +205,6 @@ func (s *service) openExports() (err error) {
 		},
 	}
 	if s.cfg.Attach {
-		s.devices = &attachments{service: s}
 		s.undo = append(s.undo, s.devices.detachAll)
 	}
 	if s.cfg.Attach && s.cfg.Listen == (Address{}) {
@@ -313,22 +315,22 @@ func (s *service) makeSocketDir(suffix string) (string, error) {
 func (s *service) announce() {
 	if s.server == nil {
 		s.cfg.Logger.Info("with the server", "socket", s.cfg.Clients, "store", s.cfg.Store, "uuid", s.remote.UUID())
-		s.announceExports()
-		return
+	} else {
+		st := s.server.Status()
+		s.cfg.Logger.Info("store open", "store", s.cfg.Store, "uuid", st.UUID, "placement", st.Placement,
+			"chunk", st.ChunkSize, "snapshots", st.SnapshotsLive, "mode", st.Mode)
 	}
-	st := s.server.Status()
-	s.cfg.Logger.Info("store open", "store", s.cfg.Store, "uuid", st.UUID, "placement", st.Placement,
-		"chunk", st.ChunkSize, "snapshots", st.SnapshotsLive, "mode", st.Mode)
 	if s.devices != nil {
 		for _, d := range s.devices.devices() {
-			s.cfg.Logger.Info("serving", "device", d.Path, "control", s.cfg.Control)
+			s.cfg.Logger.Info("serving", "device", d.Path)
 			s.cfg.Ready(d.Path)
 		}
 	}
 	switch {
+	case s.server == nil: // it has the control socket
 	case s.clients != nil:
 		s.cfg.Logger.Info("serving", "clients", s.cfg.Clients, "control", s.cfg.Control)
-	case s.devices == nil:
+	default:
 		s.cfg.Logger.Info("serving", "control", s.cfg.Control)
 	}
 	s.announceExports()
@@ -373,6 +375,7 @@ func (s *service) serve(ctx context.Context) error {
 		})
 	}
 	if s.server == nil {
+		<-ctx.Done()
 		parts.Wait()
 		return nbdErr
 	}
