@@ -3,6 +3,7 @@
 package store_test
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"testing"
@@ -315,6 +316,53 @@ func TestClientThatDoesNotAnswer(t *testing.T) {
 	require.NoError(t, r.Server.AwaitSpace(0))
 	require.Equal(t, before-16, r.Server.Status().Exceptions)
 	require.True(t, client.told.Squashed)
+	require.NoError(t, r.Server.CloseSnapshot(session.Handle))
+}
+
+// What a snapshot that was squashed shares with others stays for as long as its client
+// may read it, though the others are deleted.
+func TestStalledReaderKeepsWhatItShares(t *testing.T) {
+	o := options(fullChunk, 60)
+	o.OriginSize, o.Policy, o.ClientWait = 16*fullChunk, "drop", time.Millisecond
+	o.StoreSize -= 672 << 10
+	r := newRunner(t, o, rig.Wrappers{}).Rig
+	require.NoError(t, overwrite(r, 77, 16))
+	_, err := r.Server.CreateSnapshot(1)
+	require.NoError(t, err)
+	_, err = r.Server.Create(store.NewSnapshot{Tag: 2, Priority: layout.MaxPriority})
+	require.NoError(t, err)
+	client := &deaf{answer: make(chan struct{})}
+	session, err := r.Server.OpenSnapshot(wire.SnapshotRef{Tag: 1}, false, client)
+	require.NoError(t, err)
+	require.NoError(t, overwrite(r, 1, 16)) // copies for both
+	known, err := r.Server.Map(session.Handle, 0, 16, nil)
+	require.NoError(t, err)
+	require.ErrorIs(t, fillUp(t, r, 1000), alloc.ErrNoSpace)
+	require.Equal(t, []string{"squashed 1"}, gone(r))
+
+	require.NoError(t, r.Server.DeleteSnapshot(2))
+	for tag := block.Tag(1000); ; tag++ { // slots for others
+		if err := r.Server.DeleteSnapshot(tag); err != nil {
+			require.ErrorIs(t, err, store.ErrNoSnapshot)
+			break
+		}
+	}
+	require.NoError(t, r.Maintain())
+	require.EqualValues(t, 16, r.Server.Status().Exceptions)
+	require.ErrorIs(t, fillUp(t, r, 2000), alloc.ErrNoSpace)
+	p := device.Buffer(fullChunk)
+	for _, m := range known {
+		require.Equal(t, wire.Stored, m.Kind)
+		for i := range block.Slot(m.Len) {
+			_, err := r.Source().Store.Store.ReadAt(p, r.Server.DataOffset()+int64(m.Slot+i)*fullChunk)
+			require.NoError(t, err)
+			require.Equal(t, bytes.Repeat([]byte{77}, fullChunk), p, "what the client reads of chunk %d", m.Chunk+block.Chunk(i))
+		}
+	}
+	before := r.Server.Status().Exceptions
+	close(client.answer)
+	require.Eventually(t, func() bool { return r.Server.AwaitSpace(0) == nil }, time.Minute, time.Millisecond)
+	require.Equal(t, before-16, r.Server.Status().Exceptions)
 	require.NoError(t, r.Server.CloseSnapshot(session.Handle))
 }
 

@@ -143,12 +143,16 @@ func (s *Store) freeSlot(slot block.Slot) {
 	}
 }
 
-// needed reports whether a live snapshot reads the exception of a change, or would
-// read it if it were there.
+// needed reports whether a snapshot that is live, or stalled, reads the exception of a
+// change, or would read it if it were there.
 func (s *Store) needed(c layout.Change) (bool, error) {
+	off := s.geo.Offset(c.Chunk)
 	if c.Branch == 0 {
 		before, err := s.index.Before(0, c.Chunk, c.Generation)
-		return err == nil && s.snaps.anyWith(s.geo.Offset(c.Chunk), before, c.Generation), err
+		if err != nil {
+			return false, err
+		}
+		return s.snaps.anyWith(off, before, c.Generation) || s.snaps.anyStalled(0, off, before, c.Generation), nil
 	}
 	next, ok, err := s.index.At(c.Branch, c.Chunk, c.Generation+1)
 	if err != nil {
@@ -157,8 +161,8 @@ func (s *Store) needed(c layout.Change) (bool, error) {
 	upTo := block.Generation(math.MaxUint64)
 	if ok {
 		upTo = next.Generation
-	} else if owner := s.snaps.get(block.Generation(c.Branch)); owner != nil && owner.readable() {
+	} else if owner := s.snaps.get(block.Generation(c.Branch)); owner != nil && (owner.readable() || owner.stalled()) {
 		return true, nil
 	}
-	return s.snaps.anyIn(c.Branch, c.Generation, upTo), nil
+	return s.snaps.anyIn(c.Branch, c.Generation, upTo) || s.snaps.anyStalled(c.Branch, off, c.Generation, upTo), nil
 }

@@ -20,6 +20,8 @@ type table struct {
 	live   map[block.Branch][]block.Generation // of each branch those that can be read, or may be: ascending
 	byTag  map[block.Tag]*snapshot             // those that are listed
 	byName map[string]*snapshot                // those that are listed and have a name
+	// stalled are the squashed snapshots that a client may still read where they were.
+	stalled []*snapshot
 	// reclaiming counts the snapshots whose exceptions are still to be freed.
 	reclaiming int
 	stairs     []stair // of the origin's live snapshots, or nil: not known
@@ -71,6 +73,10 @@ func (s *snapshot) reclaimable() bool {
 func (s *snapshot) fenced() bool {
 	return !slices.ContainsFunc(s.opened, func(o *opened) bool { return !o.fenced })
 }
+
+// stalled reports whether the snapshot was squashed, and a client that has not heard
+// of it may still read its content.
+func (s *snapshot) stalled() bool { return s.State == layout.SnapshotSquashed && !s.fenced() }
 
 // writer returns who has the snapshot open for writing, or nil.
 func (s *snapshot) writer() *opened {
@@ -159,6 +165,9 @@ func (t *table) index(s *snapshot) {
 	if s.reclaimable() {
 		t.reclaiming++
 	}
+	if s.stalled() {
+		t.stalled = append(t.stalled, s)
+	}
 }
 
 // climb takes a new live snapshot into the stairs.
@@ -199,6 +208,9 @@ func (t *table) unindex(s *snapshot) {
 	}
 	if s.reclaimable() {
 		t.reclaiming--
+	}
+	if i := slices.Index(t.stalled, s); i >= 0 {
+		t.stalled = slices.Delete(t.stalled, i, i+1)
 	}
 }
 
@@ -306,6 +318,14 @@ func (t *table) anyIn(b block.Branch, after, upTo block.Generation) bool {
 	live := t.live[b]
 	i, _ := slices.BinarySearch(live, after+1)
 	return i < len(live) && live[i] <= upTo
+}
+
+// anyStalled reports whether a stalled snapshot of the branch has a generation in
+// (after, upTo] and the byte at off.
+func (t *table) anyStalled(b block.Branch, off int64, after, upTo block.Generation) bool {
+	return slices.ContainsFunc(t.stalled, func(s *snapshot) bool {
+		return s.Parent == b && s.Generation > after && s.Generation <= upTo && s.Size > off
+	})
 }
 
 // nextLive returns the generation of the branch's first live snapshot after g.
