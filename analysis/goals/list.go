@@ -21,6 +21,8 @@ const (
 	PeakBytes = "peak-B"
 	// FreedExceptions is how many a deletion has freed.
 	FreedExceptions = "freed-exceptions"
+	// FreedPerSecond is that by the time that it took.
+	FreedPerSecond = "freed/s"
 	// Crashes counts power cuts after which all that was promised was there.
 	Crashes = "crashes"
 )
@@ -91,10 +93,14 @@ func scale() []Goal {
 	check.Scale, memory.Scale, recovery.Scale = 1e-9, 1.0/(1<<20), 1e-9
 	deleting := of("foreground")
 	deleting["deleting"] = "yes"
+	loaded := amount("delete-rate-loaded", "exceptions that deletions free a second under the load of delete-foreground", 500, "/s", FreedPerSecond, deleting)
+	loaded.Comparison = AtLeast
 	return []Goal{check, memory, recovery,
 		ratio("delete-foreground", "rewrite of settled chunks while snapshots of 1,000 are deleted against without, 10 million exceptions", 0.95,
 			deleting, group.Selector{"deleting": "no"}).
-			bound("what is freed is freed in small steps; reads and writes of tree pages share the device")}
+			bound("what is freed is freed in small steps; reads and writes of tree pages share the device"),
+		loaded.bound("the least rate, 1,000 in the long run (--delete-rate): each slice begins a deletion, which has to find its pace"),
+	}
 }
 
 func crashes() []Goal {

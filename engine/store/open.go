@@ -29,6 +29,9 @@ func Open(d placement.Devices, o Options) (*Store, error) {
 	o.CacheBytes = orDefault(o.CacheBytes, DefaultCacheBytes)
 	o.CheckpointBytes = orDefault(o.CheckpointBytes, DefaultCheckpointBytes)
 	o.LeaseBytes = orDefault(o.LeaseBytes, DefaultLeaseBytes)
+	if o.DeleteRate == 0 {
+		o.DeleteRate = DefaultDeleteRate
+	}
 	if o.ClientWait == 0 {
 		o.ClientWait = DefaultClientWait
 	}
@@ -49,6 +52,7 @@ func Open(d placement.Devices, o Options) (*Store, error) {
 	s := &Store{
 		devs: d, meta: d.MetaDevice(), opts: o, geo: geo, sb: *sb, due: make(chan struct{}, 1),
 		handles: make(map[wire.Handle]*opened), restoring: sb.Restore.Generation,
+		pace: pace{least: float64(o.DeleteRate), width: 1},
 	}
 	space := make(chan struct{})
 	s.space.Store(&space)

@@ -30,19 +30,27 @@ type reclaiming struct {
 }
 
 // reclaim frees what only deleted snapshots needed, as far as it is due now, and
-// reports whether more is left.
-func (s *Store) reclaim() (more bool, err error) {
+// reports whether more is left. It reads at least width tree pages at a time: who
+// waits for it wants more than one.
+func (s *Store) reclaim(width int) (more bool, err error) {
 	for range reclaimSteps {
+		s.readAhead(width)
 		var done bool
 		err := s.step(func() error {
 			snap := s.snaps.toReclaim()
 			if done = snap == nil; done {
+				s.pace.going = false
 				return nil
 			}
+			s.pace.begin(s.opts.Now())
 			if snap != s.reclaiming.snap {
 				s.reclaiming = s.ofBranch(snap)
 			}
-			return s.reclaimSome(&s.reclaiming)
+			if err := s.reclaimSome(&s.reclaiming); err != nil {
+				return err
+			}
+			s.pace.looked(s.opts.Now())
+			return nil
 		})
 		if done || err != nil {
 			return false, err
@@ -93,6 +101,7 @@ func (s *Store) reclaimSome(r *reclaiming) error {
 		}
 		r.from = c
 		r.from.Chunk++
+		s.pace.done++
 	}
 	if len(changes) < reclaimStep {
 		return s.endStretch(r)

@@ -44,7 +44,7 @@ func (s *Store) Lease(want uint64) ([]layout.SlotRun, error) {
 func (s *Store) makeRoom(full bool) error {
 	for more := full; more; {
 		var err error
-		if more, err = s.reclaim(); err != nil {
+		if more, err = s.reclaim(widest); err != nil {
 			return err
 		}
 	}

@@ -69,7 +69,7 @@ func (s *Store) evacuate(ctx context.Context, now, left Area, progress func(Prog
 	for more := true; more; { // what deletions free need not be moved
 		began := time.Now()
 		var err error
-		if more, err = s.reclaim(); err != nil {
+		if more, err = s.reclaim(widest); err != nil {
 			return err
 		}
 		if err := s.goOn(ctx, began); err != nil {

@@ -186,6 +186,10 @@ func (x *scale) check(st *stack.Stack, path string) (t tally, err error) {
 	return t, nil
 }
 
+// deletingTurns is how many slices the window of rewrites is cut into: long enough
+// for a deletion to find its pace, short enough to see the same machine.
+const deletingTurns = 8
+
 // foreground measures settled rewrites, in turns without and with deletions under
 // way.
 func (x *scale) foreground(ctx context.Context, st *stack.Stack, s *synthetic, rng *rand.Rand) ([]tally, error) {
@@ -194,7 +198,8 @@ func (x *scale) foreground(ctx context.Context, st *stack.Stack, s *synthetic, r
 		return nil, err
 	}
 	tallies, freed := make([]tally, 2), 0.0
-	err := inTurns(ctx, rng, turns, len(tallies), func(v, slice int) error {
+	var under time.Duration
+	err := inTurns(ctx, rng, deletingTurns, len(tallies), func(v, slice int) error {
 		stop := func() error { return nil }
 		if v == 1 {
 			var err error
@@ -202,12 +207,13 @@ func (x *scale) foreground(ctx context.Context, st *stack.Stack, s *synthetic, r
 				return err
 			}
 		}
-		before := st.Status().Exceptions
-		r, err := drive(ctx, st, x.stream("rewrite", "inline", &a, slice, turns), x.Depths[0], x.newVersion())
+		before, began := st.Status().Exceptions, time.Now()
+		r, err := drive(ctx, st, x.stream("rewrite", "inline", &a, slice, deletingTurns), x.Depths[0], x.newVersion())
 		tallies[v].add(r)
 		if v == 1 {
 			freed += float64(before) - float64(st.Status().Exceptions) // not what ends after the slice
-			tallies[v].set(goals.FreedExceptions, freed)
+			under += time.Since(began)
+			tallies[v].setFreed(freed, under)
 		}
 		return errors.Join(err, stop(), st.Idle())
 	})
@@ -262,6 +268,12 @@ func (s *synthetic) delete(st *stack.Stack) (t tally, err error) {
 		return t, err
 	}
 	t.ops, t.elapsed = 1, time.Since(began)
-	t.set(goals.FreedExceptions, float64(before-st.Status().Exceptions))
+	t.setFreed(float64(before-st.Status().Exceptions), t.elapsed)
 	return t, nil
+}
+
+// setFreed notes how many exceptions deletions freed in how long.
+func (t *tally) setFreed(n float64, in time.Duration) {
+	t.set(goals.FreedExceptions, n)
+	t.set(goals.FreedPerSecond, n/in.Seconds())
 }

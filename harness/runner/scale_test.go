@@ -34,6 +34,7 @@ func TestScale(t *testing.T) {
 		}
 		if s.Config.Get("deleting") == "yes" {
 			require.Contains(t, s.Values, goals.FreedExceptions)
+			require.Contains(t, s.Values, goals.FreedPerSecond)
 		}
 		if op == "delete" && s.Config.Get("snapshots") == "20" {
 			require.InDelta(t, 2000, s.Values[goals.FreedExceptions], 300)

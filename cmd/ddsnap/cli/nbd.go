@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -27,6 +28,7 @@ type nbdFlags struct {
 	tlsDir                   string
 	tlsClients, tlsOptional  bool
 	cache                    size
+	deleteRate               uint
 	readOnly, noDirect       bool
 	level                    string
 }
@@ -114,6 +116,7 @@ func (f *nbdFlags) addCommon(cmd *cobra.Command) {
 	fl.StringVarP(&f.journal, "journal", "j", "", "journal `device`, of placements nvram and pmem")
 	fl.StringVar(&f.metrics, "metrics", "", "`address` to serve Prometheus metrics on: unix:PATH, PATH or HOST:PORT")
 	fl.VarP(&f.cache, "cache", "k", "memory for metadata (default 64m)")
+	fl.UintVar(&f.deleteRate, "delete-rate", 0, fmt.Sprintf("chunks that deletions look at in a second, at least `n` (default %d)", store.DefaultDeleteRate))
 	fl.BoolVar(&f.noDirect, "page-cache", false, "go through the page cache instead of O_DIRECT")
 	fl.StringVar(&f.level, "log-level", "info", "least `level` to log: debug, info, warn or error")
 	_ = cmd.RegisterFlagCompletionFunc("log-level", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))
@@ -148,7 +151,7 @@ func isStore(found *device.SignatureError) bool {
 func (a *app) serviceConfig(f *nbdFlags, args []string) (service.Config, error) {
 	cfg := service.Config{
 		Paths: service.Paths{Store: args[0], Journal: f.journal}, Origin: args[1],
-		Control: f.control, CacheBytes: int64(f.cache), ReadOnly: f.readOnly, Direct: !f.noDirect,
+		Control: f.control, CacheBytes: int64(f.cache), DeleteRate: int(min(f.deleteRate, math.MaxInt32)), ReadOnly: f.readOnly, Direct: !f.noDirect,
 	}
 	if len(args) == 3 {
 		cfg.Meta = args[2]

@@ -48,6 +48,7 @@ type Config struct {
 	TLS        *tls.Config // nil for none
 	TLSMode    nbd.TLSMode
 	CacheBytes int64 // of metadata; default store.DefaultCacheBytes
+	DeleteRate int   // exceptions a second; default store.DefaultDeleteRate
 	ReadOnly   bool  // export snapshots only, and write nothing to any device
 	Direct     bool
 	Metrics    Address // where Prometheus asks; zero: nowhere
@@ -160,7 +161,7 @@ func (s *service) openOrigin() (err error) {
 
 func (s *service) openStore() (err error) {
 	s.server, err = server.Open(s.devs.Devices, server.Options{
-		Store:  store.Options{ReadOnly: s.cfg.ReadOnly, CacheBytes: s.cfg.CacheBytes},
+		Store:  store.Options{ReadOnly: s.cfg.ReadOnly, CacheBytes: s.cfg.CacheBytes, DeleteRate: s.cfg.DeleteRate},
 		Logger: s.cfg.Logger,
 	})
 	if err != nil {
