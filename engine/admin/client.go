@@ -26,8 +26,9 @@ type Client struct {
 	path string
 
 	mu   sync.Mutex
-	conn net.Conn
-	r    *bufio.Reader
+	conn *net.UnixConn
+	from *receiver
+	r    *bufio.Reader // of from
 }
 
 var _ Manager = (*Client)(nil)
@@ -43,7 +44,10 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 		}
 		return nil, fmt.Errorf("connecting to the control socket %s: %w", path, err)
 	}
-	return &Client{path: path, conn: conn, r: bufio.NewReader(conn)}, nil
+	c := &Client{path: path, conn: conn.(*net.UnixConn)}
+	c.from = &receiver{conn: c.conn}
+	c.r = bufio.NewReader(c.from)
+	return c, nil
 }
 
 // Close ends the connection.
@@ -91,6 +95,9 @@ func (c *Client) call(ctx context.Context, r Request) (a Response, err error) {
 	}
 	if err := json.Unmarshal(line, &a); err != nil {
 		return a, fmt.Errorf("%w: %w", c.broken(), err)
+	}
+	if err := c.from.handOut(a.Listeners); err != nil {
+		return Response{}, fmt.Errorf("%w: %w", c.broken(), err)
 	}
 	return a, nil
 }

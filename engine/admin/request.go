@@ -48,6 +48,10 @@ const (
 	// origin.
 	VerbAttach Verb = "attach" // takes Snapshot, Attach; sets Device
 	VerbDetach Verb = "detach" // takes Snapshot, Force
+
+	// Of a server that another process is to replace; in this order.
+	VerbListeners Verb = "listeners" // sets Listeners, which come with the response
+	VerbYield     Verb = "yield"     // the server stops, and leaves the listeners to who has them
 )
 
 // Ref names a snapshot: by its tag or, if it is not empty, by its name.
@@ -130,6 +134,8 @@ type Response struct {
 	Device *Device      `json:"device,omitempty"`
 	Plan   *ResizePlan  `json:"plan,omitempty"`
 	Check  *Findings    `json:"check,omitempty"`
+
+	Listeners []Listener `json:"listeners,omitempty"`
 }
 
 // Findings are what a check of a store in use has found.
@@ -161,6 +167,7 @@ const (
 	groupMember
 	dataMember
 	checkMember
+	listenersMember
 )
 
 // grammar says of each verb which members its request needs, which it takes
@@ -192,11 +199,14 @@ var grammar = map[Verb]struct{ needs, takes, answers member }{
 
 	VerbAttach: {takes: snapshotMember | attachMember, answers: deviceMember},
 	VerbDetach: {takes: snapshotMember | forceMember},
+
+	VerbListeners: {answers: listenersMember},
+	VerbYield:     {},
 }
 
 // names of the members, for errors.
 var names = []string{"a snapshot", "a status", "a new snapshot", "recursive", "a change", "a scrub", "a query of events",
-	"a way to attach", "a device", "force", "a policy", "sizes", "a plan", "a group", "data", "findings"}
+	"a way to attach", "a device", "force", "a policy", "sizes", "a plan", "a group", "data", "findings", "listeners"}
 
 // String names the first of the members.
 func (m member) String() string {
@@ -239,7 +249,7 @@ func (r *Request) Check() error {
 // answers reports whether the response is one to a request of that verb.
 func (r *Response) answers(v Verb) bool {
 	has := set(r.Snapshot != nil, r.Status != nil, false, false, false, r.Scrub != nil, false, false, r.Device != nil,
-		false, false, false, r.Plan != nil, false, false, r.Check != nil)
+		false, false, false, r.Plan != nil, false, false, r.Check != nil, len(r.Listeners) > 0)
 	return grammar[v].answers&^has == 0
 }
 

@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,6 +24,9 @@ const (
 	maxConns     = 64
 	idleTimeout  = time.Minute      // between requests of a connection
 	writeTimeout = 30 * time.Second // for a response to be taken
+	// lastCall is for the first request of whoever has just connected when the server
+	// ends: it is answered still.
+	lastCall = 200 * time.Millisecond
 )
 
 // Server answers requests on a Unix socket.
@@ -32,7 +36,7 @@ type Server struct {
 }
 
 // Serve accepts connections until ctx is done, closes ln, lets the requests under
-// way finish, and returns nil; or it returns the listener's error after the same.
+// way and first ones finish, and returns nil; or it returns the listener's error after the same.
 // Only processes of the same user, or of root, are answered.
 func (s *Server) Serve(ctx context.Context, ln *net.UnixListener) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -47,10 +51,7 @@ func (s *Server) Serve(ctx context.Context, ln *net.UnixListener) error {
 	for {
 		conn, err := ln.AcceptUnix()
 		switch {
-		case ctx.Err() != nil:
-			if err == nil {
-				_ = conn.Close()
-			}
+		case err != nil && ctx.Err() != nil:
 			return nil
 		case errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE):
 			s.Logger.Warn("control socket: short of file descriptors", "error", err)
@@ -81,12 +82,20 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 		_ = send(conn, Response{Error: &Error{Kind: KindRequest, Text: err.Error()}})
 		return
 	}
-	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })()
+	var asked atomic.Bool
+	end := func() {
+		if asked.Load() {
+			_ = conn.SetReadDeadline(time.Unix(1, 0))
+			return
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(lastCall))
+	}
+	defer context.AfterFunc(ctx, end)()
 	r := bufio.NewReader(conn)
-	for {
+	for ; ; asked.Store(true) {
 		_ = conn.SetReadDeadline(time.Now().Add(idleTimeout))
 		if ctx.Err() != nil {
-			return
+			end()
 		}
 		line, err := readLine(r, maxRequest)
 		switch {
@@ -146,12 +155,24 @@ func failure(err error) Response {
 }
 
 func send(conn *net.UnixConn, r Response) error {
+	defer closeAll(r.Listeners)
 	line, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
+	oob, err := rights(r.Listeners)
+	if err != nil {
+		return err
+	}
+	line = append(line, '\n')
 	_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-	_, err = conn.Write(append(line, '\n'))
+	if oob != nil { // with the first byte; the line is a short one
+		if _, _, err = conn.WriteMsgUnix(line[:1], oob, nil); err != nil {
+			return err
+		}
+		line = line[1:]
+	}
+	_, err = conn.Write(line)
 	return err
 }
 

@@ -3,12 +3,15 @@
 package cli
 
 import (
+	"errors"
+
 	"github.com/spf13/cobra"
 )
 
 func (a *app) server() *cobra.Command {
 	var f nbdFlags
 	var clients string
+	var takeover bool
 	cmd := &cobra.Command{
 		Use:        "server [flags] SNAPDEV [METADEV]",
 		SuggestFor: []string{"daemon", "agent", "serve"},
@@ -22,9 +25,15 @@ long as it has room that it was given in advance, and holds what needs the serve
 after that; reads, and writes that need no copy, go on. The next server takes in what
 the clients did meanwhile, and they go on with it. No request fails for it.
 
+With --takeover, it takes the place of the "ddsnap server" of this store that runs: it
+makes sure that it can open the store, has that one write a checkpoint and end, and
+goes on with its sockets. Clients and verbs wait meanwhile. This is how to upgrade;
+under systemd, restart the unit instead, whose sockets stay.
+
 Users who may connect are root and the server's own. It runs in the foreground and logs
 to standard error; systemd can keep its sockets, named "clients" and "control".`,
 		Example: `  ddsnap server /dev/vg/store
+  ddsnap server --takeover /dev/vg/store
   ddsnap nbd --server /run/ddsnap/vg-store.clients /dev/vg/store /dev/vg/origin`,
 		Args: args(1, 2, "SNAPDEV", "METADEV"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -33,11 +42,15 @@ to standard error; systemd can keep its sockets, named "clients" and "control".`
 			if err != nil {
 				return err
 			}
-			cfg.Serve, cfg.Clients = true, clients
+			if takeover && clients != "" {
+				return usageError{errors.New("--clients is not for --takeover, which goes on with the sockets that there are")}
+			}
+			cfg.Serve, cfg.Clients, cfg.TakeOver = true, clients, takeover
 			return serve(cmd.Context(), cfg)
 		},
 	}
 	cmd.Flags().StringVar(&clients, "clients", "", "`path` of the socket for clients (default SNAPDEV.clients)")
+	cmd.Flags().BoolVar(&takeover, "takeover", false, "take the place of the server that runs, whose control socket is --control")
 	f.addCommon(cmd)
 	return cmd
 }

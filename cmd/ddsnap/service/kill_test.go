@@ -32,8 +32,12 @@ import (
 	"zumastor.org/zumastor/engine/wire"
 )
 
-// serverOf names the store of which the test's program, started again, is the server.
-const serverOf = "ZUMASTOR_TEST_SERVER"
+// serverOf names the store of which the test's program, started again, is the server,
+// and takingOver says that it is to take the place of the one that runs.
+const (
+	serverOf   = "ZUMASTOR_TEST_SERVER"
+	takingOver = "ZUMASTOR_TEST_TAKEOVER"
+)
 
 func TestMain(m *testing.M) {
 	path := os.Getenv(serverOf)
@@ -41,7 +45,7 @@ func TestMain(m *testing.M) {
 		goleak.VerifyTestMain(m)
 		return
 	}
-	cfg := Config{Paths: Paths{Store: path}, Serve: true, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+	cfg := Config{Paths: Paths{Store: path}, Serve: true, TakeOver: os.Getenv(takingOver) != "", Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))}
 	if err := Run(context.Background(), cfg); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -49,9 +53,9 @@ func TestMain(m *testing.M) {
 }
 
 // startServer starts the server of a store in a process of its own.
-func startServer(t *testing.T, path string) *exec.Cmd {
+func startServer(t *testing.T, path string, env ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), serverOf+"="+path)
+	cmd.Env = append(append(os.Environ(), serverOf+"="+path), env...)
 	cmd.Stderr = os.Stderr
 	require.NoError(t, cmd.Start())
 	return cmd
@@ -69,80 +73,120 @@ func killServer(t *testing.T, cmd *exec.Cmd) {
 // written to and read back, and stopped now and then: no request fails, and no byte is
 // wrong, nor in the snapshots that are taken in between.
 func TestServerProcessIsKilled(t *testing.T) {
+	b := newVolumeBed(t)
+	defer b.close()
+	kills := 50
+	if testing.Short() {
+		kills = 5
+	}
+	for n := range kills {
+		b.goesOn()
+		if n%10 == 9 { // one that does not answer is no better than none
+			require.NoError(t, b.server.Process.Signal(syscall.SIGSTOP))
+			time.Sleep(20 * time.Millisecond)
+		}
+		killServer(t, b.server)
+		b.server = startServer(t, b.paths.Store)
+		if n%10 == 3 {
+			b.take(uint32(100 + n))
+		}
+	}
+	b.check()
+}
+
+// volumeBed is an origin and a snapshot under load, clients of a server in a process of
+// its own.
+type volumeBed struct {
+	t        *testing.T
+	paths    Paths
+	origin   *device.File
+	devs     *Devices
+	server   *exec.Cmd
+	client   *client.Client
+	volume   *volume.Origin
+	snapshot *volume.Snapshot
+	source   volume.SnapshotSource
+	contents [2][]byte
+	taken    map[uint32][]byte // contents of snapshots by tag
+	stop     atomic.Bool
+	load     sync.WaitGroup
+	ops      atomic.Int64
+}
+
+func newVolumeBed(t *testing.T) *volumeBed {
 	const size = 8 << 20
 	dir := t.TempDir()
-	paths := Paths{Store: filepath.Join(dir, "store")}
-	origin, err := device.OpenFile(filepath.Join(dir, "origin"), device.FileOptions{Create: size})
+	b := &volumeBed{t: t, paths: Paths{Store: filepath.Join(dir, "store")}, taken: make(map[uint32][]byte)}
+	var err error
+	b.origin, err = device.OpenFile(filepath.Join(dir, "origin"), device.FileOptions{Create: size})
 	require.NoError(t, err)
-	defer origin.Close()
-	file, err := device.OpenFile(paths.Store, device.FileOptions{Create: 512 << 20})
+	file, err := device.OpenFile(b.paths.Store, device.FileOptions{Create: 512 << 20})
 	require.NoError(t, err)
 	_, err = store.Format(placement.Devices{Store: file}, store.FormatOptions{OriginSize: size, ChunkSize: 16 << 10})
 	require.NoError(t, err)
 	require.NoError(t, file.Close())
 
-	srv := startServer(t, paths.Store)
-	clients, err := Socket(paths.Store, ClientsSuffix)
+	b.server = startServer(t, b.paths.Store)
+	clients, err := Socket(b.paths.Store, ClientsSuffix)
 	require.NoError(t, err)
-	devs, err := OpenDevices(paths, Access{Role: device.Origin})
+	b.devs, err = OpenDevices(b.paths, Access{Role: device.Origin})
 	require.NoError(t, err)
-	defer devs.Close()
-	require.NoError(t, devs.StoreFile.TakeByte(device.FirstSnapshotByte))
-	c := dialServer(t, clients, devs.StoreFile.HeldByte())
-	v, err := volume.OpenOrigin(c, origin, devs.Devices, volume.Options{})
+	require.NoError(t, b.devs.StoreFile.TakeByte(device.FirstSnapshotByte))
+	b.client = dialServer(t, clients, b.devs.StoreFile.HeldByte())
+	b.volume, err = volume.OpenOrigin(b.client, b.origin, b.devs.Devices, volume.Options{})
 	require.NoError(t, err)
-	take := func(tag uint32) { takeSnapshot(t, paths.Store, tag) }
-	take(0)
-	source := volume.SnapshotSource{Server: c, Origin: origin, Store: devs.Devices, ChunkSize: 16 << 10, DataOffset: devs.Superblock().DataOffset}
-	snap, err := volume.OpenSnapshotRef(source, wire.SnapshotRef{Tag: 0}, true)
+	takeSnapshot(t, b.paths.Store, 0)
+	b.source = volume.SnapshotSource{Server: b.client, Origin: b.origin, Store: b.devs.Devices, ChunkSize: 16 << 10, DataOffset: b.devs.Superblock().DataOffset}
+	b.snapshot, err = volume.OpenSnapshotRef(b.source, wire.SnapshotRef{Tag: 0}, true)
 	require.NoError(t, err)
+	for i, d := range []device.Device{b.volume, b.snapshot} {
+		b.contents[i] = make([]byte, size)
+		b.load.Go(func() { churn(t, d, b.contents[i], &b.stop, &b.ops, uint64(i)) })
+	}
+	return b
+}
 
-	var stop atomic.Bool
-	var load sync.WaitGroup
-	var ops atomic.Int64
-	contents := [2][]byte{make([]byte, size), make([]byte, size)}
-	for i, d := range []device.Device{v, snap} {
-		load.Go(func() { churn(t, d, contents[i], &stop, &ops, uint64(i)) })
+// goesOn waits until requests have been served.
+func (b *volumeBed) goesOn() {
+	had := b.ops.Load()
+	require.Eventually(b.t, func() bool { return b.ops.Load() > had+100 || b.t.Failed() }, time.Minute, time.Millisecond, "nothing goes on")
+}
+
+// take takes a snapshot and remembers its content.
+func (b *volumeBed) take(tag uint32) {
+	takeSnapshot(b.t, b.paths.Store, tag)
+	b.taken[tag] = b.read(tag)
+}
+
+func (b *volumeBed) read(tag uint32) []byte {
+	s, err := volume.OpenSnapshotRef(b.source, wire.SnapshotRef{Tag: block.Tag(tag)}, false)
+	require.NoError(b.t, err)
+	defer func() { require.NoError(b.t, s.Close()) }()
+	return whole(b.t, s)
+}
+
+// check ends the load and compares every byte.
+func (b *volumeBed) check() {
+	b.stop.Store(true)
+	b.load.Wait()
+	require.True(b.t, bytes.Equal(b.contents[0], whole(b.t, b.volume)), "origin")
+	require.True(b.t, bytes.Equal(b.contents[1], whole(b.t, b.snapshot)), "snapshot")
+	for tag, want := range b.taken {
+		require.True(b.t, bytes.Equal(want, b.read(tag)), "snapshot %d", tag)
 	}
-	kills := 50
-	if testing.Short() {
-		kills = 5
-	}
-	taken := map[uint32][]byte{}
-	for n := range kills {
-		had := ops.Load()
-		require.Eventually(t, func() bool { return ops.Load() > had+100 || t.Failed() }, time.Minute, time.Millisecond, "nothing goes on")
-		if n%10 == 9 { // one that does not answer is no better than none
-			require.NoError(t, srv.Process.Signal(syscall.SIGSTOP))
-			time.Sleep(20 * time.Millisecond)
-		}
-		killServer(t, srv)
-		srv = startServer(t, paths.Store)
-		if n%10 == 3 {
-			tag := uint32(100 + n)
-			take(tag)
-			s, err := volume.OpenSnapshotRef(source, wire.SnapshotRef{Tag: block.Tag(tag)}, false)
-			require.NoError(t, err)
-			taken[tag] = whole(t, s)
-			require.NoError(t, s.Close())
-		}
-	}
-	stop.Store(true)
-	load.Wait()
-	require.True(t, bytes.Equal(contents[0], whole(t, v)), "origin")
-	require.True(t, bytes.Equal(contents[1], whole(t, snap)), "snapshot")
-	for tag, want := range taken {
-		s, err := volume.OpenSnapshotRef(source, wire.SnapshotRef{Tag: block.Tag(tag)}, false)
-		require.NoError(t, err)
-		require.True(t, bytes.Equal(want, whole(t, s)), "snapshot %d", tag)
-		require.NoError(t, s.Close())
-	}
-	t.Logf("%d kills, %d requests, %d snapshots", kills, ops.Load(), len(taken))
-	require.NoError(t, snap.Close())
-	require.NoError(t, v.Close())
-	require.NoError(t, c.Close())
-	require.NoError(t, srv.Process.Signal(syscall.SIGKILL))
-	_ = srv.Wait() // it was killed
+	b.t.Logf("%d requests, %d snapshots", b.ops.Load(), len(b.taken))
+}
+
+func (b *volumeBed) close() {
+	b.stop.Store(true)
+	b.load.Wait()
+	require.NoError(b.t, b.snapshot.Close())
+	require.NoError(b.t, b.volume.Close())
+	require.NoError(b.t, b.client.Close())
+	require.NoError(b.t, b.devs.Close())
+	require.NoError(b.t, b.origin.Close())
+	require.NoError(b.t, b.server.Process.Signal(syscall.SIGKILL))
+	_ = b.server.Wait() // it was killed
 }
 
 // dialServer connects to a server that may still be starting.

@@ -37,6 +37,11 @@ func (m requests) Do(ctx context.Context, r admin.Request) (a admin.Response, er
 		return m.ofVolume(ctx, r)
 	case admin.VerbStatus:
 		return m.status(ctx, r)
+	case admin.VerbListeners:
+		a.Listeners, err = m.service.listeners()
+		return a, err
+	case admin.VerbYield:
+		return a, m.service.mayYield()
 	}
 	return m.Local.Do(ctx, r)
 }
@@ -100,6 +105,8 @@ func (v ofVolume) Do(_ context.Context, r admin.Request) (a admin.Response, err 
 // resize makes sure that devices have grown before they are used, and lets the
 // origin's block device follow.
 func (m requests) resize(ctx context.Context, r admin.Request) (a admin.Response, err error) {
+	m.service.resizes.Add(1)
+	defer m.service.resizes.Add(-1)
 	if m.service.device == nil {
 		return m.resizeAsServer(ctx, r)
 	}

@@ -22,6 +22,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"zumastor.org/zumastor/engine/admin"
 	"zumastor.org/zumastor/engine/block"
@@ -43,6 +44,9 @@ type Config struct {
 	// connect to the socket Clients. There is then no origin, nor any export.
 	Serve   bool
 	Clients string // default: the store's socket for clients
+	// TakeOver has the server that listens on Control stop, and goes on with its
+	// sockets. Serve is true.
+	TakeOver bool
 	// Join makes this a client of the server that listens on the socket Clients.
 	Join       bool
 	TLS        *tls.Config // nil for none
@@ -79,13 +83,18 @@ type service struct {
 	control *net.UnixListener
 	metrics net.Listener // nil for none
 	manager *manager
+	unlink  map[string]string // listeners' paths to remove at the end, by name
+	yield   context.CancelCauseFunc
+	resizes atomic.Int64   // under way
 	undo    []func() error // of what has started, in order
 }
 
 // Run serves until ctx is done. It then answers the requests that are under way,
 // flushes the origin, writes the last checkpoint and returns nil.
 func Run(ctx context.Context, cfg Config) error {
-	s := &service{cfg: cfg}
+	s := &service{cfg: cfg, unlink: make(map[string]string)}
+	ctx, s.yield = context.WithCancelCause(ctx)
+	defer s.yield(nil)
 	if cfg.Attach {
 		s.devices = &attachments{service: s}
 	}
@@ -94,7 +103,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	s.undo = append(s.undo, s.manager.close)
-	for _, start := range s.steps() {
+	for _, start := range s.steps(ctx) {
 		if err := start(); err != nil {
 			return errors.Join(err, s.stop())
 		}
@@ -111,8 +120,10 @@ func Run(ctx context.Context, cfg Config) error {
 }
 
 // steps are what starts, in order.
-func (s *service) steps() []func() error {
+func (s *service) steps(ctx context.Context) []func() error {
 	switch {
+	case s.cfg.TakeOver:
+		return []func() error{func() error { return s.takeOver(ctx) }}
 	case s.cfg.Serve:
 		return []func() error{s.openShared, s.openAwaited, s.listen, s.listenToClients}
 	case s.cfg.Join:
@@ -259,12 +270,35 @@ func (s *service) listener(name string, a Address) (net.Listener, error) {
 	ln := s.manager.listener(name)
 	if ln == nil {
 		var err error
-		if ln, err = nbd.Listen(a.Network, a.Address); err != nil {
+		if ln, err = s.bind(name, a); err != nil {
 			return nil, err
 		}
 	}
-	s.undo = append(s.undo, closeOnce(ln))
+	s.undo = append(s.undo, func() error { return errors.Join(closeOnce(ln)(), s.unlinked(name)) })
 	return ln, nil
+}
+
+// bind makes a listener. Its path is removed when the service ends, unless another
+// process has taken the listener over.
+func (s *service) bind(name string, a Address) (net.Listener, error) {
+	ln, err := nbd.Listen(a.Network, a.Address)
+	if u, ok := ln.(*net.UnixListener); ok && err == nil {
+		u.SetUnlinkOnClose(false)
+		s.unlink[name], err = filepath.Abs(a.Address)
+	}
+	return ln, err
+}
+
+// unlinked removes the path of a listener.
+func (s *service) unlinked(name string) error {
+	path := s.unlink[name]
+	if path == "" {
+		return nil
+	}
+	if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // closeOnce closes a listener that serving it may have closed already.
@@ -368,11 +402,19 @@ func (s *service) serve(ctx context.Context) error {
 			nbdErr = s.nbd.Serve(ctx, s.ln)
 		})
 	}
+	// A server that yields first ends the requests under way, some of which need clients.
+	toEnd, endClients := context.WithCancel(context.WithoutCancel(ctx))
+	defer endClients()
+	defer context.AfterFunc(ctx, func() {
+		if !errors.Is(context.Cause(ctx), errYielded) {
+			endClients()
+		}
+	})()
 	var clientsErr error
 	if s.clients != nil {
 		parts.Go(func() {
 			defer cancel()
-			clientsErr = s.clients.Serve(ctx, s.waiting)
+			clientsErr = s.clients.Serve(toEnd, s.waiting)
 		})
 	}
 	if s.server == nil {
@@ -382,6 +424,7 @@ func (s *service) serve(ctx context.Context) error {
 	}
 	parts.Go(func() {
 		defer cancel()
+		defer endClients()
 		control := admin.Server{Manager: requests{admin.Local{Store: s.server, Volume: s.counted.served, Held: &admin.Held{}}, s}, Logger: s.cfg.Logger}
 		controlErr = control.Serve(ctx, s.control)
 	})
