@@ -137,8 +137,8 @@ var guard = regexp.MustCompile(`NO_RULE_(\w+)`)
 type purpose struct{ compile, run []string }
 
 var (
-	safety = purpose{compile: []string{"-DSAFETY", "-O2"}}
-	cycles = purpose{compile: []string{"-DNP", "-O2"}, run: []string{"-l"}}
+	safety = purpose{compile: []string{"-DSAFETY", "-O1"}}
+	cycles = purpose{compile: []string{"-DNP", "-O1"}, run: []string{"-l"}}
 	hunt   = purpose{compile: []string{"-DSAFETY", "-O0"}} // a fault is found before an optimizer is done
 )
 
@@ -165,7 +165,7 @@ func search(t *testing.T, model string, p purpose, defines ...string) string {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), text, 0o600))
 	}
 	output(t, dir, "spin", append(defines, "-a", model+".pml")...)
-	output(t, dir, "gcc", append(p.compile, "-w", "-DNOREDUCE", "-DCOLLAPSE", "-DMEMLIM=1024", "-o", "pan", "pan.c")...)
+	output(t, dir, "gcc", append(p.compile, "-w", "-DNOREDUCE", "-DMEMLIM=1024", "-o", "pan", "pan.c")...)
 	out := output(t, dir, "./pan", append(p.run, "-m10000", "-w22")...)
 	require.Contains(t, out, "State-vector")
 	for _, short := range []string{"max search depth too small", "out of memory", "MEMLIM"} {

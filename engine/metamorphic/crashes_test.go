@@ -12,14 +12,14 @@ import (
 	"zumastor.org/zumastor/engine/device"
 )
 
-var crashCount = flag.Int("crashes", 80, "how many crashes in each verb TestThousandCrashes makes; with -short at most 60")
+var crashCount = flag.Int("crashes", 80, "how many crashes in each verb TestThousandCrashes makes; with -short at most 20")
 
 // TestThousandCrashes makes more than 1000 crashes in all verbs together and, in a
 // soak, in each of them.
 func TestThousandCrashes(t *testing.T) {
 	n := soaking(*crashCount, 1000)
 	if testing.Short() {
-		n = min(n, 60)
+		n = min(n, 20)
 	}
 	for _, verb := range Verbs {
 		t.Run(string(verb), func(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc64"
+	"hash/crc32"
 	"math/rand/v2"
 
 	"zumastor.org/zumastor/engine/alloc"
@@ -34,7 +34,7 @@ type Runner struct {
 	Failed int
 	// Answers is a checksum of all that was read, but for the content of what was
 	// discarded.
-	Answers uint64
+	Answers uint32
 
 	writers map[block.Tag]*volume.Snapshot // snapshots that are open for writing
 }
@@ -207,10 +207,10 @@ func (r *Runner) flush() error {
 
 // note takes an answer into the checksum.
 func (r *Runner) note(p []byte) {
-	r.Answers = crc64.Update(r.Answers, crcTable, p)
+	r.Answers = crc32.Update(r.Answers, crcTable, p)
 }
 
-var crcTable = crc64.MakeTable(crc64.ECMA)
+var crcTable = crc32.MakeTable(crc32.Castagnoli)
 
 func (r *Runner) read(o Op) error {
 	p := make([]byte, o.Len)
