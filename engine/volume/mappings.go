@@ -11,15 +11,20 @@ import (
 
 // mappings remembers where chunks of a snapshot are: those that are stored or lost,
 // for only these stay where they are until the server says otherwise. It is a cache
-// with a bound: chunk c has one place, c modulo its length. Safe for concurrent use.
+// with a bound: chunk c has one place, c modulo its length. Safe for concurrent use
+// once limit was called.
 type mappings struct {
 	mu      sync.RWMutex
-	list    []wire.Mapping // of one chunk each; Len zero: nothing is known
+	list    []wire.Mapping // of one chunk each; Len zero: nothing is known; nil before the first
+	places  block.Chunk    // length of the list
 	version uint64         // advanced by every change of where a chunk is
 }
 
 // knownChunks is how many chunks a snapshot remembers at most: 384 KiB of memory.
 const knownChunks = 1 << 13
+
+// limit says how many chunks the snapshot has.
+func (k *mappings) limit(chunks uint64) { k.places = block.Chunk(min(chunks, knownChunks)) }
 
 // now returns the version that an answer of the server, asked for after, may be put
 // with.
@@ -37,7 +42,7 @@ func (k *mappings) get(first, end block.Chunk, dst []wire.Mapping) ([]wire.Mappi
 		return dst, false
 	}
 	for c := first; c < end; c++ {
-		m := k.list[c%knownChunks]
+		m := k.list[c%k.places]
 		if m.Len == 0 || m.Chunk != c {
 			return dst, false
 		}
@@ -70,11 +75,11 @@ func (k *mappings) set(list []wire.Mapping) {
 			continue
 		}
 		if k.list == nil {
-			k.list = make([]wire.Mapping, knownChunks)
+			k.list = make([]wire.Mapping, k.places)
 		}
-		for i := range block.Chunk(min(m.Len, knownChunks)) {
+		for i := range min(block.Chunk(m.Len), k.places) {
 			one := wire.Mapping{Chunk: m.Chunk + i, Len: 1, Kind: m.Kind, Owned: m.Owned, Slot: m.Slot + block.Slot(i)}
-			k.list[one.Chunk%knownChunks] = one
+			k.list[one.Chunk%k.places] = one
 		}
 	}
 }

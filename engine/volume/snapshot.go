@@ -93,6 +93,7 @@ func OpenSnapshotRef(src SnapshotSource, ref wire.SnapshotRef, write bool) (*Sna
 	if v.geo, err = block.NewGeometry(session.State.Size, src.ChunkSize); err != nil {
 		return nil, errors.Join(err, src.Server.CloseSnapshot(v.handle))
 	}
+	v.known.limit(v.geo.Chunks())
 	v.state.Store(&session.State)
 	if err := v.refresh(); err != nil {
 		return nil, errors.Join(err, src.Server.CloseSnapshot(v.handle))
