@@ -5,6 +5,7 @@ package check
 import (
 	"errors"
 	"fmt"
+	"iter"
 
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/layout"
@@ -138,7 +139,7 @@ func (r *ring) at(place int64, id layout.Identity) (record, error) {
 	return record{RecordHeader: h, body: rec[layout.RecordHeaderSize:], offset: r.start + place, size: size}, nil
 }
 
-// laterStep is how much of a journal later reads at once, in bytes.
+// laterStep is how much of a log later reads at once, in bytes.
 const laterStep = 1 << 20
 
 func (r *ring) later(id layout.Identity) (record, bool) {
@@ -170,7 +171,7 @@ func laterHeader(p []byte, id layout.Identity) (layout.Identity, bool) {
 // the next.
 type chain struct {
 	img   *image
-	slots []layout.SlotRun // where later looks
+	slots iter.Seq[block.Slot] // where later looks, ascending
 }
 
 func (c *chain) source() *source { return c.img.store }
@@ -209,18 +210,46 @@ func (c *chain) next(place uint64, id layout.Identity) (record, error) {
 	return record{RecordHeader: h, body: rec[layout.RecordHeaderSize:n], offset: last, slot: block.Slot(place)}, nil
 }
 
+// later reads what lies between the ends of near slots along with them: one long
+// read takes less time than many short ones.
 func (c *chain) later(id layout.Identity) (record, bool) {
-	for _, run := range c.slots {
-		for i := range run.Len {
-			slot := run.First + block.Slot(i)
-			head, err := c.img.store.read(c.img.slotOffset(slot+1)-block.PageSize, layout.RecordHeaderSize)
-			if err != nil {
-				return record{}, false
+	most := block.Slot(max(1, laterStep/c.img.geo.ChunkSize()))
+	var near []block.Slot
+	for slot := range c.slots {
+		if len(near) > 0 && slot-near[0] >= most {
+			if r, ok := c.laterOf(near, id); ok {
+				return r, true
 			}
-			if found, ok := laterHeader(head, id); ok {
-				if rec, err := c.next(uint64(slot), found); err == nil {
-					return rec, true
-				}
+			near = near[:0]
+		}
+		near = append(near, slot)
+	}
+	return c.laterOf(near, id)
+}
+
+// laterOf looks at the ends of slots that one read reaches; if it cannot be read, of
+// each by itself.
+func (c *chain) laterOf(slots []block.Slot, id layout.Identity) (record, bool) {
+	if len(slots) == 0 {
+		return record{}, false
+	}
+	end := func(slot block.Slot) int64 { return c.img.slotOffset(slot+1) - block.PageSize }
+	first := end(slots[0])
+	part, err := c.img.store.read(first, int(end(slots[len(slots)-1])-first)+layout.RecordHeaderSize)
+	if err != nil && len(slots) > 1 {
+		for i := range slots {
+			if r, ok := c.laterOf(slots[i:i+1], id); ok {
+				return r, true
+			}
+		}
+	}
+	if err != nil {
+		return record{}, false
+	}
+	for _, slot := range slots {
+		if found, ok := laterHeader(part[end(slot)-first:], id); ok {
+			if rec, err := c.next(uint64(slot), found); err == nil {
+				return rec, true
 			}
 		}
 	}

@@ -34,7 +34,7 @@ func (c *checker) replayBatches() {
 		return
 	}
 	if ch, ok := l.(*chain); ok {
-		ch.slots = c.laterSlots()
+		ch.slots = c.laterSlots
 	}
 	var pending []pendingBatch
 	id := layout.Identity{UUID: c.sb.UUID, Epoch: c.sb.Epoch, Seq: c.sb.LogPos.Seq}
@@ -68,13 +68,27 @@ func (c *checker) sortReplayed() {
 	c.dropReplaced()
 }
 
-// laterSlots returns where a descriptor after the log's end may be: in what was
-// leased at the checkpoint, or with Options.Data anywhere.
-func (c *checker) laterSlots() []layout.SlotRun {
-	if c.opts.Data {
-		return []layout.SlotRun{{First: 0, Len: c.sb.Slots}}
+// laterSlots yields where a descriptor after the log's end may be: in what was leased
+// at the checkpoint; with Options.Data also in what was free then and may have been
+// leased since. No other slot was written to by clients of the origin. Leases count as
+// free here, for claimLeases comes before.
+func (c *checker) laterSlots(yield func(block.Slot) bool) {
+	if !c.opts.Data {
+		for _, r := range c.leases {
+			for s := uint64(r.First); s < min(uint64(r.First)+r.Len, c.sb.Slots); s++ {
+				if !yield(block.Slot(s)) {
+					return
+				}
+			}
+		}
+		return
 	}
-	return c.leases
+	known := c.complete[layout.KindSlots]
+	for s := range c.sb.Slots {
+		if !(known && c.allocated.has(s)) && !yield(block.Slot(s)) {
+			return
+		}
+	}
 }
 
 // decodeBatch reads a batch and applies the tests that make recovery refuse one.
