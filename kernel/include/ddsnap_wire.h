@@ -48,6 +48,8 @@ enum ddsnap_type {
 	DDSNAP_STATE,
 	DDSNAP_UPDATE,
 	DDSNAP_SETTLE,
+	DDSNAP_FIT,
+	DDSNAP_MANAGE,
 };
 
 #define DDSNAP_FLAG_REPLY	1u
@@ -59,6 +61,10 @@ struct ddsnap_header {
 	__le16 flags;
 	__le64 id;
 };
+
+#define DDSNAP_FEATURE_FIT	1u
+#define DDSNAP_FEATURE_MANAGE	2u
+#define DDSNAP_FEATURE_RESTORE	4u
 
 struct ddsnap_hello {
 	__le64 magic;

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Batches of copy-outs, as FORMAT.md has them: a descriptor, which ends its slot, and
+ * chunks, which follow it where their slots are its neighbours; then that is one write.
+ * All memory is allocated beforehand.
+ */
+#include <linux/crc32c.h>
+#include <linux/slab.h>
+#include <linux/vmalloc.h>
+
+#include "dm-ddsnap.h"
+
+#define DESC_PAGE	4096u
+#define DESC_FIRST	(DESC_PAGE - (u32)sizeof(struct ddsnap_record))
+#define READ_BYTES	(1u << 20)	/* of one read, so that long runs keep several under way */
+
+static inline u32 chunk_size(const struct dds_batch *b)
+{
+	return 1u << b->chunk_shift;
+}
+
+static u8 *batch_chunk(struct dds_batch *b, u32 i)
+{
+	return b->buffer + ((size_t)(i + 1) << b->chunk_shift);
+}
+
+static u32 max_body(u32 chunks)
+{
+	return sizeof(struct ddsnap_batch) + chunks * (sizeof(struct ddsnap_batch_run) + sizeof(__le32));
+}
+
+struct dds_batch *dds_batch_new(u32 chunks, u32 chunk_shift)
+{
+	struct dds_batch *b = kzalloc(sizeof(*b), GFP_KERNEL);
+
+	if (!b)
+		return NULL;
+	b->room = chunks;
+	b->chunk_shift = chunk_shift;
+	INIT_LIST_HEAD(&b->bios);
+	init_completion(&b->done);
+	b->copies = kvcalloc(chunks, sizeof(*b->copies), GFP_KERNEL);
+	b->regions = kvcalloc(chunks + 1, sizeof(*b->regions), GFP_KERNEL);
+	b->record = kvmalloc(max(max_body(chunks), DDS_RECORD_MIN), GFP_KERNEL);
+	b->buffer = vmalloc((size_t)(chunks + 1) << chunk_shift);
+	if (b->copies && b->regions && b->record && b->buffer)
+		return b;
+	dds_batch_free(b);
+	return NULL;
+}
+
+void dds_batch_free(struct dds_batch *b)
+{
+	if (!b)
+		return;
+	kvfree(b->copies);
+	kvfree(b->regions);
+	kvfree(b->record);
+	vfree(b->buffer);
+	kfree(b);
+}
+
+void dds_batch_reset(struct dds_batch *b, u64 generation)
+{
+	b->count = 0;
+	b->generation = generation;
+	b->cost = max_body(0);
+	b->error = 0;
+}
+
+static bool goes_on(const struct dds_copy *a, u64 chunk, u64 slot)
+{
+	return a->chunk + 1 == chunk && a->slot + 1 == slot;
+}
+
+bool dds_batch_add(struct dds_batch *b, u64 chunk, u64 slot)
+{
+	u32 cost = sizeof(__le32);
+
+	if (!b->count || !goes_on(&b->copies[b->count - 1], chunk, slot))
+		cost += sizeof(struct ddsnap_batch_run);
+	if (b->count == b->room || b->cost + cost > chunk_size(b) - sizeof(struct ddsnap_record))
+		return false;
+	b->cost += cost;
+	b->copies[b->count].chunk = chunk;
+	b->copies[b->count++].slot = slot;
+	return true;
+}
+
+bool dds_batch_has(const struct dds_batch *b, u64 chunk)
+{
+	u32 lo = 0, hi = b->count, mid;
+
+	while (lo < hi) {
+		mid = (lo + hi) / 2;
+		if (b->copies[mid].chunk < chunk)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < b->count && b->copies[lo].chunk == chunk;
+}
+
+/* ---- I/O ---------------------------------------------------------------------- */
+
+static void batch_io_done(unsigned long error, void *context)
+{
+	struct dds_batch *b = context;
+
+	if (error)
+		WRITE_ONCE(b->error, error);
+	if (atomic_dec_and_test(&b->pending))
+		complete(&b->done);
+}
+
+static void batch_io(struct dds_batch *b, struct dm_io_client *io, blk_opf_t opf,
+		     struct dm_io_region *region, void *data)
+{
+	struct dm_io_request req = {
+		.bi_opf = opf, .mem.type = DM_IO_VMA, .mem.ptr.vma = data,
+		.notify.fn = batch_io_done, .notify.context = b, .client = io,
+	};
+	int err;
+
+	atomic_inc(&b->pending);
+	err = dm_io(&req, 1, region, NULL, IOPRIO_DEFAULT);
+	if (err)
+		batch_io_done(1, b);
+}
+
+static void batch_begin_io(struct dds_batch *b)
+{
+	reinit_completion(&b->done);
+	b->error = 0;
+	atomic_set(&b->pending, 1);
+}
+
+static int batch_end_io(struct dds_batch *b)
+{
+	batch_io_done(0, b);
+	wait_for_completion_io(&b->done);
+	return b->error ? -EIO : 0;
+}
+
+int dds_batch_read(struct dds_batch *b, struct dm_io_client *io, struct block_device *origin, sector_t size)
+{
+	u32 shift = b->chunk_shift - SECTOR_SHIFT, i, n;
+	struct dm_io_region *r;
+	sector_t end;
+	int err;
+
+	batch_begin_io(b);
+	for (i = 0; i < b->count; i += n) {
+		for (n = 1; i + n < b->count && b->copies[i + n].chunk == b->copies[i].chunk + n &&
+		     (n + 1) << b->chunk_shift <= READ_BYTES; n++)
+			;
+		r = &b->regions[i];
+		r->bdev = origin;
+		r->sector = b->copies[i].chunk << shift;
+		end = min_t(sector_t, size, (b->copies[i].chunk + n) << shift);
+		r->count = end - r->sector;
+		if (r->count < (sector_t)n << shift)	/* the last chunk is not a whole one */
+			memset(batch_chunk(b, i) + (r->count << SECTOR_SHIFT), 0,
+			       ((size_t)n << b->chunk_shift) - (r->count << SECTOR_SHIFT));
+		batch_io(b, io, REQ_OP_READ, r, batch_chunk(b, i));
+	}
+	err = batch_end_io(b);
+	if (err)
+		return err;
+	for (i = 0; i < b->count; i++)
+		b->copies[i].crc = ~crc32c(~0, batch_chunk(b, i), chunk_size(b));
+	return 0;
+}
+
+/* Codes the body of the record. */
+static void batch_code(struct dds_batch *b)
+{
+	struct ddsnap_batch *body = (void *)b->record;
+	struct ddsnap_batch_run *run = body->run - 1;
+	__le32 *sums;
+	u32 i, runs = 0;
+
+	for (i = 0; i < b->count; i++) {
+		if (!i || !goes_on(&b->copies[i - 1], b->copies[i].chunk, b->copies[i].slot)) {
+			run++;
+			runs++;
+			run->chunk = cpu_to_le64(b->copies[i].chunk);
+			run->slot = cpu_to_le64(b->copies[i].slot);
+			run->length = 0;
+			run->zero = 0;
+		}
+		le32_add_cpu(&run->length, 1);
+	}
+	body->generation = cpu_to_le64(b->generation);
+	body->branch = 0;
+	body->runs = cpu_to_le32(runs);
+	body->chunks = cpu_to_le32(b->count);
+	sums = (__le32 *)(run + 1);
+	for (i = 0; i < b->count; i++)
+		sums[i] = cpu_to_le32(b->copies[i].crc);
+	b->record_len = (u8 *)(sums + b->count) - b->record;
+}
+
+/* Puts the descriptor before the first chunk. Returns how many bytes it takes. */
+static u32 batch_describe(struct dds_batch *b, const u8 *uuid, u64 epoch)
+{
+	u32 rest = b->record_len - min(b->record_len, DESC_FIRST);
+	u32 len = DESC_PAGE + round_up(rest, DESC_PAGE);
+	u8 *desc = b->buffer + chunk_size(b) - len;
+	struct ddsnap_record *h = (void *)(desc + len - DESC_PAGE);
+	u32 crc;
+
+	memset(desc, 0, len);
+	h->magic = cpu_to_le32(DDSNAP_RECORD_MAGIC);
+	h->version = cpu_to_le16(1);
+	h->kind = DDSNAP_RECORD_BATCH;
+	h->length = cpu_to_le32(b->record_len);
+	memcpy(h->uuid, uuid, sizeof(h->uuid));
+	h->epoch = cpu_to_le64(epoch);
+	h->seq = cpu_to_le64(b->seq);
+	h->durable = cpu_to_le64(b->seq - 1);
+	h->next = cpu_to_le64(b->next);
+	crc = crc32c(~0, h, sizeof(*h));
+	h->crc = cpu_to_le32(~crc32c(crc, b->record, b->record_len));
+	memcpy(h + 1, b->record, b->record_len - rest);
+	memcpy(desc, b->record + b->record_len - rest, rest);
+	return len;
+}
+
+/* How the batch is made durable: by the write itself if it is one. */
+static bool batch_fua(const struct dds_batch *b, const struct dds_area *a)
+{
+	return bdev_fua(a->bdev) && b->copies[0].slot == b->head + 1 &&
+	       b->copies[b->count - 1].slot == b->head + b->count;
+}
+
+void dds_batch_write(struct dds_batch *b, struct dm_io_client *io, const struct dds_area *a,
+		     const u8 *uuid, u64 epoch)
+{
+	u32 shift = a->chunk_shift - SECTOR_SHIFT, i, n, len;
+	struct dm_io_region *r = b->regions;
+	blk_opf_t opf = REQ_OP_WRITE;
+
+	batch_code(b);
+	len = batch_describe(b, uuid, epoch);
+	if (batch_fua(b, a))
+		opf |= REQ_FUA;
+	batch_begin_io(b);
+	for (n = 0; n < b->count && b->copies[n].slot == b->head + 1 + n; n++)
+		;
+	r->bdev = a->bdev;
+	r->sector = dds_slot_sector(a, b->head + 1) - (len >> SECTOR_SHIFT);
+	r->count = (len >> SECTOR_SHIFT) + ((sector_t)n << shift);
+	batch_io(b, io, opf, r, b->buffer + chunk_size(b) - len);
+	for (i = n; i < b->count; i += n) {
+		for (n = 1; i + n < b->count && b->copies[i + n].slot == b->copies[i].slot + n; n++)
+			;
+		r = &b->regions[i + 1];
+		r->bdev = a->bdev;
+		r->sector = dds_slot_sector(a, b->copies[i].slot);
+		r->count = (sector_t)n << shift;
+		batch_io(b, io, opf, r, batch_chunk(b, i));
+	}
+}
+
+int dds_batch_wait(struct dds_batch *b, const struct dds_area *a)
+{
+	int err = batch_end_io(b);
+
+	if (!err && !batch_fua(b, a))
+		err = blkdev_issue_flush(a->bdev);
+	return err;
+}
