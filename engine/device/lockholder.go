@@ -5,6 +5,7 @@ package device
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -27,12 +28,13 @@ func lockHolder(f *os.File) string {
 	return strings.TrimSpace(fmt.Sprintf("stop process %s %s", pid, name))
 }
 
-// findLock returns the process of the first flock on inode, given the text of
+// findLock returns the first other process with a flock on inode, given the text of
 // /proc/locks, whose lines read "1: FLOCK ADVISORY WRITE 4242 fe:00:131 0 EOF".
 func findLock(locks, inode string) string {
+	self := strconv.Itoa(os.Getpid())
 	for line := range strings.Lines(locks) {
 		f := strings.Fields(line)
-		if len(f) >= 6 && f[1] == "FLOCK" && f[5] == inode && f[4] != "-1" && f[4] != "0" {
+		if len(f) >= 6 && f[1] == "FLOCK" && f[5] == inode && f[4] != "-1" && f[4] != "0" && f[4] != self {
 			return f[4]
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -95,6 +96,25 @@ func (f *File) setLock(kind int16, start, n int64) error {
 		return fmt.Errorf("%w: %s", ErrInUse, lockHolder(f.file))
 	}
 	return err
+}
+
+// Orphaned reports whether clients of a server have the file at path, and no server.
+func Orphaned(path string) bool {
+	file, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	f := &File{path: path, file: file}
+	if f.raw, err = file.SyscallConn(); err != nil {
+		return false
+	}
+	server, err := f.TakenBytes(ServerByte, ServerByte)
+	if err != nil || len(server) > 0 {
+		return false
+	}
+	clients, err := f.TakenBytes(OriginByte, LastSnapshotByte)
+	return err == nil && len(clients) > 0
 }
 
 // TakenBytes returns which of the bytes from first to last others have locked,

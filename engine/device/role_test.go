@@ -43,6 +43,26 @@ func TestRoles(t *testing.T) {
 	require.ErrorContains(t, err, "read-only")
 }
 
+// TestOrphaned: only clients without a server have one to wait for.
+func TestOrphaned(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store")
+	require.False(t, device.Orphaned(path))
+	server, err := device.OpenFile(path, device.FileOptions{Create: 1 << 20, Role: device.Server})
+	require.NoError(t, err)
+	require.False(t, device.Orphaned(path), "a server")
+	origin, err := device.OpenFile(path, device.FileOptions{Role: device.Origin})
+	require.NoError(t, err)
+	require.False(t, device.Orphaned(path), "both")
+	require.NoError(t, server.Close())
+	require.True(t, device.Orphaned(path), "a client")
+	require.NoError(t, origin.Close())
+	require.False(t, device.Orphaned(path), "none")
+	alone, err := device.OpenFile(path, device.FileOptions{})
+	require.NoError(t, err)
+	require.False(t, device.Orphaned(path), "one that is alone")
+	require.NoError(t, alone.Close())
+}
+
 // TestTakenBytes: a server sees who lives, and who has ended.
 func TestTakenBytes(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store")

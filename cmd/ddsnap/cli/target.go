@@ -63,6 +63,9 @@ func (a *app) open(ctx context.Context, name string, f *targetFlags, readOnly bo
 			if client, socket := serverOf(ctx, name); client != nil {
 				return &target{Manager: client, name: socket, close: client.Close}, nil
 			}
+			if device.Orphaned(name) {
+				err = fmt.Errorf("%w: no server has %s now, and clients of one wait: start \"ddsnap server %s\"", device.ErrInUse, name, name)
+			}
 		}
 		return t, err
 	}
