@@ -94,6 +94,63 @@ func TestServerProcessIsKilled(t *testing.T) {
 	b.check()
 }
 
+// The origin grows and shrinks beside a load, while the server that does so is killed:
+// its size is the old or the new one, its client follows, no request of the load fails,
+// and no byte is wrong, in snapshots of any size neither.
+func TestResizesOfAKilledServer(t *testing.T) {
+	b := newVolumeBed(t)
+	defer b.close()
+	small, large := b.volume.Size(), b.volume.Size()+4<<20
+	require.NoError(t, os.Truncate(b.origin.Path(), large))
+	end := bytes.Repeat([]byte{7}, 1<<20)
+	rounds := 12
+	if testing.Short() {
+		rounds = 2
+	}
+	for n := range rounds {
+		b.goesOn()
+		b.resizeTo(large, n%2 == 0)
+		_, err := b.volume.WriteAt(end, large-int64(len(end)))
+		require.NoError(t, err)
+		if n%3 == 0 {
+			takeSnapshot(t, b.paths.Store, uint32(100+n))
+			require.Equal(t, end, b.read(uint32(100 + n))[large-int64(len(end)):])
+			b.ends = append(b.ends, uint32(100+n))
+		}
+		b.resizeTo(small, n%2 == 1)
+	}
+	b.check()
+	for _, tag := range b.ends {
+		require.Equal(t, end, b.read(tag)[large-int64(len(end)):], "snapshot %d", tag)
+	}
+}
+
+// resizeTo resizes the origin, and kills the server meanwhile if it is to.
+func (b *volumeBed) resizeTo(size int64, kill bool) {
+	control, err := Socket(b.paths.Store, ControlSuffix)
+	require.NoError(b.t, err)
+	for b.volume.Size() != size {
+		done := make(chan error, 1)
+		go func() {
+			c, err := admin.Dial(context.Background(), control)
+			if err == nil {
+				_, err = c.Do(context.Background(), admin.Request{Verb: admin.VerbResize, Resize: &admin.Resize{Origin: size}})
+				_ = c.Close()
+			}
+			done <- err
+		}()
+		if kill {
+			time.Sleep(time.Duration(rand.IntN(10_000)) * time.Microsecond)
+			killServer(b.t, b.server)
+			b.server = startServer(b.t, b.paths.Store)
+			kill = false
+		}
+		if err := <-done; err != nil { // there was no server, or it died
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
 // volumeBed is an origin and a snapshot under load, clients of a server in a process of
 // its own.
 type volumeBed struct {
@@ -108,6 +165,7 @@ type volumeBed struct {
 	source   volume.SnapshotSource
 	contents [2][]byte
 	taken    map[uint32][]byte // contents of snapshots by tag
+	ends     []uint32          // tags of snapshots whose ends are known
 	stop     atomic.Bool
 	load     sync.WaitGroup
 	ops      atomic.Int64
