@@ -310,6 +310,26 @@ func TestDeadClientsAreForgotten(t *testing.T) {
 	}, time.Minute, time.Millisecond)
 }
 
+// What a client had open that has died is let go of, though the next one has its lock.
+func TestNextClientWithTheLock(t *testing.T) {
+	b := newBed(t)
+	b.alive.Store(true) // as the next client's lock makes it seem
+	_, err := b.server.CreateSnapshot(1)
+	require.NoError(t, err)
+	for range 2 {
+		c, err := client.Dial(t.Context(), b.path, client.Options{Lock: 16})
+		require.NoError(t, err)
+		b.openOrigin(c)
+		_, err = volume.OpenSnapshotRef(b.source(c), wire.SnapshotRef{Tag: 1}, true)
+		require.NoError(t, err)
+		require.NoError(t, c.Close()) // without having closed anything
+	}
+	next, err := client.Dial(t.Context(), b.path, client.Options{Lock: 16})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return b.server.DeleteSnapshot(1) == nil }, time.Minute, time.Millisecond)
+	require.NoError(t, next.Close())
+}
+
 // Whatever bytes come to the socket, the server serves the others.
 func TestGarbageHarmsNobody(t *testing.T) {
 	b := newBed(t)

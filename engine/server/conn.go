@@ -22,6 +22,9 @@ type conn struct {
 	tr   Transport
 	name string
 	lock uint32 // of the client; see PROTOCOL.md
+	// ready says that the client has all open again that it had; guarded by the
+	// listener's lock.
+	ready bool
 	// features are those that both sides know.
 	features uint64
 

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"time"
 
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/device"
@@ -21,9 +22,7 @@ func (c *conn) take(h wire.Header, body []byte) error {
 	case h.Type == wire.TypeReport:
 		return c.report(body)
 	case h.Type == wire.TypeReady:
-		c.l.mu.Lock()
-		delete(c.l.lives, c.lock)
-		c.l.mu.Unlock()
+		c.l.ready(c)
 		return nil
 	}
 	carry := requests[h.Type]
@@ -140,6 +139,15 @@ func (c *conn) begin(with func() (*wire.Session, error)) (func([]byte) []byte, e
 // forgetOrigin ends the session of an origin client that went away, if it is dead.
 func (l *Listener) forgetOrigin() error {
 	l.mu.Lock()
+	before := l.origin
+	l.mu.Unlock()
+	if before != nil { // if it is dead, its connection is about to end
+		select {
+		case <-before.left:
+		case <-time.After(attachWait):
+		}
+	}
+	l.mu.Lock()
 	left := l.gone[OriginLock]
 	l.mu.Unlock()
 	if left == nil {
@@ -239,7 +247,7 @@ func (l *Listener) reopens(lock uint32, ref wire.SnapshotRef) {
 				kept = append(kept, o)
 			}
 		}
-		if left.handles = kept; len(kept) == 0 && !left.origin {
+		if left.handles = kept; len(kept) == 0 {
 			delete(l.gone, lock)
 		}
 	}

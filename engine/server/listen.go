@@ -23,6 +23,7 @@ import (
 const (
 	helloLimit   = 10 * time.Second // for the first message
 	sendLimit    = 10 * time.Second // for a message to be taken
+	attachWait   = time.Second      // for the connection of the origin's last client to end
 	alivePeriod  = time.Second      // between looks whether a client that went away lives
 	maxInFlight  = 256              // requests of a connection
 	defaultQuiet = 30 * time.Second // for a client to let its writes end
@@ -208,28 +209,53 @@ func (l *Listener) refuse(nc *net.UnixConn, err error) {
 }
 
 // leave takes in that a connection has ended. What its client had open is given up,
-// at once if it is dead.
+// at once if it is dead. Its snapshots have the client's lock for a sign, the origin
+// the origin's.
 func (l *Listener) leave(c *conn) {
-	left := &old{origin: c.attached, handles: c.openings()}
+	origin, snapshots := &old{origin: c.attached}, &old{handles: c.openings()}
 	l.mu.Lock()
 	if l.origin == c {
 		l.origin = nil
 	}
-	lock := c.lock
-	if left.origin {
-		lock = OriginLock
+	if origin.origin && l.opts.Alive(OriginLock) {
+		l.gone[OriginLock], origin = origin, &old{}
 	}
-	mayLive := (left.origin || len(left.handles) > 0) && l.opts.Alive(lock)
-	if mayLive {
-		if before := l.gone[lock]; before != nil {
-			left.handles = append(left.handles, before.handles...)
+	if len(snapshots.handles) > 0 && !l.replaced(c) && l.opts.Alive(c.lock) {
+		if before := l.gone[c.lock]; before != nil {
+			snapshots.handles = append(snapshots.handles, before.handles...)
 		}
-		l.gone[lock] = left
+		l.gone[c.lock], snapshots = snapshots, &old{}
 	}
 	l.mu.Unlock()
-	if !mayLive {
-		l.giveUp(left)
+	l.giveUp(snapshots)
+	l.giveUp(origin)
+}
+
+// replaced reports whether a client with the lock of c has all open again, so that
+// what c had open is not used any more. The lock is held.
+func (l *Listener) replaced(c *conn) bool {
+	for other := range l.conns {
+		if other != c && other.ready && other.lock == c.lock && c.lock != 0 {
+			return true
+		}
 	}
+	return false
+}
+
+// ready takes in that a client has all open that it had before: what is left of it, or
+// of a dead one whose lock it has now, is given up.
+func (l *Listener) ready(c *conn) {
+	l.mu.Lock()
+	delete(l.lives, c.lock)
+	c.ready = true
+	left := l.gone[c.lock]
+	if left != nil && c.lock != 0 {
+		delete(l.gone, c.lock)
+	} else {
+		left = &old{}
+	}
+	l.mu.Unlock()
+	c.busy.Go(func() { l.giveUp(left) })
 }
 
 // giveUp ends what a dead client had open.

@@ -40,6 +40,13 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	if text := os.Getenv(processOf); text != "" {
+		if err := runChild(text); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	path := os.Getenv(serverOf)
 	if path == "" {
 		goleak.VerifyTestMain(m)

@@ -50,7 +50,7 @@ func (s *service) openAwaited() error {
 	if s.server.Awaiting() {
 		s.cfg.Logger.Info("clients of an earlier server live: waiting for them", "store", s.cfg.Store)
 	}
-	s.clients = s.server.Listen(server.ListenOptions{Lives: lives, Alive: s.alive})
+	s.clients = s.server.Listen(server.ListenOptions{Quiet: s.cfg.Quiet, Lives: lives, Alive: s.alive})
 	s.undo = append(s.undo, s.closeServer)
 	return nil
 }

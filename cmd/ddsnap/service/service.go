@@ -23,6 +23,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"zumastor.org/zumastor/engine/admin"
 	"zumastor.org/zumastor/engine/block"
@@ -47,6 +48,9 @@ type Config struct {
 	// TakeOver has the server that listens on Control stop, and goes on with its
 	// sockets. Serve is true.
 	TakeOver bool
+	// Quiet is how long a client may take to let its writes end for a snapshot; zero:
+	// the default of [server.ListenOptions].
+	Quiet time.Duration
 	// Join makes this a client of the server that listens on the socket Clients.
 	Join       bool
 	TLS        *tls.Config // nil for none
