@@ -75,13 +75,22 @@ func (s *service) copyOf(name string, ln net.Listener, a Address) (l admin.Liste
 	return l, err
 }
 
+// busy is an error that wraps store.ErrInUse, about a server and no snapshot.
+type busy string
+
+// Error implements error.
+func (b busy) Error() string { return string(b) }
+
+// Is makes it one of store.ErrInUse.
+func (busy) Is(target error) bool { return target == store.ErrInUse }
+
 // canYield returns why another server cannot take over, or nil.
 func (s *service) canYield() error {
 	switch {
 	case !s.cfg.Serve:
 		return fmt.Errorf("%w: it serves the volume itself; only a \"ddsnap server\" can be taken over", admin.ErrRequest)
 	case s.manager.socket != "":
-		return fmt.Errorf("%w: it was started by a service manager, which would start it again: restart its unit instead, whose sockets stay", store.ErrInUse)
+		return busy("it was started by a service manager, which would start it again: restart its unit instead, whose sockets stay")
 	case s.resizes.Load() > 0:
 		return fmt.Errorf("%w: try again when it has ended", store.ErrResizing)
 	}
@@ -109,7 +118,7 @@ func (s *service) takeOver(ctx context.Context) error {
 	}
 	uuid, err := tryStore(s.cfg.Paths)
 	if err != nil {
-		return fmt.Errorf("the server that runs goes on: %w", err)
+		return fmt.Errorf("nothing was taken over: %w", err)
 	}
 	if err := s.askToYield(ctx, uuid); err != nil {
 		return err
@@ -227,7 +236,7 @@ func (s *service) takeSockets(list []admin.Listener) (err error) {
 	s.manager.listeners["metrics"], err = s.bind("metrics", want)
 	if err != nil {
 		delete(s.manager.listeners, "metrics")
-		return fmt.Errorf("the server that runs goes on: metrics: %w", err)
+		return fmt.Errorf("nothing was taken over: metrics: %w", err)
 	}
 	return nil
 }

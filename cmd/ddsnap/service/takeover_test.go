@@ -18,6 +18,7 @@ import (
 	"zumastor.org/zumastor/engine/admin"
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/device"
+	"zumastor.org/zumastor/engine/store"
 )
 
 // Twenty servers take over from one another, each a process, under an origin and a
@@ -108,14 +109,26 @@ func TestTakeoverIsRefused(t *testing.T) {
 	require.ErrorContains(t, Run(t.Context(), other), "has store")
 	other.Store = filepath.Join(t.TempDir(), "empty")
 	require.NoError(t, os.WriteFile(other.Store, make([]byte, 1<<20), 0o600))
-	require.ErrorContains(t, Run(t.Context(), other), "the server that runs goes on: "+other.Store+": no store on this device")
+	require.ErrorContains(t, Run(t.Context(), other), "nothing was taken over: "+other.Store+": no store on this device")
 	ln, err := net.Listen("tcp", "localhost:0")
 	require.NoError(t, err)
 	defer ln.Close()
 	other = taking
 	other.Metrics = Address{"tcp", ln.Addr().String()}
-	require.ErrorContains(t, Run(t.Context(), other), "the server that runs goes on: metrics: ")
+	require.ErrorContains(t, Run(t.Context(), other), "nothing was taken over: metrics: ")
 	require.NoError(t, ask(t, c, admin.VerbCreate, 1), "it goes on")
+	cancel()
+	require.NoError(t, <-done)
+
+	path, next := managed(t)
+	t.Setenv("NOTIFY_SOCKET", path)
+	ctx, cancel = context.WithCancel(t.Context())
+	defer cancel()
+	done = begin(ctx, Config{Paths: cfg.Paths, Serve: true, Logger: cfg.Logger})
+	require.Equal(t, "READY=1", next())
+	err = Run(t.Context(), taking)
+	require.ErrorIs(t, err, store.ErrInUse)
+	require.ErrorContains(t, err, ": it was started by a service manager, which would start it again")
 	cancel()
 	require.NoError(t, <-done)
 	require.NoFileExists(t, cfg.Store+ControlSuffix)
