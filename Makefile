@@ -16,8 +16,12 @@ BENCH_FLAGS = $(if $(DEVICE),--device $(DEVICE)) $(if $(filter yes,$(FORCE)),--f
 TOOLS    = fio qemu-nbd qemu-img nbdinfo nbdcopy spin gcc
 PACKAGES = fio qemu-utils libnbd-bin spin gcc libc6-dev
 
+# What the lab needs, called by its targets only.
+LAB_TOOLS    = qemu-system-x86_64 mmdebstrap mkfs.ext4 depmod xz make gcc pahole sparse
+LAB_PACKAGES = qemu-system-x86 mmdebstrap debian-archive-keyring e2fsprogs kmod xz-utils make gcc pahole sparse
+
 .DEFAULT_GOAL := help
-.PHONY: help deps build test test-root race crash fuzz-smoke lint generate bench goals report compare record ci clean
+.PHONY: help deps deps-lab build test test-root race crash fuzz-smoke lint generate bench goals report compare record lab ci clean
 
 help: ## show this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +30,9 @@ help: ## show this help
 
 deps: ## install what is missing: as root the optional tools too, else say which
 	@.ci/deps "$(PACKAGES)" $(TOOLS)
+
+deps-lab: deps ## install what the lab needs: QEMU, mmdebstrap and more
+	@.ci/deps "$(LAB_PACKAGES)" $(LAB_TOOLS)
 
 build: deps ## build bin/ddsnap and bin/zbench
 	@$(GO) build -o bin/ ./cmd/...
@@ -68,6 +75,9 @@ compare: build ## compare two runs: A= B=
 
 record: build ## record a trace again (root): NAME=untar-go
 	bin/zbench record $(NAME)
+
+lab: build deps-lab ## build the virtual machines' kernels and root image
+	bin/zbench lab build
 
 ci: ## what continuous integration runs
 	.ci/run

@@ -56,6 +56,10 @@ type app struct {
 func Main(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
 	a := &app{in: in, out: out, err: errOut, args: args}
 	err := a.run(ctx, args)
+	var exit *codeError
+	if errors.As(err, &exit) {
+		return exit.code
+	}
 	if err != nil {
 		fmt.Fprintf(errOut, "zbench: %s\n", strings.TrimPrefix(err.Error(), errUsage.Error()+": "))
 	}
@@ -89,7 +93,7 @@ func (a *app) run(ctx context.Context, args []string) error {
 		return fmt.Errorf("%w: %w: %s --help lists the flags", errUsage, err, cmd.CommandPath())
 	})
 	root.AddCommand(a.runCommand(), a.goalsCommand(), a.reportCommand(), a.compareCommand(),
-		a.listCommand(), a.recordCommand(), a.traceCommand(), a.envCommand(), a.exportCommand(), a.partCommand())
+		a.listCommand(), a.recordCommand(), a.traceCommand(), a.envCommand(), a.labCommand(), a.exportCommand(), a.partCommand())
 	root.SetArgs(args)
 	root.SetIn(a.in)
 	root.SetOut(a.out)
