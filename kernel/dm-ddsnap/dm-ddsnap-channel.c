@@ -39,6 +39,7 @@ static void ring_get(struct dds_channel *c, void *data, u32 len)
 /* Room in the ring to the server; U32_MAX: its tail is none. */
 static u32 ring_room(struct dds_channel *c)
 {
+	/* The server has read what is before its tail; pairs with its release. */
 	u32 used = c->head - smp_load_acquire(&c->rings->to_server.tail);
 
 	return used > c->out_size ? U32_MAX : c->out_size - used;
@@ -49,7 +50,7 @@ static bool room_or_closed(struct dds_channel *c, u32 len)
 	if (READ_ONCE(c->closed) || ring_room(c) >= len)
 		return true;
 	WRITE_ONCE(c->rings->to_server.writer_waits, 1);
-	smp_mb();
+	smp_mb();	/* the flag before looking again; pairs with the server's */
 	return ring_room(c) >= len;
 }
 
@@ -76,8 +77,8 @@ int dds_channel_send(struct dds_channel *c, u16 type, u16 flags, u64 id,
 	ring_put(c, &h, sizeof(h));
 	for (i = 0; i < count; i++)
 		ring_put(c, parts[i].iov_base, parts[i].iov_len);
-	smp_store_release(&r->head, c->head);
-	smp_mb();
+	smp_store_release(&r->head, c->head);	/* after the bytes */
+	smp_mb();	/* the head before looking who waits; pairs with the server's */
 	if (READ_ONCE(r->reader_waits)) {
 		WRITE_ONCE(r->reader_waits, 0);
 		wake_up_interruptible_poll(&c->readers, EPOLLIN | EPOLLRDNORM);
@@ -91,6 +92,7 @@ out:
 /* Takes the next whole message off the ring. 0: there is none; <0: it is malformed. */
 static int ring_next(struct dds_channel *c, struct ddsnap_header *h, u32 *len)
 {
+	/* What is before the head is there; pairs with the server's release. */
 	u32 have = smp_load_acquire(&c->rings->to_kernel.head) - c->tail;
 	u32 before = c->tail;
 
@@ -107,8 +109,8 @@ static int ring_next(struct dds_channel *c, struct ddsnap_header *h, u32 *len)
 		return 0;
 	}
 	ring_get(c, c->message, *len);
-	smp_store_release(&c->rings->to_kernel.tail, c->tail);
-	smp_mb();
+	smp_store_release(&c->rings->to_kernel.tail, c->tail);	/* the bytes were copied */
+	smp_mb();	/* the tail before looking who waits; pairs with the server's */
 	if (READ_ONCE(c->rings->to_kernel.writer_waits)) {
 		WRITE_ONCE(c->rings->to_kernel.writer_waits, 0);
 		wake_up_interruptible_poll(&c->readers, EPOLLOUT | EPOLLWRNORM);

@@ -197,11 +197,11 @@ static void session_done(struct dds_call *call, int err, const void *body, u32 l
 		o->last_error = err;
 	}
 out:
-	o->asking = false;
 	spin_unlock_irq(&o->lock);
 	if (!err && !bad)
 		bad = dds_origin_state(o, &s->state, true);
 	spin_lock_irq(&o->lock);
+	o->asking = false;
 	if (!err && !bad) {
 		o->mode = DDS_LIVE;
 		o->has_session = true;
@@ -600,7 +600,7 @@ static void origin_settled(struct dds_origin *o)
 	spin_lock_irq(&o->lock);
 	if (o->settle.id && (o->settle.next >= o->settle.end || o->mode == DDS_FAILED || o->fail_space)) {
 		id = o->settle.id;
-		code = o->settle.next >= o->settle.end ? 0 : o->mode == DDS_FAILED ? DDSNAP_E_STORE_FAILED : DDSNAP_E_NO_SPACE;
+		code = o->mode == DDS_FAILED ? DDSNAP_E_STORE_FAILED : o->settle.next < o->settle.end ? DDSNAP_E_NO_SPACE : 0;
 		o->settle.id = 0;
 	}
 	spin_unlock_irq(&o->lock);
@@ -612,8 +612,9 @@ static void origin_settled(struct dds_origin *o)
 static struct dds_batch *origin_prepare(struct dds_origin *o)
 {
 	struct dds_batch *b = o->batches[o->turn];
+	u64 settle_from = o->settle.next;
 	struct dds_io *io;
-	unsigned long stop;
+	bool stop;
 
 	spin_lock_irq(&o->lock);
 	o->stalled = true;	/* unless something comes */
@@ -632,6 +633,7 @@ static struct dds_batch *origin_prepare(struct dds_origin *o)
 		spin_lock_irq(&o->lock);
 		o->leases.taken = 0;
 		o->stalled = false;
+		o->settle.next = settle_from;
 		spin_unlock_irq(&o->lock);
 		while (o->single && !list_empty(&b->bios)) {	/* what cannot be read cannot be kept */
 			io = list_first_entry(&b->bios, struct dds_io, node);

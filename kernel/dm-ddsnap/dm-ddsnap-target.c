@@ -278,7 +278,7 @@ static void origin_resume(struct dm_target *ti)
 	dds_origin_resume(t->origin, t->origin_dev->bdev, t->store_dev->bdev);
 }
 
-static int target_iterate_devices(struct dm_target *ti, iterate_devices_callout_fn fn, void *data)
+static int origin_iterate_devices(struct dm_target *ti, iterate_devices_callout_fn fn, void *data)
 {
 	struct dds_target *t = ti->private;
 
@@ -359,7 +359,7 @@ static struct target_type origin_target = {
 	.resume			= origin_resume,
 	.status			= origin_status,
 	.message		= origin_message,
-	.iterate_devices	= target_iterate_devices,
+	.iterate_devices	= origin_iterate_devices,
 };
 
 /* ---- snapshots ---------------------------------------------------------------------- */
@@ -430,6 +430,14 @@ static void snapshot_status(struct dm_target *ti, status_type_t type, unsigned i
 	}
 }
 
+static int snapshot_iterate_devices(struct dm_target *ti, iterate_devices_callout_fn fn, void *data)
+{
+	struct dds_target *t = ti->private;
+
+	return fn(ti, t->origin_dev, 0, min_t(sector_t, ti->len, bdev_nr_sectors(t->origin_dev->bdev)), data) ?:
+	       fn(ti, t->store_dev, 0, bdev_nr_sectors(t->store_dev->bdev), data);
+}
+
 static struct target_type snapshot_target = {
 	.name			= "ddsnap-snapshot",
 	.version		= { 1, 0, 0 },
@@ -444,7 +452,7 @@ static struct target_type snapshot_target = {
 	.postsuspend		= snapshot_postsuspend,
 	.resume			= snapshot_resume,
 	.status			= snapshot_status,
-	.iterate_devices	= target_iterate_devices,
+	.iterate_devices	= snapshot_iterate_devices,
 };
 
 /* ---- the module ----------------------------------------------------------------------- */
