@@ -26,7 +26,7 @@ const (
 	writeTimeout = 30 * time.Second // for a response to be taken
 	// lastCall is for the first request of whoever has just connected when the server
 	// ends: it is answered still.
-	lastCall = 200 * time.Millisecond
+	lastCall = 2 * time.Second
 )
 
 // Server answers requests on a Unix socket.

@@ -159,7 +159,7 @@ func TestTakeoverOfSockets(t *testing.T) {
 	require.NoFileExists(t, cfg.Store+ClientsSuffix)
 
 	first = begin(t.Context(), serving)
-	reachable(t, cfg.Store+ControlSuffix)
+	require.NoError(t, reachable(t, cfg.Store+ControlSuffix).Close()) // or its first request is waited for
 	lacking := taking
 	lacking.Meta = filepath.Join(t.TempDir(), "other")
 	copied, err := os.ReadFile(cfg.Store)
