@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
+	"reflect"
 
 	"zumastor.org/zumastor/engine/alloc"
 	"zumastor.org/zumastor/engine/block"
@@ -311,10 +312,9 @@ func (r *Runner) Recovered() error {
 	if err := r.Compare(); err != nil || !found.Restoring {
 		return err
 	}
-	if err := r.Rig.Volume.Restore(context.Background()); err != nil {
+	if err := r.endRestore(); err != nil {
 		return fmt.Errorf("after a power cut: %w", err)
 	}
-	r.Model.RestoreEnded()
 	return r.Compare()
 }
 
@@ -357,9 +357,26 @@ func (r *Runner) list() []model.Found {
 	return list
 }
 
-// Compare compares the origin, the list of snapshots and each of them, whole.
+// Compare compares the origin, the list of snapshots and each of them, whole. A server
+// that works by itself may drop snapshots meanwhile, for slots that it leases ahead.
 func (r *Runner) Compare() error {
-	if err := r.Model.CheckList(r.list()); err != nil {
+	for {
+		list := r.list()
+		drops := r.Rig.Background && r.Model.Drop
+		if drops {
+			if err := r.Model.Dropped(list); err != nil {
+				return err
+			}
+		}
+		err := r.compare(list)
+		if err == nil || !drops || reflect.DeepEqual(list, r.list()) {
+			return err
+		}
+	}
+}
+
+func (r *Runner) compare(list []model.Found) error {
+	if err := r.Model.CheckList(list); err != nil {
 		return err
 	}
 	if err := r.read(Op{Kind: Read, Len: r.Model.Origin.Size()}); err != nil {

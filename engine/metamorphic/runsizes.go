@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
+	"zumastor.org/zumastor/engine/alloc"
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/metamorphic/rig"
 	"zumastor.org/zumastor/engine/model"
@@ -69,11 +71,38 @@ func (r *Runner) restore(tag block.Tag, merge bool) error {
 	if err := r.read(Op{Kind: Read, Len: r.Model.Origin.Size()}); err != nil {
 		return fmt.Errorf("while it is being restored: %w", err)
 	}
-	if err := r.Rig.Volume.Restore(context.Background()); err != nil {
-		return err
+	return r.endRestore()
+}
+
+// endRestore brings a revert or merge to its end. Where the store is full it does what
+// an administrator does: it closes what is open for writing, which gives leased slots
+// back, and deletes snapshots.
+func (r *Runner) endRestore() error {
+	err := r.Rig.Volume.Restore(context.Background())
+	if errors.Is(err, alloc.ErrNoSpace) && r.Model.Drop {
+		if err := r.Model.Dropped(r.list()); err != nil {
+			return err
+		}
 	}
-	r.Model.RestoreEnded()
-	return nil
+	for _, s := range slices.Backward(r.Model.Snapshots()) {
+		if !errors.Is(err, alloc.ErrNoSpace) {
+			break
+		}
+		if err := r.closeWriter(s.Tag); err != nil {
+			return err
+		}
+		if err = r.Rig.Volume.Restore(context.Background()); !errors.Is(err, alloc.ErrNoSpace) || r.Model.RestoredFrom(s.Tag) {
+			continue
+		}
+		if err := r.remove(s.Tag, false); err != nil {
+			return err
+		}
+		err = r.Rig.Volume.Restore(context.Background())
+	}
+	if err == nil {
+		r.Model.RestoreEnded(r.list())
+	}
+	return err
 }
 
 // whyNotRestore returns the error that keeps the origin from being restored, or nil.

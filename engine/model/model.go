@@ -178,7 +178,7 @@ func (v *Volume) Victim() *Snapshot {
 	for _, s := range v.snaps {
 		switch {
 		case s.Squashed || s.Priority == NeverDropped || len(v.Under(s.Tag)) > 1:
-		case v.restore.running && v.restore.tag == s.Tag:
+		case v.RestoredFrom(s.Tag):
 		case first == nil, first.inUse() && !s.inUse(),
 			first.inUse() == s.inUse() && s.Priority < first.Priority:
 			first = s

@@ -204,7 +204,7 @@ func TestRestores(t *testing.T) {
 	require.Error(t, base.Clone().Recover(model.State{Snapshots: snap, Origin: after}), "its end deletes the snapshot")
 	v := base.Clone()
 	require.NoError(t, v.Recover(model.State{Snapshots: snap, Origin: after, Restoring: true}))
-	v.RestoreEnded()
+	v.RestoreEnded(nil)
 	require.NoError(t, v.Recover(model.State{Origin: after}))
 	require.Error(t, v.Recover(model.State{Origin: after, Restoring: true}))
 }

@@ -59,9 +59,14 @@ func (v *Volume) take(content *Disk) {
 	copy(v.Origin.sectors, content.clone().sectors)
 }
 
+// RestoredFrom reports whether the origin is being restored from the snapshot.
+func (v *Volume) RestoredFrom(tag block.Tag) bool { return v.restore.running && v.restore.tag == tag }
+
 // RestoreEnded confirms that nothing is left to be copied: the snapshot of a merge is
-// gone.
-func (v *Volume) RestoreEnded() {
+// gone. It takes in, from the list of the snapshots, what a full store has given up
+// meanwhile.
+func (v *Volume) RestoreEnded(found []Found) {
+	v.takeDropped(found) // whose turn it was depends on the restore
 	if v.restore.merge && v.restore.running {
 		v.Deleted(v.restore.tag)
 	}
@@ -71,14 +76,18 @@ func (v *Volume) RestoreEnded() {
 // Dropped takes in the snapshots that a full store has given up, which must be those
 // whose turn it was, and compares the list of those that are left.
 func (v *Volume) Dropped(found []Found) error {
+	v.takeDropped(found)
+	return v.CheckList(found)
+}
+
+func (v *Volume) takeDropped(found []Found) {
 	for v.Drop {
 		next := v.Victim()
 		if next == nil || !givenUp(next, found) {
-			break
+			return
 		}
 		v.drop(next)
 	}
-	return v.CheckList(found)
 }
 
 // givenUp reports whether a snapshot is gone, or is squashed now.
