@@ -443,6 +443,27 @@ func (c *Client) Report(b wire.Batch) (layout.Position, error) {
 	return released, nil
 }
 
+// Renew implements wire.Server.
+func (c *Client) Renew(f wire.Failure) (s *wire.Session, err error) {
+	cn, err := c.now()
+	if err != nil {
+		return nil, err
+	}
+	_, err = cn.callThen(wire.TypeRenew,
+		func(dst []byte) []byte { return wire.AppendFailure(dst, f) },
+		func(body []byte) (err error) {
+			s, err = wire.DecodeSession(body)
+			return err
+		})
+	if err != nil {
+		return nil, away(cn, err)
+	}
+	c.mu.Lock()
+	c.released = s.Position
+	c.mu.Unlock()
+	return s, nil
+}
+
 // Checkpoint implements wire.Server.
 func (c *Client) Checkpoint() (layout.Position, error) {
 	body, err := c.ask(wire.TypeCheckpoint, nil)

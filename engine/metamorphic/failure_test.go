@@ -159,7 +159,7 @@ func stillServes(r *Runner, part string) error {
 }
 
 // TestSettledWritesOutliveTheStore lets the store die, for each placement, and
-// writes on.
+// writes on. When the store is back, all goes on.
 func TestSettledWritesOutliveTheStore(t *testing.T) {
 	for _, o := range setups() {
 		t.Run(name(o), func(t *testing.T) {
@@ -180,14 +180,17 @@ func TestSettledWritesOutliveTheStore(t *testing.T) {
 			require.ErrorIs(t, err, errdev.ErrGone, "a first write needs the store")
 			require.NoError(t, r.Do(Op{Kind: Read, Len: o.OriginSize}), "and changes nothing when it fails")
 			_, err = r.Rig.Server.CreateSnapshot(2)
-			require.ErrorIs(t, err, store.ErrFailed)
-			require.Equal(t, store.Failed, r.Rig.Server.Status().Mode)
+			require.ErrorIs(t, err, store.ErrTrouble)
+			require.NotEmpty(t, r.Rig.Server.Status().Trouble)
 			_, err = r.Rig.ReadSnapshot(1, 0, block.SectorSize)
 			require.ErrorIs(t, err, errdev.ErrGone)
 
 			plan.Clear()
-			require.NoError(t, r.Compare(), "what is durable can be read in a failed store")
-			require.ErrorIs(t, r.Rig.Server.DeleteSnapshot(1), store.ErrFailed, "modes never go down")
+			require.NoError(t, r.Compare())
+			require.NoError(t, r.Do(Op{Kind: Write, Off: 60 << 10, Len: 512, Seed: 3}), "the devices are tried again")
+			require.Empty(t, r.Rig.Server.Status().Trouble)
+			require.NoError(t, r.All([]Op{{Kind: Snapshot, Tag: 2}, {Kind: Write, Off: 0, Len: 20 * 512, Seed: 4}}))
+			require.NoError(t, r.Compare())
 			require.NoError(t, r.Crash(r.Rig.Flushed()))
 		})
 	}

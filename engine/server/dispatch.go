@@ -44,6 +44,7 @@ func (c *conn) take(h wire.Header, body []byte) error {
 var requests = map[wire.Type]func(c *conn, body []byte) (func([]byte) []byte, error){
 	wire.TypeAttach:        (*conn).attach,
 	wire.TypeResume:        (*conn).resume,
+	wire.TypeRenew:         (*conn).renew,
 	wire.TypeDetach:        (*conn).detach,
 	wire.TypeLease:         (*conn).lease,
 	wire.TypeCheckpoint:    (*conn).checkpoint,
@@ -116,6 +117,22 @@ func (c *conn) resume(body []byte) (func([]byte) []byte, error) {
 		c.l.takeOver()
 		return c.l.server.Resume(remoteOrigin{c}, p)
 	})
+}
+
+// renew begins a new session of the origin client that is attached already.
+func (c *conn) renew(body []byte) (func([]byte) []byte, error) {
+	if err := c.isOrigin(); err != nil {
+		return nil, err
+	}
+	f, err := wire.DecodeFailure(body)
+	if err != nil {
+		return nil, err
+	}
+	s, err := c.l.server.Renew(f)
+	if err != nil {
+		return nil, err
+	}
+	return func(dst []byte) []byte { return wire.AppendSession(dst, s) }, nil
 }
 
 // begin begins the session of an origin client.

@@ -111,6 +111,7 @@ func (s *Server) Checkpoint() (layout.Position, error) {
 // been detached.
 func (s *Server) Close() error {
 	s.stop()
+	s.StopWaiting() // the background work too
 	s.done.Wait()
 	return s.Store.Close()
 }

@@ -89,7 +89,7 @@ func TestManualServerWaitsToBeAsked(t *testing.T) {
 
 func TestBackgroundErrorsFailTheStore(t *testing.T) {
 	d, plan := format(t)
-	s, v := written(t, d, server.Options{CheckpointInterval: time.Millisecond})
+	s, v := written(t, d, server.Options{CheckpointInterval: time.Millisecond, Store: store.Options{OnFailure: store.FailWrites}})
 	plan.Inject(errdev.Fault{Kinds: errdev.Writes, Forever: true})
 	eventually(t, func() bool { return s.Status().Mode == store.Failed || s.Status().UnsavedBytes == 0 })
 	require.ErrorIs(t, s.DeleteSnapshot(1), store.ErrFailed)

@@ -72,6 +72,7 @@ func (s *Store) checkpointWith(change *setting) error {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
 	var img *image
+	repeated := false
 	s.steps.Lock()
 	err := s.resolve(func() (err error) {
 		img, err = s.freeze(change)
@@ -84,8 +85,14 @@ func (s *Store) checkpointWith(change *setting) error {
 	if err != nil || img == nil {
 		return err
 	}
-	if err := s.write(img); err != nil {
+	for err = s.write(img); err != nil && s.mayRepeat(img, err); repeated = true {
+		err = s.write(img)
+	}
+	if err != nil {
 		return s.fail(err)
+	}
+	if repeated {
+		s.noteHealed()
 	}
 	s.thaw(img)
 	return nil

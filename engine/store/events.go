@@ -25,6 +25,9 @@ const (
 	EventFull     EventKind = "full"     // a write of the origin found no space
 	EventSpace    EventKind = "space"    // there is space again
 	EventFailed   EventKind = "failed"   // the store takes no more changes
+	EventTrouble  EventKind = "trouble"  // the devices take no writes; Text says what becomes of those that need a copy
+	EventHealed   EventKind = "healed"   // they take writes again
+	EventAside    EventKind = "aside"    // slots that cannot be written are not used any more
 	EventPolicy   EventKind = "policy"   // of a full store, was changed
 	EventResized  EventKind = "resized"  // the origin or the store
 	EventReverted EventKind = "reverted" // the origin, to a snapshot
@@ -80,9 +83,9 @@ func (k EventKind) OfSnapshot() bool {
 // level returns how loud the event is logged.
 func (k EventKind) level() slog.Level {
 	switch k {
-	case EventDropped, EventSquashed, EventFull, EventScrub, EventLost:
+	case EventDropped, EventSquashed, EventFull, EventScrub, EventLost, EventAside:
 		return slog.LevelWarn
-	case EventFailed:
+	case EventFailed, EventTrouble:
 		return slog.LevelError
 	}
 	return slog.LevelInfo

@@ -53,6 +53,9 @@ func (s *Store) findSpace(h wire.Handle) (found bool, err error) {
 	s.dropping.Lock()
 	defer s.dropping.Unlock()
 	policy, err := s.shortOf(h)
+	if err == nil && s.inTrouble() && s.opts.OnFailure == HoldWrites && !s.closing.Load() {
+		return false, nil // until that is over
+	}
 	if err != nil {
 		return false, err
 	}

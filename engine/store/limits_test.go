@@ -18,7 +18,6 @@ import (
 	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/metamorphic"
 	"zumastor.org/zumastor/engine/metamorphic/rig"
-	"zumastor.org/zumastor/engine/model"
 	"zumastor.org/zumastor/engine/store"
 )
 
@@ -251,7 +250,6 @@ func TestFullFileSystem(t *testing.T) {
 	_, err = r.Rig.Server.CreateSnapshot(2)
 	require.ErrorIs(t, err, syscall.ENOSPC)
 	plan.Clear()
-	r.Model.Creating(2, model.Parent{}, model.Attributes{}) // nobody knows
 	require.NoError(t, r.Crash(r.Rig.Flushed()))
 	require.NoError(t, r.Do(metamorphic.Op{Kind: metamorphic.Write, Off: 512 << 10, Len: 64 << 10, Seed: 4}))
 	require.NoError(t, r.Compare())

@@ -32,6 +32,9 @@ func Open(d placement.Devices, o Options) (*Store, error) {
 	if o.DeleteRate == 0 {
 		o.DeleteRate = DefaultDeleteRate
 	}
+	if o.Retry == 0 {
+		o.Retry = DefaultRetry
+	}
 	if o.ClientWait == 0 {
 		o.ClientWait = DefaultClientWait
 	}

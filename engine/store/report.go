@@ -131,6 +131,8 @@ func (s *Store) takeIn(b wire.Batch) (due, overdue bool, released layout.Positio
 	s.position = b.Position
 	s.copied += int64(len(b.Copies)) << s.geo.ChunkShift()
 	s.count.Batches++
+	s.renewals = 0
+	s.noteHealed()
 	s.count.Copies += uint64(len(b.Copies))
 	s.noteTaken(len(b.Copies))
 	s.changed = true

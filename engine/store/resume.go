@@ -184,7 +184,9 @@ func (s *Store) Suspend() error {
 func (s *Store) takeBack() {
 	for _, r := range slices.Clone(s.slots.Leases()) {
 		if !s.leasedElsewhere(r) {
-			s.slots.Return(r)
+			for _, part := range without(without([]layout.SlotRun{r}, s.aside), s.probing) {
+				s.slots.Return(part)
+			}
 		}
 	}
 	s.changed = true

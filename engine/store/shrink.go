@@ -109,6 +109,7 @@ func (s *Store) revokeLeases() error {
 	err := client.Quiesce(func() (wire.State, error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		s.aside = nil
 		for _, r := range slices.Clone(s.slots.Leases()) {
 			if !s.leasedElsewhere(r) {
 				s.slots.Return(r)

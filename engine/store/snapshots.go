@@ -141,6 +141,9 @@ func (s *Store) begin() error {
 	if err := s.mutable(); err != nil {
 		return err
 	}
+	if why := s.distress.Load(); why != nil {
+		return fmt.Errorf("%w: %w", ErrTrouble, *why)
+	}
 	s.mu.Lock()
 	now := s.sb.Clean || s.cramped()
 	s.mu.Unlock()

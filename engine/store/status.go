@@ -39,6 +39,8 @@ type Status struct {
 	Restore *RestoreStatus // of the origin; nil: none is under way
 
 	Policy       layout.Policy // of a full store
+	Trouble      string        // why the devices take no writes; empty: they do
+	SlotsAside   uint64        // that cannot be written
 	Full         bool          // a client has found no space
 	Fill         Fill          // of the data area
 	MetadataFill Fill          // full when no more snapshots are made
@@ -82,7 +84,10 @@ func (s *Store) Status() Status {
 		CacheBytes: s.cache.Bytes(), Checkpoint: s.sb.Checkpoint, UnsavedBytes: s.copied,
 		SnapshotsLive: s.snaps.readable(), SnapshotsGoing: s.snaps.reclaiming, Restore: s.restoreStatus(),
 		Policy: s.sb.Policy, Full: s.full, Fill: s.fill(), MetadataFill: s.metadataFill(),
-		Counters: s.count,
+		Counters: s.count, SlotsAside: length(s.aside),
+	}
+	if why := s.distress.Load(); why != nil {
+		st.Trouble = (*why).Error()
 	}
 	switch {
 	case s.failed.Load() != nil:

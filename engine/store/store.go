@@ -76,8 +76,12 @@ type Options struct {
 	// ClientWait bounds how long the origin waits for the client of a snapshot that
 	// is squashed; default 5 s.
 	ClientWait time.Duration
-	Now        func() int64
-	Logger     *slog.Logger
+	// OnFailure says what becomes of origin writes while the devices take no writes;
+	// default HoldWrites.
+	OnFailure FailurePolicy
+	Retry     time.Duration // between two tries of such devices; default 2 s
+	Now       func() int64
+	Logger    *slog.Logger
 }
 
 // Defaults of Options.
@@ -119,6 +123,7 @@ type Store struct {
 	// on after what was recovered: see Resume.
 	awaiting  atomic.Bool
 	suspended atomic.Bool
+	distress  atomic.Pointer[error] // why the devices take no writes, or nil
 	scrub     scrub
 	feed      feed                          // of events
 	space     atomic.Pointer[chan struct{}] // is closed, and replaced, when there may be space
@@ -142,8 +147,11 @@ type Store struct {
 	copied     int64 // bytes reported since the last checkpoint
 	count      Counters
 	client     wire.Client
-	headless   bool // the client has no slot for its next descriptor
-	pin        *Pin // a checkpoint that is kept, or nil
+	renewals   int              // since a batch was reported
+	aside      []layout.SlotRun // leased by nobody: they cannot be written
+	probing    []layout.SlotRun // leased by nobody: they are being tried
+	headless   bool             // the client has no slot for its next descriptor
+	pin        *Pin             // a checkpoint that is kept, or nil
 	closed     bool
 	changed    bool // since the last checkpoint
 	full       bool // a client has found no space, and there is little since
@@ -238,6 +246,9 @@ func (s *Store) wake() {
 func (s *Store) Maintain() (more bool, err error) {
 	if err := s.mutable(); err != nil {
 		return false, err
+	}
+	if s.inTrouble() {
+		return false, nil
 	}
 	more, err = s.reclaim(1)
 	if err != nil {
@@ -355,23 +366,30 @@ func (s *Store) attach(c wire.Client) (leases []layout.SlotRun, err error) {
 		if s.client != nil {
 			return ErrAttached
 		}
-		leases, err = s.takeSlots(s.leaseSlots(), s.originRuns())
-		if errors.Is(err, alloc.ErrNoSpace) {
-			leases, err = nil, nil
+		if leases, err = s.startLog(); err == nil {
+			s.client = c
 		}
-		if err != nil {
-			return err
-		}
-		s.client = c
-		// The last client's last batch may have had this number, and not have
-		// been reported.
-		s.position = layout.Position{Seq: s.position.Seq + 1}
-		s.headless = s.sb.Placement == layout.PlacementInline
-		s.giveHead(leases)
-		s.changed = true
-		return nil
+		return err
 	})
 	return leases, err
+}
+
+// startLog has the batches go on at a new place. The lock is held.
+func (s *Store) startLog() ([]layout.SlotRun, error) {
+	leases, err := s.takeSlots(s.leaseSlots(), s.originRuns())
+	if errors.Is(err, alloc.ErrNoSpace) {
+		leases, err = nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	// The last client's last batch may have had this number, and not have been
+	// reported; or it could not be made durable.
+	s.position = layout.Position{Seq: s.position.Seq + 1}
+	s.headless = s.sb.Placement == layout.PlacementInline
+	s.giveHead(leases)
+	s.changed = true
+	return leases, nil
 }
 
 // giveHead makes the first slot leased the place of the next descriptor, if the
@@ -413,7 +431,7 @@ func (s *Store) Detach() error {
 	defer s.spaceChanged()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.client = nil
+	s.client, s.aside = nil, nil
 	s.takeBack()
 	return nil
 }
@@ -421,7 +439,7 @@ func (s *Store) Detach() error {
 // leasedElsewhere reports whether the client of a snapshot, or a resize, has the lease.
 // The lock is held.
 func (s *Store) leasedElsewhere(r layout.SlotRun) bool {
-	if covers(s.moving, r) {
+	if covers(s.moving, r) || covers(s.aside, r) || covers(s.probing, r) {
 		return true
 	}
 	for _, o := range s.handles {

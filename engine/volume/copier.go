@@ -42,17 +42,22 @@ type copier struct {
 	leading bool
 
 	// The leader owns what follows.
-	batches  [2]*copylog.Batch // one being read, one being committed
-	turn     int               // of batches: the one to be read next
-	leases   leases
-	ahead    readahead
-	needed   []block.Chunk
-	inflight *layout.Batch // that may still be being committed, or nil
+	batches      [2]*copylog.Batch // one being read, one being committed
+	turn         int               // of batches: the one to be read next
+	leases       leases
+	ahead        readahead
+	needed       []block.Chunk
+	inflight     *layout.Batch // that may still be being committed, or nil
+	breaksBefore uint64        // breaks, when the leader before passed the lead on
 
 	// committing is held through a commit, and taken by leaders in their order. It
 	// guards what follows, and log.
+	// mending is held by who has a log that was broken off go on. Taken before committing.
+	mending    sync.Mutex
 	committing sync.Mutex
-	failed     error         // the log is broken: nothing can be copied any more
+	failed     error         // nothing can be copied any more
+	broken     *wire.Failure // a batch that could not be made durable; the log goes on in another session
+	breaks     uint64        // how many there were
 	fresh      *wire.Session // that the leader has yet to take over, or nil
 	resumed    sync.Cond     // of committing: fresh, failed or closed were set
 	closed     bool
@@ -160,7 +165,7 @@ func (c *copier) lead() {
 		last := len(chunks) == 0
 		c.leases.passHead()
 		if last && c.overlap {
-			c.inflight = &b.Batch
+			c.inflight, c.breaksBefore = &b.Batch, c.breaks
 			c.pass()
 		}
 		err = c.commit(b)
@@ -176,10 +181,10 @@ func (c *copier) lead() {
 	// Some may need just what another leader is committing.
 	c.committing.Lock()
 	if err == nil {
-		err = c.failed
+		err = c.usable()
 	}
+	c.inflight, c.breaksBefore = nil, c.breaks
 	c.committing.Unlock()
-	c.inflight = nil
 	c.pass()
 	finishAll(reqs, err)
 }
@@ -437,12 +442,9 @@ func (c *copier) reads(b *copylog.Batch) []device.Op {
 // batch that fails breaks the chain: no later one would be found. The caller
 // holds committing, and there is room in the log.
 func (c *copier) commit(b *copylog.Batch) error {
-	if c.failed != nil {
-		return c.failed
-	}
+	at := c.log.Position()
 	if err := c.log.Commit(b); err != nil {
-		c.failed = fmt.Errorf("copying out: %w", err)
-		return c.failed
+		return c.breakOff(b, at, err)
 	}
 	released, err := c.v.server.Report(wire.Batch{
 		Batch: &b.Batch, Head: b.Head, HasHead: c.log.HeadSlots() > 0, Position: c.log.Position(),

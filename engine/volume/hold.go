@@ -95,8 +95,8 @@ func (c *copier) enter(b *copylog.Batch) error {
 
 func (c *copier) mayCommit(copies int) error {
 	switch {
-	case c.failed != nil:
-		return c.failed
+	case c.usable() != nil:
+		return c.usable()
 	case c.fresh != nil || c.doubtful:
 		return wire.ErrAway
 	case c.log.HasRoom(copies):
@@ -115,12 +115,12 @@ func (c *copier) mayCommit(copies int) error {
 func (c *copier) hold() error {
 	c.committing.Lock()
 	defer c.committing.Unlock()
-	for c.fresh == nil && c.failed == nil && !c.closed {
+	for c.fresh == nil && c.usable() == nil && !c.closed {
 		c.resumed.Wait()
 	}
-	switch {
-	case c.failed != nil:
-		return c.failed
+	switch err := c.usable(); {
+	case err != nil:
+		return err
 	case c.fresh == nil:
 		return fmt.Errorf("copying out: the server is away: %w", device.ErrClosed)
 	}
@@ -170,7 +170,7 @@ func (v *Origin) Resume(again func(wire.Progress) (*wire.Session, error)) error 
 	// state is looked at after it.
 	quiescing := v.quiescing.Load()
 	state := v.state.Load()
-	s, err := again(wire.Progress{UUID: c.uuid, Epoch: c.epoch, Generation: state.Generation, Position: c.log.Position()})
+	s, err := again(wire.Progress{UUID: c.uuid, Epoch: c.epoch, Generation: state.Generation, Position: c.end()})
 	if err != nil {
 		if !errors.Is(err, wire.ErrAway) {
 			c.fail(fmt.Errorf("resuming: %w", err))
@@ -184,7 +184,7 @@ func (v *Origin) Resume(again func(wire.Progress) (*wire.Session, error)) error 
 		return c.failed
 	}
 	c.log.Start(s.Epoch, s.Position)
-	c.epoch, c.fresh, c.doubtful = s.Epoch, s, false
+	c.epoch, c.fresh, c.doubtful, c.broken = s.Epoch, s, false, nil
 	if !quiescing {
 		v.updateFrom(state, s.State)
 	}

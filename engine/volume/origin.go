@@ -242,7 +242,7 @@ func (v *Origin) Do(ops []device.Op) error {
 		if err == nil {
 			break
 		}
-		if err := v.awaitSpace(err); err != nil {
+		if err := v.awaitStore(err); err != nil {
 			return err
 		}
 	}
@@ -308,28 +308,32 @@ func (v *Origin) settle(off, n int64) error {
 		if err == nil {
 			return nil
 		}
-		if err := v.awaitSpace(err); err != nil {
+		if err := v.awaitStore(err); err != nil {
 			return err
 		}
 	}
 }
 
-// awaitSpace lets go of the gate until the store may have space, if the lack of it is
-// what err is about, so that snapshots are made and deleted meanwhile. After it, a
+// awaitStore lets go of the gate until the store may have space, or take batches again,
+// if the lack of that is what err is about, so that snapshots are made and deleted meanwhile. After it, a
 // write is to be looked at anew.
-func (v *Origin) awaitSpace(err error) error {
-	if !isNoSlots(err) {
+func (v *Origin) awaitStore(err error) error {
+	await := func() error { return v.server.AwaitSpace(0) }
+	switch {
+	case isBroken(err):
+		await = v.copier.mend
+	case !isNoSlots(err):
 		return err
 	}
 	v.gate.RUnlock()
-	err = v.server.AwaitSpace(0)
+	err = await()
 	v.enter()
 	switch {
 	case v.closed.Load():
 		return fmt.Errorf("origin: %w", device.ErrClosed)
 	case errors.Is(err, wire.ErrAway): // the copier holds
 	case err != nil:
-		return fmt.Errorf("origin: waiting for space: %w", err)
+		return fmt.Errorf("origin: waiting for the store: %w", err)
 	}
 	return nil
 }

@@ -217,8 +217,8 @@ func (r *restoring) run(ctx context.Context) error {
 	}
 	for next < block.Chunk(r.v.geometry().Chunks()) {
 		copied, upTo, err := r.step(next)
-		if isNoSlots(err) {
-			if err := r.awaitSpace(err); err != nil {
+		if isNoSlots(err) || isBroken(err) {
+			if err := r.awaitStore(err); err != nil {
 				return err
 			}
 			continue
@@ -237,11 +237,14 @@ func (r *restoring) run(ctx context.Context) error {
 	return err
 }
 
-// awaitSpace returns when there may be space, for the lack of which err is, and lets
-// the user know meanwhile.
-func (r *restoring) awaitSpace(err error) error {
+// awaitStore returns when there may be space, or the store may take batches again, for
+// the lack of which err is, and lets the user know meanwhile.
+func (r *restoring) awaitStore(err error) error {
 	if _, err := r.v.server.Restored(wire.RestoreProgress{Generation: r.generation, Trouble: err.Error()}); err != nil {
 		return err
+	}
+	if isBroken(err) {
+		return r.v.copier.mend()
 	}
 	if err := r.v.server.AwaitSpace(0); err != nil {
 		return fmt.Errorf("waiting for space: %w", err)

@@ -61,6 +61,7 @@ const (
 	TypeReady         Type = 17 // empty; no reply: all is open again that was
 	TypeAwaitSpace    Type = 18 // Handle, 0: the origin; reply empty
 	TypeMapRestoring  Type = 19 // generation and Range; reply Mappings
+	TypeRenew         Type = 20 // Failure; reply Session
 
 	TypeQuiesce Type = 32 // Handle; reply empty once nothing is under way. Then comes State
 	TypeState   Type = 33 // HandleState; no reply: ends what Quiesce began

@@ -71,6 +71,7 @@ func messages() map[string]message {
 	open := &wire.SnapshotSession{Handle: 3, Snapshot: snapshot, State: snap}
 	report := wire.Batch{Batch: &layout.Batch{Generation: 9, Copies: copies}, Head: 100, HasHead: true, Position: position}
 	progress := wire.Progress{UUID: uuid, Epoch: 7, Generation: 9, Position: position}
+	failure := wire.Failure{Progress: progress, Slots: runs, Reason: "i/o error"}
 	hello := wire.Hello{Min: 1, Max: 3, Lock: 17, Features: 5}
 	welcome := wire.Welcome{Version: 2, Features: 1, UUID: uuid}
 	fault := wire.Fault{Code: 6, Text: "snapshot 42: no such snapshot"}
@@ -89,6 +90,7 @@ func messages() map[string]message {
 		"welcome":        {wire.TypeHello, wire.FlagReply, 1, wire.AppendWelcome(nil, welcome), func(p []byte) (any, error) { return wire.DecodeWelcome(p) }, welcome},
 		"session":        {wire.TypeAttach, wire.FlagReply, 2, wire.AppendSession(nil, session), func(p []byte) (any, error) { return wire.DecodeSession(p) }, session},
 		"resume":         {wire.TypeResume, 0, 2, wire.AppendProgress(nil, progress), func(p []byte) (any, error) { return wire.DecodeProgress(p) }, progress},
+		"renew":          {wire.TypeRenew, 0, 4, wire.AppendFailure(nil, failure), func(p []byte) (any, error) { return wire.DecodeFailure(p) }, failure},
 		"runs":           {wire.TypeLease, wire.FlagReply, 3, wire.AppendRuns(nil, runs), func(p []byte) (any, error) { return wire.DecodeRuns(p, nil) }, runs},
 		"report":         {wire.TypeReport, 0, 0, wire.AppendReport(nil, report), func(p []byte) (any, error) { return wire.DecodeReport(p) }, report},
 		"position":       {wire.TypeCheckpoint, wire.FlagReply, 4, wire.AppendPosition(nil, position), func(p []byte) (any, error) { return wire.DecodePosition(p) }, position},

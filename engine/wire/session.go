@@ -121,6 +121,9 @@ func DecodeSession(p []byte) (*Session, error) {
 	return s, d.end("session")
 }
 
+// progressSize is the length of a coded Progress.
+const progressSize = 48
+
 // AppendProgress codes how far an origin client has come:
 //
 //	0 uuid 16   16 epoch u64   24 generation u64   32 place u64   40 sequence number u64
@@ -137,6 +140,34 @@ func DecodeProgress(b []byte) (p Progress, err error) {
 	p.Epoch, p.Generation = d.uint64(), block.Generation(d.uint64())
 	p.Position = d.position()
 	return p, d.end("progress")
+}
+
+// AppendFailure codes a batch that could not be made durable: the progress, 48 bytes,
+// then
+//
+//	48 length of the reason u32   52 zero u32   56 the reason, in UTF-8   then the slots, as runs
+//
+// A reason beyond [MaxText] is cut.
+func AppendFailure(dst []byte, f Failure) []byte {
+	dst = AppendProgress(dst, f.Progress)
+	reason := f.Reason[:min(len(f.Reason), MaxText)]
+	dst = le.AppendUint32(dst, uint32(len(reason)))
+	dst = le.AppendUint32(dst, 0)
+	return AppendRuns(append(dst, reason...), f.Slots)
+}
+
+// DecodeFailure is the reverse of [AppendFailure].
+func DecodeFailure(b []byte) (f Failure, err error) {
+	d := decoder{p: b}
+	if f.Progress, err = DecodeProgress(d.bytes(progressSize)); err != nil {
+		return f, err
+	}
+	n := int(d.uint32())
+	d.zero(4)
+	d.require(n <= MaxText)
+	f.Reason = string(d.bytes(n))
+	f.Slots = d.runs(nil)
+	return f, d.end("failed batch")
 }
 
 // AppendRestoreProgress codes how far a restore has come:

@@ -41,6 +41,14 @@ type Progress struct {
 	Position   layout.Position  // of the batch after its last durable one
 }
 
+// Failure is a batch that an origin client could not make durable. It may be found in
+// the log all the same, or not.
+type Failure struct {
+	Progress                  // Position is the batch's own: it is the first one that is not durable
+	Slots    []layout.SlotRun // that it was to be written to, its descriptor's first
+	Reason   string           // for the user
+}
+
 // JournalRegion is where the journal of batches lies, in bytes: on the metadata
 // device for placement disk, on its own medium for nvram and pmem.
 type JournalRegion struct {
@@ -152,6 +160,12 @@ type Server interface {
 	// the batch's chunks in their slots, and the batch's origin writes may go.
 	// Records of the log before the position that it returns may be overwritten.
 	Report(b Batch) (released layout.Position, err error)
+	// Renew has the client go on after a batch that it could not make durable: in the
+	// session that it returns, which has the same state and other leases, the batch's
+	// chunks are to be read and written anew. As the store's policy says, it may take
+	// long, and return an error; the client keeps nobody waiting meanwhile, and commits
+	// nothing. After an error it may be called again.
+	Renew(f Failure) (*Session, error)
 	// Checkpoint waits for a checkpoint of all that was reported, so that the log
 	// has room again.
 	Checkpoint() (released layout.Position, err error)

@@ -53,11 +53,24 @@ type Options struct {
 	// Policy is the name of what a full store does. If it is empty, writes fail, so
 	// that a test which says nothing loses no snapshot.
 	Policy string
+	// Failing says what a store whose devices take no writes does. By default, unlike
+	// that of the store, writes fail: a rig has one caller.
+	Failing Failing
 
 	CacheBytes, CheckpointBytes, StoreLeaseBytes     int64 // see store.Options
 	BatchBytes, AheadBytes, LeaseBytes, SettledBytes int64 // see volume.Options
 	Background                                       bool  // the server works by itself
 }
+
+// Failing is a policy of a store whose devices fail.
+type Failing uint8
+
+// The policies.
+const (
+	Fails Failing = iota
+	Holds
+	LetsGo
+)
 
 // Wrappers put something between a rig's layers. A nil field puts nothing.
 type Wrappers struct {
@@ -142,6 +155,8 @@ func (r *Rig) Open() (err error) {
 		Manual: !r.Background,
 		Store: store.Options{
 			CacheBytes: r.CacheBytes, CheckpointBytes: r.CheckpointBytes, LeaseBytes: r.StoreLeaseBytes, Now: r.tick, ClientWait: r.ClientWait,
+			OnFailure: [...]store.FailurePolicy{Fails: store.FailWrites, Holds: store.HoldWrites, LetsGo: store.LetGo}[r.Failing],
+			Retry:     time.Millisecond,
 		},
 	})
 	if err != nil {

@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"zumastor.org/zumastor/engine/alloc"
+	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/device"
+	"zumastor.org/zumastor/engine/layout"
+	"zumastor.org/zumastor/engine/wire"
+)
+
+// A batch that could not be made durable may be found by a recovery, or not; so may
+// the record of it that a next try would leave. So its number is given up: the client
+// goes on in a new session, whose first batch has a later number at another place, and
+// the checkpoint that says so is durable before the client hears of it. From then on
+// no recovery reads what the failed write has left. Until then one that finds the batch
+// whole takes it in: it says what the origin still holds.
+
+// FailurePolicy says what becomes of origin writes that need a copy-out while the
+// store's devices do not take writes.
+type FailurePolicy uint8
+
+// The policies.
+const (
+	HoldWrites FailurePolicy = iota // they wait, and the devices are tried again
+	FailWrites                      // they fail, each after it was tried
+	LetGo                           // all snapshots are squashed, and they go on
+)
+
+// ErrTrouble is wrapped when something cannot be done because the store's devices do
+// not take writes now.
+var ErrTrouble = errors.New("the store's devices do not take writes")
+
+// DefaultRetry is the time between two tries of devices that do not take writes.
+const DefaultRetry = 2 * time.Second
+
+const (
+	// quickRenewals is how many batches in a row may fail before the devices are taken
+	// to be in trouble, though a single page can be written.
+	quickRenewals = 3
+	// maxAside bounds the runs of slots that are set aside: there are not so many
+	// leases. The oldest are given out again first.
+	maxAside = 16
+)
+
+// Renew begins a new session after a batch that its client could not make durable;
+// see [wire.Server]. Slots that cannot be written are set aside: they are not leased
+// again before the client detaches, or a shrink needs to know what lies in its way.
+// When the devices take no writes at all, or one batch after another fails, the
+// [FailurePolicy] decides. The error wraps [ErrTrouble] where that says so, and
+// [device.ErrClosed] when the store ends.
+func (s *Store) Renew(f wire.Failure) (*wire.Session, error) {
+	s.mu.Lock()
+	s.renewals++
+	again := s.renewals > quickRenewals
+	if again && s.opts.OnFailure != HoldWrites {
+		s.renewals = 0 // the next write has as many tries
+	}
+	s.mu.Unlock()
+	for {
+		changed := *s.space.Load()
+		session, err := s.renew(f, again)
+		if !errors.Is(err, ErrTrouble) || s.opts.OnFailure != HoldWrites {
+			return session, err
+		}
+		if s.closing.Load() {
+			return nil, fmt.Errorf("waiting for the store's devices: %w: %w", device.ErrClosed, err)
+		}
+		again = false
+		select {
+		case <-changed:
+		case <-time.After(s.opts.Retry):
+		}
+	}
+}
+
+// renew tries once. Gone says that the devices are known to take no batches.
+func (s *Store) renew(f wire.Failure, gone bool) (*wire.Session, error) {
+	s.admin.Lock()
+	defer s.admin.Unlock()
+	if s.attached() == nil {
+		return nil, fmt.Errorf("%w: the origin has no client", ErrStale)
+	}
+	readOn, err := s.resumable(f.Progress)
+	if err == nil && readOn && s.nextSeq() < f.Position.Seq {
+		err = s.readOn(&f.Position)
+	}
+	if err != nil {
+		return nil, err
+	}
+	var bad []layout.SlotRun
+	if err = errors.New(f.Reason); !gone {
+		bad, err = s.probe(f)
+	}
+	if err != nil {
+		s.noteTrouble(err)
+		if s.opts.OnFailure != LetGo {
+			return nil, fmt.Errorf("%w: %w", ErrTrouble, err)
+		}
+		if err := s.letGo(); err != nil {
+			return nil, err
+		}
+	}
+	return s.renewed(bad)
+}
+
+func (s *Store) nextSeq() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.position.Seq
+}
+
+// probe finds out whether the store device takes writes. It returns those of the
+// failed slots that are to be set aside; an error says that nothing can be written.
+func (s *Store) probe(f wire.Failure) (bad []layout.SlotRun, err error) {
+	defer s.endProbe()
+	failed := s.beginProbe(f.Slots)
+	for _, r := range failed {
+		if s.tryRun(r) != nil {
+			bad = append(bad, r)
+		}
+	}
+	if len(bad) < len(failed) {
+		return bad, nil
+	}
+	var spare []layout.SlotRun
+	err = s.step(func() (err error) {
+		spare, err = s.takeSlots(1, max(1, s.originRuns()))
+		s.probing = append(s.probing, spare...)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s; looking for another place: %w", f.Reason, err)
+	}
+	return bad, s.tryRun(spare[0])
+}
+
+// beginProbe returns those of the runs that the origin's client has leased, and keeps
+// them from being freed until the end of the probe.
+func (s *Store) beginProbe(runs []layout.SlotRun) []layout.SlotRun {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range runs {
+		if covers(s.slots.Leases(), r) && !s.leasedElsewhere(r) {
+			s.probing = append(s.probing, r)
+		}
+	}
+	return slices.Clone(s.probing)
+}
+
+func (s *Store) endProbe() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.probing = nil
+	if s.client == nil { // it has detached meanwhile
+		s.takeBack()
+	}
+}
+
+// tryRun writes to the end of each slot of a run, where a descriptor would be. What
+// the slots hold is nothing that anybody reads.
+func (s *Store) tryRun(r layout.SlotRun) error {
+	page := device.Buffer(block.PageSize)
+	for i := range r.Len {
+		end := s.sb.DataOffset + int64((uint64(r.First)+i+1)<<s.geo.ChunkShift())
+		if _, err := s.devs.Store.WriteAt(page, end-block.PageSize); err != nil {
+			return fmt.Errorf("slot %d: %w", uint64(r.First)+i, err)
+		}
+	}
+	return s.devs.Store.Flush()
+}
+
+// renewed begins the new session.
+func (s *Store) renewed(bad []layout.SlotRun) (*wire.Session, error) {
+	s.setAside(bad)
+	seq := s.nextSeq()
+	var leases []layout.SlotRun
+	err := s.step(func() (err error) {
+		leases, err = s.startLog()
+		return err
+	})
+	if err == nil {
+		err = s.Checkpoint() // the first batch's place must be durable before the batch is
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		if s.position.Seq > seq {
+			s.position.Seq = seq // no client has heard of more, and no checkpoint
+		}
+		return nil, fmt.Errorf("a new place for a failed batch: %w", err)
+	}
+	return s.session(leases), nil
+}
+
+// setAside takes the client's leases back, but for slots that cannot be written.
+func (s *Store) setAside(bad []layout.SlotRun) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range bad {
+		if !covers(s.slots.Leases(), r) { // taken back by a try before this one
+			continue
+		}
+		if len(s.aside) == maxAside {
+			s.slots.Return(s.aside[0])
+			s.aside = slices.Delete(s.aside, 0, 1)
+		}
+		s.aside = append(s.aside, r)
+		s.emit(Event{Kind: EventAside, Text: fmt.Sprintf("%d slots from %d on cannot be written", r.Len, r.First)})
+	}
+	s.takeBack()
+}
+
+// without returns the runs less others.
+func without(runs, others []layout.SlotRun) []layout.SlotRun {
+	for _, r := range others {
+		runs = alloc.Subtract(runs, r)
+	}
+	return runs
+}
+
+// noteTrouble takes in that the devices take no writes.
+func (s *Store) noteTrouble(reason error) {
+	if s.distress.Swap(&reason) == nil {
+		s.emit(Event{Kind: EventTrouble, Text: fmt.Sprintf("%v; %s", reason, s.opts.OnFailure.consequence())})
+	}
+}
+
+// consequence says what the policy does.
+func (p FailurePolicy) consequence() string {
+	switch p {
+	case FailWrites:
+		return "writes that need a copy fail"
+	case LetGo:
+		return "all snapshots are given up"
+	}
+	return "writes that need a copy wait"
+}
+
+// noteHealed takes in that the devices take writes.
+func (s *Store) noteHealed() {
+	if s.distress.Swap(nil) != nil {
+		s.emit(Event{Kind: EventHealed})
+		s.spaceChanged()
+	}
+}
+
+func (s *Store) inTrouble() bool { return s.distress.Load() != nil }
+
+// letGo squashes all snapshots, the newest first, durably. The caller holds admin.
+func (s *Store) letGo() error {
+	s.mu.Lock()
+	if s.restoring != 0 {
+		s.mu.Unlock()
+		return fmt.Errorf("%w: its snapshot cannot be given up", ErrRestoring)
+	}
+	var all []*snapshot
+	for _, snap := range s.snaps.all {
+		if snap.readable() {
+			all = append(all, snap)
+		}
+	}
+	s.mu.Unlock()
+	for _, snap := range slices.Backward(all) {
+		s.mu.Lock()
+		entry := snap.Snapshot
+		s.mu.Unlock()
+		entry.State = layout.SnapshotSquashed
+		if err := s.recordWith(entry); err != nil {
+			return err
+		}
+		s.emit(about(EventSquashed, entry, "its store cannot be written: the origin goes on without it"))
+		s.fence(snap)
+	}
+	s.noteHealed() // nothing more is to be written
+	s.wake()
+	s.tellOrigin()
+	return nil
+}
+
+// mayRepeat reports, after a while, whether a checkpoint that could not be written is
+// to be written again. The image is what it was: whatever an attempt has left of it is
+// overwritten with the same. Data of snapshots that a failed flush may have lost is not,
+// and so no checkpoint may say where that is.
+func (s *Store) mayRepeat(img *image, reason error) bool {
+	if s.opts.OnFailure != HoldWrites || len(img.unsynced) > 0 {
+		return false
+	}
+	s.noteTrouble(reason)
+	changed := *s.space.Load()
+	if s.closing.Load() {
+		return false
+	}
+	select {
+	case <-changed:
+	case <-time.After(s.opts.Retry):
+	}
+	return !s.closing.Load()
+}
