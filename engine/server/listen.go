@@ -84,6 +84,7 @@ func (s *Server) Listen(o ListenOptions) *Listener {
 	for _, lock := range o.Lives {
 		l.lives[lock] = true
 	}
+	s.listener.Store(l)
 	return l
 }
 

@@ -15,8 +15,10 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/placement"
 	"zumastor.org/zumastor/engine/store"
@@ -41,6 +43,8 @@ type Server struct {
 	opts Options
 	stop context.CancelFunc
 	done sync.WaitGroup
+	// listener serves clients in other processes; nil while there is none.
+	listener atomic.Pointer[Listener]
 }
 
 var _ wire.Server = (*Server)(nil)
@@ -105,6 +109,15 @@ func (s *Server) maintain(ctx context.Context) error {
 func (s *Server) Checkpoint() (layout.Position, error) {
 	err := s.Store.Checkpoint()
 	return s.Released(), err
+}
+
+// Changed is [store.Store.Changed], with all that the origin's client had reported
+// before, over a connection too.
+func (s *Server) Changed(since, upTo block.Generation, first, end block.Chunk, dst []store.ChangedRun) ([]store.ChangedRun, error) {
+	if l := s.listener.Load(); l != nil {
+		l.barrier(nil)
+	}
+	return s.Store.Changed(since, upTo, first, end, dst)
 }
 
 // Close stops the background work and closes the store. The clients must have
