@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -42,7 +43,17 @@ type Options struct {
 	// Manage answers a request of the control socket, in JSON, about what is of this
 	// process and not of the store; ctx ends with the client. Nil: nothing is.
 	Manage func(ctx context.Context, request []byte) []byte
-	Logger *slog.Logger
+	// Connect makes a connection to the server, by rings for example. Nil: to the
+	// socket at the client's path.
+	Connect func(ctx context.Context) (Transport, error)
+	Logger  *slog.Logger
+}
+
+// Transport carries a client's messages. When Write returns, all is in the server's
+// queue. One goroutine reads and one writes at a time; Close ends what waits.
+type Transport interface {
+	io.ReadWriteCloser
+	SetReadDeadline(t time.Time) error
 }
 
 // Bounds of the time between attempts to connect again.
@@ -134,17 +145,25 @@ func (c *Client) Close() error {
 
 // connect makes a connection and says hello.
 func (c *Client) connect(ctx context.Context) (*conn, error) {
-	var d net.Dialer
-	nc, err := d.DialContext(ctx, "unix", c.path)
+	connect := c.opts.Connect
+	if connect == nil {
+		connect = c.toSocket
+	}
+	tr, err := connect(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the server at %s: %w", c.path, err)
 	}
-	cn := newConn(c, nc.(*net.UnixConn))
+	cn := newConn(c, tr)
 	if err := cn.hello(ctx); err != nil {
 		cn.close()
 		return nil, fmt.Errorf("greeting the server at %s: %w", c.path, err)
 	}
 	return cn, nil
+}
+
+func (c *Client) toSocket(ctx context.Context) (Transport, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "unix", c.path)
 }
 
 // keep runs the connection, and makes a new one each time it ends.

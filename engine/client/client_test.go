@@ -25,6 +25,7 @@ import (
 	"zumastor.org/zumastor/engine/device/memdev"
 	"zumastor.org/zumastor/engine/pattern"
 	"zumastor.org/zumastor/engine/placement"
+	"zumastor.org/zumastor/engine/ring"
 	"zumastor.org/zumastor/engine/server"
 	"zumastor.org/zumastor/engine/store"
 	"zumastor.org/zumastor/engine/volume"
@@ -47,6 +48,9 @@ type bed struct {
 	alive  atomic.Bool // what the server is told of clients whose connection has ended
 
 	clients uint32 // that were made by dial
+	// rings, if not nil, has the ends of the connections by which the first client is
+	// served, as the kernel's targets are.
+	rings chan *ring.Conn
 
 	mu     sync.Mutex
 	server *server.Server
@@ -54,9 +58,18 @@ type bed struct {
 	stop   func()
 }
 
-func newBed(t testing.TB) *bed {
+func newBed(t testing.TB) *bed { return newBedOver(t, nil) }
+
+// transports runs a test over each.
+func transports(t *testing.T, test func(t *testing.T, b *bed)) {
+	t.Run("socket", func(t *testing.T) { test(t, newBed(t)) })
+	t.Run("rings", func(t *testing.T) { test(t, newBedOver(t, make(chan *ring.Conn, 1))) })
+}
+
+func newBedOver(t testing.TB, rings chan *ring.Conn) *bed {
 	b := &bed{
-		t: t, path: filepath.Join(t.TempDir(), "s"), origin: memdev.New(originSize),
+		rings: rings,
+		t:     t, path: filepath.Join(t.TempDir(), "s"), origin: memdev.New(originSize),
 		devs: placement.Devices{Store: memdev.New(64 << 20)},
 	}
 	_, err := store.Format(b.devs, store.FormatOptions{OriginSize: originSize, ChunkSize: chunkSize})
@@ -74,21 +87,69 @@ func (b *bed) start(await bool) {
 	require.NoError(b.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	l := s.Listen(server.ListenOptions{Lives: b.lives(await), Alive: func(uint32) bool { return b.alive.Load() }})
+	l := s.Listen(server.ListenOptions{Lives: b.lives(await), Alive: b.lockLives})
 	go func() { done <- l.Serve(ctx, ln) }()
+	var kernel sync.WaitGroup
+	if b.rings != nil {
+		kernel.Go(func() { l.ServeKernel(ctx, b.bind) })
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.server, b.listen = s, l
 	b.stop = func() {
 		cancel()
 		require.NoError(b.t, <-done)
+		kernel.Wait()
+		b.dropRings()
+	}
+}
+
+// lockLives is what the server asks of a client that is away.
+func (b *bed) lockLives(lock uint32) bool {
+	if b.rings == nil && lock == server.KernelOrigin || b.rings != nil && lock == server.OriginLock {
+		return false
+	}
+	return b.alive.Load()
+}
+
+// bind makes rings, and leaves the kernel's end for who connects.
+func (b *bed) bind() (server.Transport, error) {
+	s, c, err := ring.Pair(4<<20, 1<<20)
+	if err != nil {
+		return nil, err
+	}
+	b.dropRings()
+	b.rings <- c
+	return s, nil
+}
+
+// dropRings closes rings that nobody has taken.
+func (b *bed) dropRings() {
+	select {
+	case c := <-b.rings:
+		require.NoError(b.t, c.Close())
+	default:
+	}
+}
+
+// takeRings is how the kernel connects.
+func (b *bed) takeRings(ctx context.Context) (client.Transport, error) {
+	select {
+	case c := <-b.rings:
+		return c, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 }
 
 // lives returns the locks of the clients that a next server finds alive.
 func (b *bed) lives(await bool) (locks []uint32) {
 	for n := uint32(0); await && n < b.clients; n++ {
-		locks = append(locks, 16+n)
+		if lock := 16 + n; n > 0 || b.rings == nil {
+			locks = append(locks, lock)
+		} else {
+			locks = append(locks, server.KernelLock)
+		}
 	}
 	return locks
 }
@@ -103,6 +164,9 @@ func (b *bed) dial() *client.Client { return b.dialWith(client.Options{}) }
 
 func (b *bed) dialWith(o client.Options) *client.Client {
 	o.Lock = 16 + b.clients
+	if b.rings != nil && b.clients == 0 {
+		o.Lock, o.Connect = server.KernelLock, b.takeRings
+	}
 	c, err := client.Dial(b.t.Context(), b.path, o)
 	b.clients++
 	require.NoError(b.t, err)
@@ -134,9 +198,10 @@ func all(t testing.TB, d device.Device) []byte {
 	return p
 }
 
-// Volumes work over a socket as with an embedded server.
-func TestVolumesOverTheSocket(t *testing.T) {
-	b := newBed(t)
+// Volumes work over a socket and over rings as with an embedded server.
+func TestVolumesFromAfar(t *testing.T) { transports(t, testVolumes) }
+
+func testVolumes(t *testing.T, b *bed) {
 	c := b.dial()
 	v := b.openOrigin(c)
 	_, err := volume.OpenOrigin(b.dial(), b.origin, b.devs, volume.Options{})
@@ -181,8 +246,9 @@ func TestVolumesOverTheSocket(t *testing.T) {
 
 // A reader never sees what was written to the origin after the snapshot was taken,
 // however the writer's reports and the reader's questions race.
-func TestReadersRaceReports(t *testing.T) {
-	b := newBed(t)
+func TestReadersRaceReports(t *testing.T) { transports(t, testReadersRaceReports) }
+
+func testReadersRaceReports(t *testing.T, b *bed) {
 	v := b.openOrigin(b.dial())
 	reader := b.dial()
 	for round := range byte(60) { // so many that a missing barrier is sure to show
@@ -216,8 +282,9 @@ func TestReadersRaceReports(t *testing.T) {
 
 // The server is killed again and again under an origin and a snapshot that are written
 // to. Nothing fails, and nothing is lost.
-func TestServerIsKilledUnderLoad(t *testing.T) {
-	b := newBed(t)
+func TestServerIsKilledUnderLoad(t *testing.T) { transports(t, testServerIsKilledUnderLoad) }
+
+func testServerIsKilledUnderLoad(t *testing.T, b *bed) {
 	c, reader := b.dial(), b.dial()
 	v := b.openOrigin(c)
 	_, err := b.server.CreateSnapshot(0)

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"sync"
 	"time"
 
@@ -21,7 +20,7 @@ import (
 // is done by goroutines of their own, and states are taken over in their order.
 type conn struct {
 	c       *Client
-	nc      *net.UnixConn
+	tr      Transport
 	r       *bufio.Reader
 	welcome wire.Welcome
 
@@ -53,9 +52,9 @@ type call struct {
 
 var calls = sync.Pool{New: func() any { return &call{answer: make(chan struct{}, 1)} }}
 
-func newConn(c *Client, nc *net.UnixConn) *conn {
+func newConn(c *Client, tr Transport) *conn {
 	return &conn{
-		c: c, nc: nc, r: bufio.NewReaderSize(nc, 64<<10), calls: make(map[uint64]*call), lastID: 1,
+		c: c, tr: tr, r: bufio.NewReaderSize(tr, 64<<10), calls: make(map[uint64]*call), lastID: 1,
 		states: make(map[wire.Handle]*quiesce), local: make(map[wire.Handle]wire.Handle),
 		ended: make(chan struct{}), result: make(chan error, 1),
 	}
@@ -64,11 +63,11 @@ func newConn(c *Client, nc *net.UnixConn) *conn {
 // hello says which protocol the client speaks.
 func (cn *conn) hello(ctx context.Context) error {
 	if d, ok := ctx.Deadline(); ok {
-		_ = cn.nc.SetReadDeadline(d)
+		_ = cn.tr.SetReadDeadline(d)
 	}
-	stop := context.AfterFunc(ctx, func() { _ = cn.nc.SetReadDeadline(time.Now()) })
+	stop := context.AfterFunc(ctx, func() { _ = cn.tr.SetReadDeadline(time.Now()) })
 	defer stop()
-	hello := wire.Hello{Min: wire.MinVersion, Max: wire.MaxVersion, Lock: cn.c.opts.Lock, Features: wire.FeatureFit}
+	hello := wire.Hello{Min: wire.MinVersion, Max: wire.MaxVersion, Lock: cn.c.opts.Lock, Features: wire.FeatureFit | wire.FeatureRestore}
 	if cn.c.opts.Manage != nil {
 		hello.Features |= wire.FeatureManage
 	}
@@ -87,7 +86,7 @@ func (cn *conn) hello(ctx context.Context) error {
 	if cn.welcome, err = wire.DecodeWelcome(body); err != nil {
 		return err
 	}
-	return cn.nc.SetReadDeadline(time.Time{})
+	return cn.tr.SetReadDeadline(time.Time{})
 }
 
 // refused returns the error that a reply's body is.
@@ -159,7 +158,7 @@ func (cn *conn) fail(err error) {
 
 func (cn *conn) close() {
 	cn.once.Do(func() {
-		_ = cn.nc.Close() // it ends either way
+		_ = cn.tr.Close() // it ends either way
 		close(cn.ended)
 	})
 }
@@ -185,7 +184,7 @@ func (cn *conn) send(t wire.Type, flags uint16, id uint64, add func(dst []byte) 
 	}
 	wire.Seal(p)
 	cn.out = p
-	if _, err := cn.nc.Write(p); err != nil {
+	if _, err := cn.tr.Write(p); err != nil {
 		cn.close() // a part of a message may have gone
 		return fmt.Errorf("%w: %w", wire.ErrAway, err)
 	}

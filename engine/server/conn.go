@@ -25,6 +25,8 @@ type conn struct {
 	// ready says that the client has all open again that it had; guarded by the
 	// listener's lock.
 	ready bool
+	// kernel says that the client are the kernel's targets.
+	kernel bool
 	// features are those that both sides know.
 	features uint64
 
@@ -83,6 +85,7 @@ func (c *conn) close() {
 // run serves the client until the connection ends.
 func (c *conn) run() error {
 	defer func() {
+		c.cutOff()
 		c.reading.Lock()
 		c.ended = true
 		c.caughtUp.Broadcast()
@@ -98,6 +101,18 @@ func (c *conn) run() error {
 		if err := c.read(); err != nil {
 			return err
 		}
+	}
+}
+
+// cutOff notes that what an origin's client has done from now on is not known.
+func (c *conn) cutOff() {
+	c.mu.Lock()
+	attached := c.attached
+	c.mu.Unlock()
+	c.l.mu.Lock()
+	defer c.l.mu.Unlock()
+	if attached && c.l.origin == c {
+		c.l.cut = true
 	}
 }
 
@@ -187,14 +202,19 @@ func (c *conn) hello() error {
 		err = fmt.Errorf("%w: it speaks versions %d to %d, this server %d to %d",
 			wire.ErrProtocol, hello.Min, hello.Max, wire.MinVersion, wire.MaxVersion)
 	}
+	if err == nil {
+		err = c.mayGreet(hello.Lock)
+	}
 	if err != nil {
 		return errors.Join(err, c.reply(h, nil, err))
 	}
 	if err := c.tr.SetReadDeadline(time.Time{}); err != nil {
 		return err
 	}
-	c.lock, c.name = hello.Lock, fmt.Sprintf("lock %d", hello.Lock)
-	c.features = hello.Features & (wire.FeatureFit | wire.FeatureManage)
+	if c.lock = hello.Lock; !c.kernel {
+		c.name = fmt.Sprintf("lock %d", hello.Lock)
+	}
+	c.features = hello.Features & (wire.FeatureFit | wire.FeatureManage | wire.FeatureRestore)
 	rest := copy(c.buf, c.buf[wire.HeaderSize+int(h.Length):])
 	c.buf = c.buf[:rest]
 	return c.reply(h, func(dst []byte) []byte {

@@ -86,6 +86,9 @@ func (c *conn) report(body []byte) error {
 
 func (c *conn) attach([]byte) (func([]byte) []byte, error) {
 	return c.begin(func() (*wire.Session, error) {
+		if err := c.mayAttach(); err != nil {
+			return nil, err
+		}
 		if err := c.l.forgetOrigin(); err != nil {
 			return nil, err
 		}
@@ -106,6 +109,7 @@ func (l *Listener) takeOver() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.gone, OriginLock) // it has come back
+	delete(l.gone, KernelOrigin)
 }
 
 func (c *conn) resume(body []byte) (func([]byte) []byte, error) {
@@ -148,7 +152,7 @@ func (c *conn) begin(with func() (*wire.Session, error)) (func([]byte) []byte, e
 	c.attached = true
 	c.mu.Unlock()
 	c.l.mu.Lock()
-	c.l.origin = c
+	c.l.origin, c.l.cut = c, false
 	c.l.mu.Unlock()
 	return func(dst []byte) []byte { return wire.AppendSession(dst, s) }, nil
 }
@@ -165,16 +169,15 @@ func (l *Listener) forgetOrigin() error {
 		}
 	}
 	l.mu.Lock()
-	left := l.gone[OriginLock]
+	none := l.gone[OriginLock] == nil && l.gone[KernelOrigin] == nil
+	// Who attaches holds the origin's lock: the one before does not, and is dead.
+	delete(l.gone, OriginLock)
+	delete(l.gone, KernelOrigin)
 	l.mu.Unlock()
-	if left == nil {
+	if none {
 		return nil
 	}
-	// Who attaches holds the origin's lock: the one before does not, and is dead.
-	l.mu.Lock()
-	delete(l.gone, OriginLock)
-	l.mu.Unlock()
-	return l.server.Abandon()
+	return l.abandon()
 }
 
 func (c *conn) detach([]byte) (func([]byte) []byte, error) {
@@ -310,7 +313,9 @@ func (c *conn) mapChunks(body []byte) (func([]byte) []byte, error) {
 	if first > end || end-first > wire.MaxMappings {
 		return nil, fmt.Errorf("%w: chunks %d to %d are too many to map", wire.ErrProtocol, first, end)
 	}
-	c.l.barrier(c)
+	if err := c.l.barrier(c); err != nil {
+		return nil, err
+	}
 	list, err := c.l.server.Map(h, block.Chunk(first), block.Chunk(end), nil)
 	return func(dst []byte) []byte { return wire.AppendMappings(dst, list) }, err
 }
@@ -349,7 +354,13 @@ func (c *conn) awaitSpace(body []byte) (func([]byte) []byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = c.l.server.AwaitSpace(wire.Handle(h))
+	found := make(chan error, 1)
+	go func() { found <- c.l.server.AwaitSpace(wire.Handle(h)) }()
+	select {
+	case err = <-found:
+	case <-c.done: // nobody wants to know any more, and the client's return must not wait
+		err = wire.ErrAway
+	}
 	if errors.Is(err, device.ErrClosed) { // the next server will say
 		err = fmt.Errorf("%w: %w", wire.ErrAway, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -60,11 +61,15 @@ type Listener struct {
 	origin *conn           // whose client is the origin's, or nil
 	gone   map[uint32]*old // clients that went away and may live, by lock
 	lives  map[uint32]bool // clients of an earlier server that are waited for, by lock
+	// cut says that the origin's client went without a detach, and that what it has
+	// done may not be known yet.
+	cut    bool
 	closed bool
 	work   sync.WaitGroup
 }
 
-// old is what is left of a client whose connection has ended.
+// old is what is left of a client whose connection has ended. The origin is kept under
+// [OriginLock] or [KernelOrigin], and snapshots under the client's own lock.
 type old struct {
 	origin  bool
 	handles []opening
@@ -161,7 +166,7 @@ func (l *Listener) carry(c *conn) {
 	c.close()
 	c.busy.Wait()
 	defer close(c.left)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) && !errors.Is(err, os.ErrClosed) {
 		l.log.Warn("client's connection ends", "store", l.server.UUID(), "client", c.name, "error", err)
 	}
 	l.leave(c)
@@ -218,8 +223,8 @@ func (l *Listener) leave(c *conn) {
 	if l.origin == c {
 		l.origin = nil
 	}
-	if origin.origin && l.opts.Alive(OriginLock) {
-		l.gone[OriginLock], origin = origin, &old{}
+	if lock := c.originLock(); origin.origin && l.opts.Alive(lock) {
+		l.gone[lock], origin = origin, &old{}
 	}
 	if len(snapshots.handles) > 0 && !l.replaced(c) && l.opts.Alive(c.lock) {
 		if before := l.gone[c.lock]; before != nil {
@@ -267,10 +272,26 @@ func (l *Listener) giveUp(left *old) {
 		}
 	}
 	if left.origin {
-		if err := l.server.Abandon(); err != nil {
+		if err := l.abandon(); err != nil {
 			l.log.Error("ending the session of an origin client that is gone", "store", l.server.UUID(), "error", err)
 		}
 	}
+}
+
+// abandon ends the session of an origin client that is dead.
+func (l *Listener) abandon() error {
+	err := l.server.Abandon()
+	if err == nil {
+		l.known()
+	}
+	return err
+}
+
+// known notes that all that an origin client has done is known.
+func (l *Listener) known() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cut = false
 }
 
 // watch gives up what clients had open that are dead.
@@ -309,7 +330,7 @@ func (l *Listener) settle() {
 	}
 	ended := len(l.lives) == 0
 	l.mu.Unlock()
-	if ended && l.server.Awaiting() && !l.opts.Alive(OriginLock) {
+	if ended && l.server.Awaiting() && !l.originLives() {
 		if err := l.server.Abandon(); err != nil {
 			l.log.Error("ending the recovery", "store", l.server.UUID(), "error", err)
 		}
@@ -328,12 +349,19 @@ func (l *Listener) awaits() error {
 }
 
 // barrier returns when all that the origin's client had sent is processed, so that
-// every batch is reported whose origin writes may have been let go.
-func (l *Listener) barrier(asks *conn) {
+// every batch is reported whose origin writes may have been let go. Where that cannot
+// be, because the client is cut off and may go on, the error wraps [wire.ErrAway].
+func (l *Listener) barrier(asks *conn) error {
 	l.mu.Lock()
 	origin := l.origin
 	l.mu.Unlock()
 	if origin != nil && origin != asks {
 		origin.catchUp()
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cut {
+		return fmt.Errorf("the origin's client was cut off: %w", wire.ErrAway)
+	}
+	return nil
 }

@@ -40,7 +40,7 @@ func (l *Listener) originConn(feature uint64) (*conn, error) {
 	c := l.origin
 	l.mu.Unlock()
 	switch {
-	case c == nil && l.opts.Alive(OriginLock):
+	case c == nil && l.originLives():
 		return nil, fmt.Errorf("the origin's client: %w: it has not come back to this server yet", wire.ErrAway)
 	case c == nil:
 		return nil, store.ErrNoOrigin

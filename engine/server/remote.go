@@ -12,7 +12,10 @@ import (
 // remoteOrigin is an origin client at the other end of a connection.
 type remoteOrigin struct{ *conn }
 
-var _ wire.Client = remoteOrigin{}
+var _ wire.Restorer = remoteOrigin{}
+
+// Restores implements wire.Restorer.
+func (r remoteOrigin) Restores() bool { return r.features&wire.FeatureRestore != 0 }
 
 // Quiesce implements wire.Client. Where the connection ends before the client has
 // heard of the new state, it holds its writes until it has resumed.

@@ -115,6 +115,13 @@ func (mapper) Quiesce(change func() (wire.SnapshotState, error)) error {
 	return err
 }
 
+// restores reports whether an origin client, or that there is none, lets the origin be
+// restored.
+func restores(c wire.Client) bool {
+	r, ok := c.(wire.Restorer)
+	return !ok || r.Restores()
+}
+
 // claimRestore returns the snapshot if the origin may be restored from it, and keeps
 // other restores and resizes from beginning.
 func (s *Store) claimRestore(ref wire.SnapshotRef, merge bool) (*snapshot, error) {
@@ -122,6 +129,9 @@ func (s *Store) claimRestore(ref wire.SnapshotRef, merge bool) (*snapshot, error
 	defer s.mu.Unlock()
 	if err := s.notRestoring(); err != nil {
 		return nil, err
+	}
+	if !restores(s.client) {
+		return nil, fmt.Errorf("%w, which cannot restore the origin: detach it first", ErrAttached)
 	}
 	snap, err := s.present(ref)
 	if err == nil {

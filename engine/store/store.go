@@ -366,6 +366,9 @@ func (s *Store) attach(c wire.Client) (leases []layout.SlotRun, err error) {
 		if s.client != nil {
 			return ErrAttached
 		}
+		if s.restoring != 0 && !restores(c) {
+			return fmt.Errorf("%w, which this client cannot carry out: attach it otherwise until that is done", ErrRestoring)
+		}
 		if leases, err = s.startLog(); err == nil {
 			s.client = c
 		}

@@ -24,8 +24,9 @@ type Hello struct {
 
 // The features, of which both sides must know one before it is used.
 const (
-	FeatureFit    = 1 // TypeFit
-	FeatureManage = 2 // TypeManage
+	FeatureFit     = 1 // TypeFit
+	FeatureManage  = 2 // TypeManage
+	FeatureRestore = 4 // the client carries out restores of the origin
 )
 
 // AppendHello codes h.

@@ -234,6 +234,12 @@ type Fitter interface {
 	Fit(size int64) error
 }
 
+// Restorer is an origin client that says whether it carries out restores; any other does.
+type Restorer interface {
+	Client
+	Restores() bool
+}
+
 // SnapshotClient is the client of an open snapshot, as the server calls it.
 type SnapshotClient interface {
 	// Quiesce waits until no request is under way, keeps new ones waiting, runs

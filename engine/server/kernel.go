@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"zumastor.org/zumastor/engine/store"
+	"zumastor.org/zumastor/engine/wire"
+)
+
+// What the kernel's targets have instead of locks. Of both, [ListenOptions.Alive] says
+// what the kernel says.
+const (
+	// KernelLock is in the hello of the kernel's targets; they live while the kernel has
+	// any target of the store. Part of the protocol, must not change.
+	KernelLock = 2
+	// KernelOrigin stands for the kernel's target of the origin, which lives from its
+	// first session on until it is removed.
+	KernelOrigin = 3
+)
+
+// Bounds of the time until the next attempt to serve the kernel.
+const (
+	leastPause = 100 * time.Millisecond
+	mostPause  = 10 * time.Second
+)
+
+// ServeKernel serves the targets of the store that the kernel has or will have. Bind
+// makes the connection, of which no more than one lives at a time; it may be silent for
+// ever. When one ends, another is made, until ctx ends. It returns when the last one is
+// over. It runs beside [Listener.Serve].
+func (l *Listener) ServeKernel(ctx context.Context, bind func() (Transport, error)) {
+	for pause := leastPause; ctx.Err() == nil; pause = min(2*pause, mostPause) {
+		begun := time.Now()
+		if tr, err := bind(); err != nil {
+			l.log.Warn("the kernel's targets are not served; it is tried again", "store", l.server.UUID(), "error", err)
+		} else {
+			l.serveKernel(ctx, tr)
+		}
+		if time.Since(begun) > mostPause {
+			pause = leastPause
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+}
+
+// serveKernel serves one connection to its end.
+func (l *Listener) serveKernel(ctx context.Context, tr Transport) {
+	c := newConn(l, tr)
+	c.kernel, c.name = true, "kernel"
+	stop := context.AfterFunc(ctx, c.close)
+	defer stop()
+	l.carry(c)
+	if ctx.Err() == nil {
+		l.log.Warn("the connection with the kernel has ended; another is made", "store", l.server.UUID())
+	}
+}
+
+// mayGreet returns an error unless the client may say that it has this lock.
+func (c *conn) mayGreet(lock uint32) error {
+	if c.kernel != (lock == KernelLock) || lock == KernelOrigin {
+		return fmt.Errorf("%w: lock %d is not this client's", wire.ErrProtocol, lock)
+	}
+	return nil
+}
+
+// originLock is the lock under which the client lives as that of the origin.
+func (c *conn) originLock() uint32 {
+	if c.kernel {
+		return KernelOrigin
+	}
+	return OriginLock
+}
+
+// originLives reports whether an origin client lives.
+func (l *Listener) originLives() bool { return l.opts.Alive(OriginLock) || l.opts.Alive(KernelOrigin) }
+
+// mayAttach returns an error if an origin client lives that is not the one which
+// attaches. Who attaches has its lock; the kernel's targets do not know of that.
+func (c *conn) mayAttach() error {
+	other := uint32(KernelOrigin)
+	if c.kernel {
+		other = OriginLock
+	}
+	if c.l.opts.Alive(other) {
+		return fmt.Errorf("%w, which lives", store.ErrAttached)
+	}
+	return nil
+}
