@@ -164,7 +164,7 @@ func (s *Store) freeze(change *setting) (*image, error) {
 			img.unsynced = append(img.unsynced, unsynced{snap, snap.synced + uint64(n)})
 		}
 	}
-	s.copied, s.changed = 0, false
+	s.copied, s.logged, s.changed = 0, 0, false
 	return img, nil
 }
 

@@ -133,6 +133,7 @@ func (s *Store) takeIn(b wire.Batch) (due, overdue bool, released layout.Positio
 	s.count.Batches++
 	s.renewals = 0
 	s.noteHealed()
+	s.logged++
 	s.count.Copies += uint64(len(b.Copies))
 	s.noteTaken(len(b.Copies))
 	s.changed = true

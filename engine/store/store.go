@@ -145,6 +145,7 @@ type Store struct {
 	released   layout.Position // of the first batch that is not in a durable checkpoint
 	heads      []layout.SlotRun
 	copied     int64 // bytes reported since the last checkpoint
+	logged     int   // batches reported since
 	count      Counters
 	client     wire.Client
 	renewals   int              // since a batch was reported
@@ -271,11 +272,12 @@ const (
 	maxFixed      = 0.25    // of the cache, that may be dirty or on its way to the device
 	maxFill       = 0.4     // of the log's or the snapshot records' room
 	maxFreedSlots = 1 << 16 // that wait for a checkpoint
+	maxLogged     = 1 << 13 // batches: recovery reads each, one after the other
 )
 
 // checkpointDue reports whether a checkpoint should be taken. The lock is held.
 func (s *Store) checkpointDue() bool {
-	return s.copied >= s.opts.CheckpointBytes || s.fixed() >= maxFixed ||
+	return s.copied >= s.opts.CheckpointBytes || s.logged >= maxLogged || s.fixed() >= maxFixed ||
 		float64(s.control.Used()) > maxFill*float64(s.control.Size()) ||
 		s.journalFill() > maxFill || s.cramped() ||
 		s.slots.Waiting() > maxFreedSlots || s.slots.Waiting() > 0 && s.starving()
