@@ -85,11 +85,11 @@ func scale() []Goal {
 		return group.Selector{"experiment": "E9", "op": op, "exceptions": "10000000"}
 	}
 	check := amount("online-check-seconds", "check of a store in use, 10 million exceptions, metadata", 60, "s", results.NsPerOp, of("check")).
-		bound("every page of the trees is read and decoded once")
+		bound("every page of the trees is read and decoded once; the page cache is dropped, the host's is not")
 	memory := amount("online-check-mib", "memory of that check: the whole process at its fullest", 256, "MiB", PeakBytes, of("check")).
 		bound("two bits a slot and one a tree page, and the run time of Go")
 	recovery := amount("recovery-seconds", "longest hold of I/O, from a crash until the first write after it, 10 million exceptions", 2, "s", results.NsPerOp, of("recovery")).
-		bound("the log since the last checkpoint; the trees are not read")
+		bound("killed when the log is nearly as long as checkpoints let it become, a record a write; the page cache is dropped, the host's is not; a page of the trees is read for each chunk in the log")
 	check.Scale, memory.Scale, recovery.Scale = 1e-9, 1.0/(1<<20), 1e-9
 	deleting := of("foreground")
 	deleting["deleting"] = "yes"
@@ -107,7 +107,7 @@ func crashes() []Goal {
 	survived := amount("crashes-survived", "power cuts amid resize, revert, merge, delete, drop, squash and group snapshot, every promise held after each", 1000, "crashes", Crashes,
 		group.Selector{"experiment": "E10", "op": "all"})
 	survived.Comparison = AtLeast
-	return []Goal{survived.bound("a broken promise ends the run with an error; the smoke suite makes fewer than the goal asks for")}
+	return []Goal{survived.bound("a crash inside a verb is a power cut at a write, or at the begin or end of a flush, that the devices see from the verb's call to its return, or within a step of its background work, drawn at random; at times another cut is in the recovery; volumes are in memory; a broken promise ends the run with an error; the smoke suite makes fewer than the goal asks for")}
 }
 
 func snapshotIO() []Goal {

@@ -304,7 +304,7 @@ func scale() section {
 func crashes() section {
 	return section{
 		Experiment: "E10", Title: "Power cuts amid operations",
-		Says: "The power of volumes in memory is cut in the middle of every operation, and at times again during the recovery; after each cut the store is checked and all is compared with what was promised. A broken promise ends the run.",
+		Says: "The power of volumes in memory is cut inside every operation: at a write, or the begin or end of a flush, that the devices see from its call to its return, or within a step of its background work; at times again during the recovery; after each cut the store is checked and all is compared with what was promised. A broken promise ends the run.",
 		figures: []figure{{
 			Name: "e10-crashes", shape: bars,
 			Figure: plot.Figure{

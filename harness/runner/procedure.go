@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strconv"
 	"sync"
+	"time"
 
 	"zumastor.org/zumastor/harness/spec"
 	"zumastor.org/zumastor/harness/stack"
@@ -85,6 +86,17 @@ func turnsOf(op string) int {
 		return shortTurns
 	}
 	return turns
+}
+
+// shortTurn is how long a turn of what can be repeated need not exceed.
+const shortTurn = 30 * time.Millisecond
+
+// turnsWithin is turnsOf for long windows: more turns, of the same length.
+func turnsWithin(op string, window time.Duration) int {
+	if n := turnsOf(op); n == shortTurns {
+		return max(n, int(window/shortTurn))
+	}
+	return turnsOf(op)
 }
 
 // random returns the generator of a round: orders and addresses follow from the

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"zumastor.org/zumastor/analysis/goals"
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/check/checktest"
@@ -150,8 +152,8 @@ func (x *scale) store(ctx context.Context, s *synthetic, whole bool, round int, 
 	return all, nil
 }
 
-// crash has a process write to the origin, kills it, and returns how long that took
-// to end: from then on I/O is held.
+// crash has a process write to the origin, kills it when its log is long, and returns
+// how long that took to end: from then on I/O is held. Nothing stays in the page cache.
 func (x *scale) crash(s *synthetic, seed uint64) (time.Duration, error) {
 	ch, err := export.StartPart(x.program, export.CrashPart, s.origin, s.store, strconv.FormatUint(seed, 10))
 	if err != nil {
@@ -159,7 +161,25 @@ func (x *scale) crash(s *synthetic, seed uint64) (time.Duration, error) {
 	}
 	began := time.Now()
 	err = ch.Kill()
-	return time.Since(began), err
+	took := time.Since(began)
+	return took, errors.Join(err, cold(s.origin), cold(s.store))
+}
+
+// cold has the kernel forget what it has of a file in memory. A host that caches the
+// disk of this machine does not forget.
+func cold(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	err = f.Sync()
+	if err == nil {
+		err = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+	}
+	if err != nil {
+		err = fmt.Errorf("clearing the page cache of %s: %w", path, err)
+	}
+	return errors.Join(err, f.Close())
 }
 
 // check checks the store that is in use, in a process of its own, whose memory is
@@ -170,6 +190,9 @@ func (x *scale) check(st *stack.Stack, path string) (t tally, err error) {
 		return t, err
 	}
 	defer pin.Unpin()
+	if err := cold(path); err != nil {
+		return t, err
+	}
 	report, err := export.ReadCheck(x.program, path, pin.Superblock)
 	switch {
 	case err != nil:

@@ -167,8 +167,9 @@ func (x *served) depth(ctx context.Context, qd, round int, rng *rand.Rand) (all 
 	a := newAddresses(rng.Uint64(), x.Origin, x.Chunks[0], x.Block, x.counts[qd])
 	for _, op := range x.Ops {
 		tallies := make([]tally, len(x.Variants))
-		err := inTurns(ctx, rng, turnsOf(op), len(x.Variants), func(v, slice int) error {
-			r, err := x.drive(ctx, x.Variants[v], op, &a, slice, turnsOf(op), qd)
+		slices := turnsWithin(op, x.Window)
+		err := inTurns(ctx, rng, slices, len(x.Variants), func(v, slice int) error {
+			r, err := x.drive(ctx, x.Variants[v], op, &a, slice, slices, qd)
 			tallies[v].add(r)
 			return err
 		})
