@@ -73,6 +73,8 @@ type Status struct {
 	Batches       uint64           `json:"batches"`                   // since the store was opened
 	Copied        uint64           `json:"copied_chunks"`             // in them
 	Written       uint64           `json:"written_chunks"`            // of snapshots
+	Trouble       string           `json:"trouble,omitempty"`         // why the store's devices take no writes
+	SlotsAside    uint64           `json:"slots_aside,omitempty"`     // that could not be written
 	Full          bool             `json:"full"`                      // a client has found no space
 	FullIn        *float64         `json:"full_in_seconds,omitempty"` // as it has been filling lately
 	Restore       *Restore         `json:"restore,omitempty"`         // of the origin, that is under way
@@ -129,7 +131,7 @@ func describeStatus(s store.Status) Status {
 		Checkpoint: s.Checkpoint, UnsavedBytes: s.UnsavedBytes, FormatVersion: layout.Version,
 		Batches: s.Batches, Copied: s.Copies, Written: s.Written,
 	}
-	d.Full = s.Full
+	d.Full, d.Trouble, d.SlotsAside = s.Full, s.Trouble, s.SlotsAside
 	if s.Fill.UntilFull != store.Never {
 		in := s.Fill.UntilFull.Seconds()
 		d.FullIn = &in

@@ -33,6 +33,19 @@ const (
 	LetGo                           // all snapshots are squashed, and they go on
 )
 
+var failurePolicies = [...]string{HoldWrites: "hold", FailWrites: "fail-writes", LetGo: "let-go"}
+
+// String returns the policy's name.
+func (p FailurePolicy) String() string { return failurePolicies[p] }
+
+// ParseFailurePolicy is the reverse of [FailurePolicy.String].
+func ParseFailurePolicy(name string) (FailurePolicy, error) {
+	if i := slices.Index(failurePolicies[:], name); i >= 0 {
+		return FailurePolicy(i), nil
+	}
+	return 0, fmt.Errorf("policy of a failing store: %q is none of hold, fail-writes and let-go", name)
+}
+
 // ErrTrouble is wrapped when something cannot be done because the store's devices do
 // not take writes now.
 var ErrTrouble = errors.New("the store's devices do not take writes")

@@ -31,6 +31,7 @@ type nbdFlags struct {
 	deleteRate               uint
 	readOnly, noDirect       bool
 	level                    string
+	onFailure                string
 }
 
 func (a *app) nbd() *cobra.Command {
@@ -118,6 +119,7 @@ func (f *nbdFlags) addCommon(cmd *cobra.Command) {
 	fl.VarP(&f.cache, "cache", "k", "memory for metadata (default 64m)")
 	fl.UintVar(&f.deleteRate, "delete-rate", 0, fmt.Sprintf("chunks that deletions look at in a second, at least `n` (default %d)", store.DefaultDeleteRate))
 	fl.BoolVar(&f.noDirect, "page-cache", false, "go through the page cache instead of O_DIRECT")
+	fl.StringVar(&f.onFailure, "on-failure", store.HoldWrites.String(), "what becomes of writes that need a copy while the store takes none: hold, fail-writes, or let-go (give up all snapshots)")
 	fl.StringVar(&f.level, "log-level", "info", "least `level` to log: debug, info, warn or error")
 	_ = cmd.RegisterFlagCompletionFunc("log-level", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))
 }
@@ -159,6 +161,10 @@ func (a *app) serviceConfig(f *nbdFlags, args []string) (service.Config, error) 
 	if err := distinct(cfg.Store, cfg.Origin, cfg.Meta, cfg.Journal); err != nil {
 		return cfg, err
 	}
+	var err error
+	if cfg.OnFailure, err = store.ParseFailurePolicy(f.onFailure); err != nil {
+		return cfg, usageError{fmt.Errorf("--on-failure: %w", err)}
+	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(f.level)); err != nil {
 		return cfg, usageError{fmt.Errorf("--log-level %q is none of debug, info, warn and error", f.level)}
@@ -189,7 +195,6 @@ func (a *app) serviceConfig(f *nbdFlags, args []string) (service.Config, error) 
 	if f.tlsOptional {
 		cfg.TLSMode = nbd.TLSOffered
 	}
-	var err error
 	cfg.TLS, err = nbd.LoadTLS(f.tlsDir, f.tlsClients)
 	return cfg, err
 }

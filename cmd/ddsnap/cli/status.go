@@ -232,6 +232,12 @@ func statusFields(st admin.Status, verbose bool) [][2]string {
 		{"Snapshots", snapshots},
 		{"When full", st.Policy},
 	}
+	if st.Trouble != "" {
+		fields = append(fields, [2]string{"Trouble", "the store takes no writes: " + st.Trouble})
+	}
+	if st.SlotsAside > 0 {
+		fields = append(fields, [2]string{"Bad slots", slots(st.SlotsAside)})
+	}
 	if st.FullIn != nil {
 		fields = append(fields, [2]string{"Full", forecast(st.FullIn)})
 	}

@@ -32,6 +32,10 @@ const (
 var metrics = []metric{
 	{"failed", "Whether the store has failed: nothing can be copied out any more.", gauge,
 		func(s store.Status, _ admin.Volume) float64 { return truth(s.Mode == store.Failed) }},
+	{"trouble", "Whether the store's devices take no writes.", gauge,
+		func(s store.Status, _ admin.Volume) float64 { return truth(s.Trouble != "") }},
+	{"slots_aside", "Slots that could not be written and are not used any more.", gauge,
+		func(s store.Status, _ admin.Volume) float64 { return float64(s.SlotsAside) }},
 	{"origin_bytes", "Size of the origin.", gauge,
 		func(s store.Status, _ admin.Volume) float64 { return float64(s.OriginSize) }},
 	{"slots", "Chunks that the store has room for.", gauge,

@@ -41,7 +41,7 @@ func (s *service) openAwaited() error {
 		return err
 	}
 	s.server, err = server.Open(s.devs.Devices, server.Options{
-		Store:  store.Options{CacheBytes: s.cfg.CacheBytes, DeleteRate: s.cfg.DeleteRate, Await: s.alive(device.OriginByte) || len(lives) > 0},
+		Store:  store.Options{CacheBytes: s.cfg.CacheBytes, OnFailure: s.cfg.OnFailure, DeleteRate: s.cfg.DeleteRate, Await: s.alive(device.OriginByte) || len(lives) > 0},
 		Logger: s.cfg.Logger,
 	})
 	if err != nil {

@@ -56,8 +56,9 @@ type Config struct {
 	TLS        *tls.Config // nil for none
 	TLSMode    nbd.TLSMode
 	CacheBytes int64 // of metadata; default store.DefaultCacheBytes
-	DeleteRate int   // exceptions a second; default store.DefaultDeleteRate
-	ReadOnly   bool  // export snapshots only, and write nothing to any device
+	OnFailure  store.FailurePolicy
+	DeleteRate int  // exceptions a second; default store.DefaultDeleteRate
+	ReadOnly   bool // export snapshots only, and write nothing to any device
 	Direct     bool
 	Metrics    Address // where Prometheus asks; zero: nowhere
 	// Attach makes the origin a block device, and snapshots as they are asked for.
@@ -176,7 +177,7 @@ func (s *service) openOrigin() (err error) {
 
 func (s *service) openStore() (err error) {
 	s.server, err = server.Open(s.devs.Devices, server.Options{
-		Store:  store.Options{ReadOnly: s.cfg.ReadOnly, CacheBytes: s.cfg.CacheBytes, DeleteRate: s.cfg.DeleteRate},
+		Store:  store.Options{ReadOnly: s.cfg.ReadOnly, CacheBytes: s.cfg.CacheBytes, OnFailure: s.cfg.OnFailure, DeleteRate: s.cfg.DeleteRate},
 		Logger: s.cfg.Logger,
 	})
 	if err != nil {
