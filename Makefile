@@ -21,7 +21,7 @@ LAB_TOOLS    = qemu-system-x86_64 mmdebstrap mkfs.ext4 depmod xz make gcc pahole
 LAB_PACKAGES = qemu-system-x86 mmdebstrap debian-archive-keyring e2fsprogs kmod xz-utils make gcc pahole sparse
 
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-lab build test test-root race crash fuzz-smoke lint generate bench goals report compare record lab ci clean
+.PHONY: help deps deps-lab build test test-root race crash fuzz-smoke lint generate bench goals report compare record lab test-lab ci clean
 
 help: ## show this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ compare: build ## compare two runs: A= B=
 
 record: build ## record a trace again (root): NAME=untar-go
 	bin/zbench record $(NAME)
+
+test-lab: build deps-lab ## the kernel tests in virtual machines, on both kernels
+	bin/zbench lab test
 
 lab: build deps-lab ## build the virtual machines' kernels and root image
 	bin/zbench lab build

@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"zumastor.org/zumastor/harness/lab"
 	"zumastor.org/zumastor/harness/runner"
 )
 
@@ -26,6 +27,7 @@ const (
 	ExitError       = 1   // something failed
 	ExitUsage       = 2   // a command or flag was not understood
 	ExitNotMet      = 3   // --check: a goal is not met, or something got worse
+	ExitUnavailable = 4   // the lab has no QEMU, or no Debian mirror
 	ExitInterrupted = 130 // a run was interrupted, and can be resumed
 )
 
@@ -36,7 +38,8 @@ hours), measures them on files, on a block device or in disk models, and leaves 
 directory under results/runs with samples, figures, tables and report.html.
 
 Exit codes: 0 done; 1 something failed; 2 the command line was not understood;
-3 with --check, a goal is not met or something got worse; 130 interrupted.`
+3 with --check, a goal is not met or something got worse; 4 the lab's tools or
+packages are not to be had; 130 interrupted.`
 
 // errUsage is wrapped by errors about the command line itself.
 var errUsage = errors.New("usage")
@@ -68,6 +71,8 @@ func Main(ctx context.Context, args []string, in io.Reader, out, errOut io.Write
 		return ExitOK
 	case errors.Is(err, errUsage):
 		return ExitUsage
+	case errors.Is(err, lab.ErrUnavailable):
+		return ExitUnavailable
 	case errors.Is(err, errCheck):
 		return ExitNotMet
 	case errors.Is(err, runner.ErrInterrupted):

@@ -66,14 +66,14 @@ func (f *labFlags) add(flags *pflag.FlagSet) {
 func (a *app) labCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "lab", Short: "Run real kernels in virtual machines", Long: aboutLab, Args: between(0, 0, "a command")}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-	cmd.AddCommand(a.labBuildCommand(), a.labRunCommand(), a.labShellCommand(), a.labHeadersCommand())
+	cmd.AddCommand(a.labBuildCommand(), a.labRunCommand(), a.labShellCommand(), a.labTestCommand(), a.labHeadersCommand())
 	return cmd
 }
 
 // cache is the cache that a command uses.
 func (a *app) cache() (*lab.Cache, error) {
 	if missing := lab.Missing(); len(missing) > 0 {
-		return nil, fmt.Errorf("the lab needs packages that are not installed: apt-get install --no-install-recommends %s", strings.Join(missing, " "))
+		return nil, fmt.Errorf("%w: packages are not installed: apt-get install --no-install-recommends %s", lab.ErrUnavailable, strings.Join(missing, " "))
 	}
 	dir, err := lab.DefaultDir()
 	return &lab.Cache{Dir: dir, Log: a.err}, err
@@ -89,11 +89,11 @@ func (a *app) labBuildCommand() *cobra.Command {
 				return err
 			}
 			c.Update = update
-			if _, err := c.Root(); err != nil {
+			if _, err := c.Root(cmd.Context()); err != nil {
 				return err
 			}
 			for _, v := range lab.Versions {
-				k, err := c.Kernel(v)
+				k, err := c.Kernel(cmd.Context(), v)
 				if err != nil {
 					return err
 				}
@@ -110,12 +110,12 @@ func (a *app) labHeadersCommand() *cobra.Command {
 	var version string
 	cmd := &cobra.Command{
 		Use: "kdir", Short: "Print the directory to build kernel modules with, make's KDIR", Args: between(0, 0, "no arguments"),
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.cache()
 			if err != nil {
 				return err
 			}
-			k, err := c.Kernel(version)
+			k, err := c.Kernel(cmd.Context(), version)
 			if err == nil {
 				fmt.Fprintln(a.out, k.Headers)
 			}
@@ -168,7 +168,7 @@ func (a *app) labRun(ctx context.Context, f *labFlags, script string) error {
 	if in, ok := a.in.(*os.File); ok {
 		cfg.In = in
 	}
-	done, err := a.labDirectory(f, cfg)
+	done, err := a.labDirectory(ctx, f, cfg)
 	if err != nil {
 		return err
 	}
@@ -231,10 +231,10 @@ func (a *app) labConfig(ctx context.Context, f *labFlags) (*lab.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cfg.Kernel, err = c.Kernel(f.kernel); err != nil {
+	if cfg.Kernel, err = c.Kernel(ctx, f.kernel); err != nil {
 		return nil, err
 	}
-	if cfg.Root, err = c.Root(); err != nil {
+	if cfg.Root, err = c.Root(ctx); err != nil {
 		return nil, err
 	}
 	if cfg.Accel = f.accel; cfg.Accel == "" && !f.icount {
@@ -245,7 +245,7 @@ func (a *app) labConfig(ctx context.Context, f *labFlags) (*lab.Config, error) {
 
 // labDirectory makes the machine's directory, with programs and modules of the
 // checkout, and returns what is to be called when it is done.
-func (a *app) labDirectory(f *labFlags, cfg *lab.Config) (func(error), error) {
+func (a *app) labDirectory(ctx context.Context, f *labFlags, cfg *lab.Config) (func(error), error) {
 	dir, err := lab.DefaultDir()
 	if err != nil {
 		return nil, err
@@ -263,7 +263,7 @@ func (a *app) labDirectory(f *labFlags, cfg *lab.Config) (func(error), error) {
 		return nil, err
 	}
 	if !f.bare {
-		if err := a.addCheckout(cfg); err != nil {
+		if err := a.addCheckout(ctx, cfg); err != nil {
 			return nil, err
 		}
 	}
@@ -281,17 +281,17 @@ func (a *app) labDirectory(f *labFlags, cfg *lab.Config) (func(error), error) {
 }
 
 // addCheckout gives the machine the programs and modules of the checkout.
-func (a *app) addCheckout(cfg *lab.Config) error {
+func (a *app) addCheckout(ctx context.Context, cfg *lab.Config) error {
 	checkout, err := lab.FindCheckout(".")
 	if err != nil {
 		return fmt.Errorf("%w, or with --bare", err)
 	}
-	programs, err := checkout.Programs()
+	programs, err := checkout.Programs(ctx)
 	if err != nil {
 		return err
 	}
 	cfg.Shares = append(cfg.Shares, lab.Share{Dir: programs, Mount: "/usr/local/bin", ReadOnly: true})
-	modules, err := checkout.Modules(cfg.Kernel)
+	modules, err := checkout.Modules(ctx, cfg.Kernel)
 	for _, m := range modules {
 		if err == nil {
 			err = lab.CopyFile(m, filepath.Join(cfg.Dir, "modules"))

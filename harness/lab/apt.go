@@ -3,7 +3,7 @@
 package lab
 
 import (
-	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"path"
@@ -67,17 +67,17 @@ func openArchive(dir string) (*archive, error) {
 	return a, nil
 }
 
-func (a *archive) get(args ...string) ([]byte, error) {
-	out, err := command(a.dir, "apt-get", slices.Concat(a.options, []string{"-qq"}, args)...)
-	if err != nil && !bytes.Contains([]byte(err.Error()), []byte("apt-get install")) {
-		err = fmt.Errorf("fetching Debian packages from %s (LAB_MIRROR is another place; package debian-archive-keyring has the keys): %w", mirror(), err)
+func (a *archive) get(ctx context.Context, args ...string) ([]byte, error) {
+	out, err := command(ctx, a.dir, "apt-get", slices.Concat(a.options, []string{"-qq"}, args)...)
+	if err != nil {
+		err = fmt.Errorf("asking %s for Debian packages (LAB_MIRROR is another place; package debian-archive-keyring has the keys): %w", mirror(), err)
 	}
 	return out, err
 }
 
 // resolve returns the files of packages and of what they depend on, sorted.
-func (a *archive) resolve(packages []string) ([]string, error) {
-	out, err := a.get(slices.Concat([]string{"install", "--print-uris", "--no-install-recommends"}, packages)...)
+func (a *archive) resolve(ctx context.Context, packages []string) ([]string, error) {
+	out, err := a.get(ctx, slices.Concat([]string{"install", "--print-uris", "--no-install-recommends"}, packages)...)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +108,7 @@ func nameVersion(file string) string {
 }
 
 // extract downloads the files and unpacks them in dir.
-func (a *archive) extract(files []string, dir string) error {
+func (a *archive) extract(ctx context.Context, files []string, dir string) error {
 	debs, err := os.MkdirTemp(a.dir, "debs-")
 	if err != nil {
 		return err
@@ -118,7 +118,7 @@ func (a *archive) extract(files []string, dir string) error {
 	for _, f := range files {
 		args = append(args, nameVersion(f))
 	}
-	if _, err := command(debs, "apt-get", args...); err != nil {
+	if _, err := command(ctx, debs, "apt-get", args...); err != nil {
 		return err
 	}
 	found, err := filepath.Glob(filepath.Join(debs, "*.deb"))
@@ -129,7 +129,7 @@ func (a *archive) extract(files []string, dir string) error {
 		return fmt.Errorf("apt-get downloaded %d of %d packages", len(found), len(files))
 	}
 	for _, deb := range found {
-		if _, err := command(debs, "dpkg-deb", "-x", deb, dir); err != nil {
+		if _, err := command(ctx, debs, "dpkg-deb", "-x", deb, dir); err != nil {
 			return err
 		}
 	}
@@ -138,7 +138,7 @@ func (a *archive) extract(files []string, dir string) error {
 
 // resolved returns the package files of a thing in the cache: those of the last
 // time, or those of now if Update is set or there was no last time.
-func (c *Cache) resolved(name string, packages []string) ([]string, *archive, error) {
+func (c *Cache) resolved(ctx context.Context, name string, packages []string) ([]string, *archive, error) {
 	unlock, err := c.lock("apt")
 	if err != nil {
 		return nil, nil, err
@@ -153,10 +153,10 @@ func (c *Cache) resolved(name string, packages []string) ([]string, *archive, er
 		return strings.Fields(string(text)), a, nil
 	}
 	c.say("asking %s for the versions of %s", mirror(), name)
-	if _, err := a.get("update"); err != nil {
-		return nil, nil, err
+	if _, err := a.get(ctx, "update", "-o", "APT::Update::Error-Mode=any"); err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	files, err := a.resolve(packages)
+	files, err := a.resolve(ctx, packages)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -3,17 +3,25 @@
 package lab
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// ErrUnavailable is wrapped where what the lab is made of is not to be had: QEMU
+// or another tool is not installed, or no Debian mirror answers.
+var ErrUnavailable = errors.New("the lab is not to be had here")
 
 // Cache is the directory of all that is built, kept between runs.
 type Cache struct {
@@ -60,7 +68,7 @@ func (c *Cache) build(name string, inputs []string, make func(dir string) error)
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}
-	c.say("building %s", filepath.Base(dir))
+	c.say("building %s, which takes a minute or some", filepath.Base(dir))
 	part := dir + ".part"
 	if err := os.RemoveAll(part); err != nil {
 		return "", err
@@ -137,18 +145,20 @@ func lookPath(tool string) (string, error) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("the lab needs the command %s: apt-get install %s", tool, packageOf[tool])
+	return "", fmt.Errorf("%w: it needs the command %s: apt-get install %s", ErrUnavailable, tool, packageOf[tool])
 }
 
 // command runs a tool in a directory and returns what it printed. The error has
-// the end of what it printed.
-func command(dir, tool string, args ...string) ([]byte, error) {
+// the end of what it printed. When ctx ends, so does the tool, tidily if it can.
+func command(ctx context.Context, dir, tool string, args ...string) ([]byte, error) {
 	path, err := lookPath(tool)
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(path, args...)
+	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Dir = dir
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 10 * time.Second
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	var errs strings.Builder
 	cmd.Stderr = &errs

@@ -4,6 +4,7 @@ package lab
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -35,9 +36,9 @@ func FindCheckout(dir string) (Checkout, error) {
 }
 
 // Programs builds the commands, static, and returns their directory.
-func (c Checkout) Programs() (string, error) {
+func (c Checkout) Programs(ctx context.Context) (string, error) {
 	dir := filepath.Join(string(c), "bin/lab/programs")
-	cmd := exec.Command("go", "build", "-o", dir+"/", "./cmd/...")
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", dir+"/", "./cmd/...")
 	cmd.Dir = string(c)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH=amd64", "GOOS=linux")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -49,7 +50,7 @@ func (c Checkout) Programs() (string, error) {
 // Modules builds what is in kernel/ for k and returns the module files, none if
 // there are no modules. It builds in a copy, so that several kernels do not
 // disturb each other and only what changed is compiled.
-func (c Checkout) Modules(k *Kernel) ([]string, error) {
+func (c Checkout) Modules(ctx context.Context, k *Kernel) ([]string, error) {
 	source := filepath.Join(string(c), "kernel")
 	if _, err := os.Stat(filepath.Join(source, "dm-ddsnap")); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -58,7 +59,7 @@ func (c Checkout) Modules(k *Kernel) ([]string, error) {
 	if err := copyNewer(source, dir); err != nil {
 		return nil, fmt.Errorf("copying kernel/: %w", err)
 	}
-	if _, err := command(dir, "make", "-C", dir, "modules", "KDIR="+k.Headers); err != nil {
+	if _, err := command(ctx, dir, "make", "-C", dir, "modules", "KDIR="+k.Headers); err != nil {
 		return nil, fmt.Errorf("building the module for %s: %w", k.Release, err)
 	}
 	var modules []string

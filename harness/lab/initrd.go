@@ -4,6 +4,7 @@ package lab
 
 import (
 	"bytes"
+	"context"
 	_ "embed"
 	"fmt"
 	"os"
@@ -23,7 +24,7 @@ var earlyInit []byte
 var earlyModules = []string{"virtio_pci", "virtio_blk", "virtio_console", "crc32c_generic", "ext4", "overlay", "9pnet_virtio", "9p"}
 
 // initrd returns the early user space of the kernel unpacked in dir.
-func (c *Cache) initrd(version, dir, release string) (string, error) {
+func (c *Cache) initrd(ctx context.Context, version, dir, release string) (string, error) {
 	modules := filepath.Join(dir, "root/lib/modules", release)
 	inputs := append([]string{dir, string(earlyInit)}, earlyModules...)
 	made, err := c.build("initrd-"+version, inputs, func(part string) error {
@@ -32,7 +33,7 @@ func (c *Cache) initrd(version, dir, release string) (string, error) {
 			return err
 		}
 		var b bytes.Buffer
-		if err := writeInitrd(&b, busybox, modules); err != nil {
+		if err := writeInitrd(ctx, &b, busybox, modules); err != nil {
 			return err
 		}
 		return os.WriteFile(filepath.Join(part, "initrd"), b.Bytes(), 0o644)
@@ -40,7 +41,7 @@ func (c *Cache) initrd(version, dir, release string) (string, error) {
 	return filepath.Join(made, "initrd"), err
 }
 
-func writeInitrd(b *bytes.Buffer, busybox []byte, modules string) error {
+func writeInitrd(ctx context.Context, b *bytes.Buffer, busybox []byte, modules string) error {
 	text, err := os.ReadFile(filepath.Join(modules, "modules.dep"))
 	if err != nil {
 		return err
@@ -61,7 +62,7 @@ func writeInitrd(b *bytes.Buffer, busybox []byte, modules string) error {
 	w.add("bin/busybox", cpioExec, busybox)
 	var names []string
 	for _, file := range order {
-		content, err := readModule(filepath.Join(modules, file))
+		content, err := readModule(ctx, filepath.Join(modules, file))
 		if err != nil {
 			return err
 		}
@@ -121,9 +122,9 @@ func hasModule(list, module string) bool {
 }
 
 // readModule returns a module, which busybox cannot load if it is compressed.
-func readModule(name string) ([]byte, error) {
+func readModule(ctx context.Context, name string) ([]byte, error) {
 	if strings.HasSuffix(name, ".xz") {
-		return command(filepath.Dir(name), "xz", "-dc", name)
+		return command(ctx, filepath.Dir(name), "xz", "-dc", name)
 	}
 	return os.ReadFile(name)
 }

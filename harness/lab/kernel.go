@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -35,12 +36,12 @@ type Kernel struct {
 
 // Kernel returns the kernel of a version, fetched and unpacked if it is not in
 // the cache.
-func (c *Cache) Kernel(version string) (*Kernel, error) {
+func (c *Cache) Kernel(ctx context.Context, version string) (*Kernel, error) {
 	meta, ok := kernels[version]
 	if !ok {
 		return nil, fmt.Errorf("no kernel %q: there are %s", version, strings.Join(Versions, " and "))
 	}
-	files, a, err := c.resolved("kernel-"+version, append(slices.Clone(meta), "busybox-static"))
+	files, a, err := c.resolved(ctx, "kernel-"+version, append(slices.Clone(meta), "busybox-static"))
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +49,7 @@ func (c *Cache) Kernel(version string) (*Kernel, error) {
 		return !strings.HasPrefix(f, "linux-") && !strings.HasPrefix(f, "busybox-static_")
 	})
 	dir, err := c.build("kernel-"+version, append([]string{kernelRecipe}, files...), func(dir string) error {
-		return makeKernel(a, files, dir)
+		return makeKernel(ctx, a, files, dir)
 	})
 	if err != nil {
 		return nil, err
@@ -60,7 +61,7 @@ func (c *Cache) Kernel(version string) (*Kernel, error) {
 	}
 	k.Release = string(release)
 	k.Headers = filepath.Join(dir, "root/usr/src/linux-headers-"+k.Release)
-	if k.Initrd, err = c.initrd(k.Version, dir, k.Release); err != nil {
+	if k.Initrd, err = c.initrd(ctx, k.Version, dir, k.Release); err != nil {
 		return nil, err
 	}
 	return k, nil
@@ -68,9 +69,9 @@ func (c *Cache) Kernel(version string) (*Kernel, error) {
 
 // makeKernel unpacks the packages in dir/root, which stays for the headers, and
 // makes an image of the modules.
-func makeKernel(a *archive, files []string, dir string) error {
+func makeKernel(ctx context.Context, a *archive, files []string, dir string) error {
 	root := filepath.Join(dir, "root")
-	if err := a.extract(files, root); err != nil {
+	if err := a.extract(ctx, files, root); err != nil {
 		return err
 	}
 	images, err := filepath.Glob(filepath.Join(root, "boot/vmlinuz-*"))
@@ -87,14 +88,14 @@ func makeKernel(a *archive, files []string, dir string) error {
 	if err := os.Rename(images[0], filepath.Join(dir, "vmlinuz")); err != nil {
 		return err
 	}
-	if _, err := command(dir, "depmod", "-b", root, release); err != nil {
+	if _, err := command(ctx, dir, "depmod", "-b", root, release); err != nil {
 		return err
 	}
 	if err := relocateHeaders(root, strings.TrimSuffix(root, ".part/root")+"/root", release); err != nil {
 		return err
 	}
 	// 6.1's modules take 400 MB; holes cost nothing.
-	return makeExt4(filepath.Join(dir, "modules.ext4"), filepath.Join(root, "lib/modules"), "800M")
+	return makeExt4(ctx, filepath.Join(dir, "modules.ext4"), filepath.Join(root, "lib/modules"), "800M")
 }
 
 // relocateHeaders makes the build directory of the headers work from where it
@@ -110,7 +111,7 @@ func relocateHeaders(root, final, release string) error {
 }
 
 // makeExt4 makes a file system image with the content of a directory.
-func makeExt4(image, dir, size string) error {
-	_, err := command(filepath.Dir(image), "mkfs.ext4", "-q", "-F", "-d", dir, "-O", "^has_journal", "-m", "0", "-L", "lab", image, size)
+func makeExt4(ctx context.Context, image, dir, size string) error {
+	_, err := command(ctx, filepath.Dir(image), "mkfs.ext4", "-q", "-F", "-d", dir, "-O", "^has_journal", "-m", "0", "-L", "lab", image, size)
 	return err
 }

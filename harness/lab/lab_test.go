@@ -320,3 +320,45 @@ func TestCopyNewer(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "two", string(text))
 }
+
+func TestCauseIsTheLastReport(t *testing.T) {
+	const report = "BUG: unable to handle page fault\n#PF\nCall Trace:\n f\nKernel panic - not syncing: Fatal exception\nend"
+	require.Equal(t, report, cause("boot\nBUG: an older one\nx\n"+report+"\n"))
+	require.Equal(t, "Kernel panic - not syncing: sysrq\nf", cause("boot\nKernel panic - not syncing: sysrq\nf\n"))
+	require.Equal(t, "a\nb", cause("a\nb\n"))
+}
+
+func TestReadTests(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "results.tsv")
+	require.NoError(t, os.WriteFile(name, []byte("001\tpass\t1.5\text4\t\n002\tskip\t0.1\tnbd\tno module\n"), 0o644))
+	tests, err := ReadTests(name, "6.12.1")
+	require.NoError(t, err)
+	require.Equal(t, []Test{
+		{Kernel: "6.12.1", Name: "001", Outcome: "pass", Seconds: 1.5, Description: "ext4"},
+		{Kernel: "6.12.1", Name: "002", Outcome: "skip", Seconds: .1, Description: "nbd", Reason: "no module"},
+	}, tests)
+	for _, bad := range []string{"001\tpass\n", "001\tpass\tsoon\ta\tb\n"} {
+		require.NoError(t, os.WriteFile(name, []byte(bad), 0o644))
+		_, err = ReadTests(name, "")
+		require.Error(t, err, bad)
+	}
+}
+
+// TestKernelTestsAreWhole holds each script of kernel/tests to its shape.
+func TestKernelTestsAreWhole(t *testing.T) {
+	dir := "../../kernel/tests"
+	names, err := ListTests(dir)
+	require.NoError(t, err)
+	require.NotEmpty(t, names)
+	for _, name := range names {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		require.NoError(t, err)
+		require.Contains(t, string(text), "\nDESCRIPTION=", name)
+		require.Contains(t, string(text), "\ntest() {", name)
+		require.Contains(t, string(text), "SPDX-License-Identifier: GPL-2.0", name)
+		out, err := os.ReadFile(filepath.Join(dir, name+".out"))
+		require.NoError(t, err)
+		require.Regexp(t, "^Running "+name+"\n(?s:.*)Test complete\n$", string(out), name)
+		require.NoError(t, exec.Command("bash", "-n", filepath.Join(dir, name)).Run(), name)
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -153,7 +154,22 @@ func (cfg *Config) consoleEnd() string {
 	if err != nil || len(text) == 0 {
 		return "(nothing on its console)"
 	}
-	return "the end of " + cfg.console() + ":\n" + tail(string(text), 30)
+	return "from " + cfg.console() + ":\n" + cause(string(text))
+}
+
+// cause returns the first lines of a kernel's last report of a bug, or the last
+// lines of a console.
+func cause(console string) string {
+	const most = 40
+	lines := strings.Split(strings.TrimRight(console, "\n"), "\n")
+	for i, line := range slices.Backward(lines) {
+		for _, sign := range []string{"Kernel panic", "BUG: ", "Oops: ", "general protection fault"} {
+			if strings.Contains(line, sign) && !strings.Contains(line, "not syncing: Fatal exception") {
+				return strings.Join(lines[i:min(len(lines), i+most)], "\n")
+			}
+		}
+	}
+	return tail(console, most)
 }
 
 // prepare writes what the guest reads in its directory.

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"zumastor.org/zumastor/harness/lab"
+)
+
+func (a *app) labTestCommand() *cobra.Command {
+	var f labFlags
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "test [NAME...]",
+		Short: "Run the kernel tests, by default all on each kernel",
+		Long: "Test boots each kernel once and runs the scripts of kernel/tests in it, all or those\n" +
+			"named. Logs of tests that fail are in the directory that it names, or in --keep DIR.",
+		Example: "  zbench lab test\n  zbench lab test --kernel 6.12 001 004",
+		Args:    cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.labTest(cmd.Context(), &f, args, asJSON)
+		},
+	}
+	f.add(cmd.Flags())
+	flag := cmd.Flags().Lookup("kernel")
+	flag.Usage, flag.DefValue = "the `version`: "+strings.Join(lab.Versions, ", ")+" or both", "both"
+	f.kernel = "both"
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON in place of the table")
+	return cmd
+}
+
+// labTest runs tests on the kernels, and says at the end what became of them.
+func (a *app) labTest(ctx context.Context, f *labFlags, names []string, asJSON bool) error {
+	versions := lab.Versions
+	if f.kernel != "both" {
+		versions = []string{f.kernel}
+	}
+	keep := f.keep
+	all := []lab.Test{}
+	var errs []error
+	for _, v := range versions {
+		f.kernel = v
+		if keep != "" {
+			f.keep = filepath.Join(keep, v)
+		}
+		tests, err := a.labTestKernel(ctx, f, names, asJSON)
+		all = append(all, tests...)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("on %s: %w", v, err))
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if asJSON {
+		if err := a.printJSON(all); err != nil {
+			return err
+		}
+	}
+	count := func(outcome string) int {
+		return len(slices.DeleteFunc(slices.Clone(all), func(t lab.Test) bool { return t.Outcome != outcome }))
+	}
+	fmt.Fprintf(a.err, "lab: %d passed, %d failed, %d skipped\n", count("pass"), count("fail"), count("skip"))
+	return errors.Join(errs...)
+}
+
+// labTestKernel runs tests on one kernel: in one machine, and in another with
+// those that are left each time that a test ends the machine. The error says which
+// failed.
+func (a *app) labTestKernel(ctx context.Context, f *labFlags, names []string, quiet bool) ([]lab.Test, error) {
+	cfg, err := a.labTestConfig(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	if quiet {
+		cfg.Out = a.err
+	}
+	done, err := a.labDirectory(ctx, f, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if len(names) == 0 {
+		if names, err = lab.ListTests(cfg.Shares[0].Dir); err != nil {
+			return nil, err
+		}
+	}
+	fmt.Fprintf(a.err, "lab: kernel %s\n", cfg.Kernel.Release)
+	var all []lab.Test
+	for len(names) > 0 && err == nil {
+		var tests []lab.Test
+		tests, err = a.labTestMachine(ctx, cfg, names)
+		all = append(all, tests...)
+		names = names[len(tests):]
+	}
+	if err == nil {
+		err = testsFailed(all)
+	}
+	done(err)
+	return all, err
+}
+
+// labTestMachine runs tests in one machine, and returns what became of those that
+// were begun. An error is one of the lab.
+func (a *app) labTestMachine(ctx context.Context, cfg *lab.Config, names []string) ([]lab.Test, error) {
+	cfg.Command = lab.Script(append([]string{"/tests/run", "-o", "/lab/results"}, names...))
+	results := filepath.Join(cfg.Dir, "results")
+	for _, old := range []string{"results.tsv", "running"} {
+		if err := os.RemoveAll(filepath.Join(results, old)); err != nil {
+			return nil, err
+		}
+	}
+	r, err := lab.Run(ctx, *cfg)
+	tests, rerr := lab.ReadTests(filepath.Join(results, "results.tsv"), cfg.Kernel.Release)
+	running := lab.RunningTest(results)
+	switch {
+	case errors.Is(err, lab.ErrCrashed) && running != "" && rerr == nil:
+		fmt.Fprintf(a.err, "lab: %s ended the machine: %v\n", running, err)
+		return append(tests, lab.Test{Kernel: cfg.Kernel.Release, Name: running, Outcome: "fail", Reason: "it ended the machine"}), nil
+	case err == nil && len(tests) < len(names):
+		err = fmt.Errorf("kernel/tests/run ended after %d of %d tests, with exit code %d", len(tests), len(names), r.Code)
+	}
+	return tests, errors.Join(err, rerr)
+}
+
+// labTestConfig is the machine that tests run in. Its first share is the tests.
+func (a *app) labTestConfig(ctx context.Context, f *labFlags) (*lab.Config, error) {
+	checkout, err := lab.FindCheckout(".")
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := a.labConfig(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Host = "lab"
+	cfg.Disks = append(lab.TestDisks(), cfg.Disks...)
+	if cfg.NVDIMM == 0 {
+		cfg.NVDIMM = lab.TestNVDIMM
+	}
+	tests := lab.Share{Dir: filepath.Join(string(checkout), "kernel/tests"), Mount: "/tests", ReadOnly: true}
+	cfg.Shares = append([]lab.Share{tests}, cfg.Shares...)
+	return cfg, nil
+}
+
+// testsFailed is an error if tests failed, or all were skipped.
+func testsFailed(tests []lab.Test) error {
+	var failed []string
+	ran := false
+	for _, t := range tests {
+		ran = ran || t.Outcome != "skip"
+		if t.Outcome == "fail" {
+			failed = append(failed, t.Name)
+		}
+	}
+	switch {
+	case len(failed) > 0:
+		return fmt.Errorf("tests failed: %s", strings.Join(failed, ", "))
+	case !ran:
+		return errors.New("no test ran: all were skipped")
+	}
+	return nil
+}
