@@ -70,16 +70,18 @@ type Status struct {
 	Checkpoint    uint64           `json:"checkpoint"`
 	UnsavedBytes  int64            `json:"copied_since_checkpoint_bytes"`
 	FormatVersion int              `json:"format_version"`
-	Batches       uint64           `json:"batches"`                   // since the store was opened
-	Copied        uint64           `json:"copied_chunks"`             // in them
-	Written       uint64           `json:"written_chunks"`            // of snapshots
-	Trouble       string           `json:"trouble,omitempty"`         // why the store's devices take no writes
-	SlotsAside    uint64           `json:"slots_aside,omitempty"`     // that could not be written
-	Full          bool             `json:"full"`                      // a client has found no space
-	FullIn        *float64         `json:"full_in_seconds,omitempty"` // as it has been filling lately
-	Restore       *Restore         `json:"restore,omitempty"`         // of the origin, that is under way
-	Devices       []Device         `json:"devices,omitempty"`         // that volumes are attached as
-	Volume        *Volume          `json:"volume,omitempty"`          // what the volume served, if it is known
+	Batches       uint64           `json:"batches"`                     // since the store was opened
+	Copied        uint64           `json:"copied_chunks"`               // in them
+	Written       uint64           `json:"written_chunks"`              // of snapshots
+	Trouble       string           `json:"trouble,omitempty"`           // why the store's devices take no writes
+	SlotsAside    uint64           `json:"slots_aside,omitempty"`       // that could not be written
+	Full          bool             `json:"full"`                        // a client has found no space
+	FullIn        *float64         `json:"full_in_seconds,omitempty"`   // as it has been filling lately
+	Restore       *Restore         `json:"restore,omitempty"`           // of the origin, that is under way
+	Devices       []Device         `json:"devices,omitempty"`           // that volumes are attached as
+	Volume        *Volume          `json:"volume,omitempty"`            // what the volume served, if it is known
+	DataOffset    int64            `json:"data_offset_bytes,omitempty"` // of slot 0 on the store device
+	Kernel        *Kernel          `json:"kernel,omitempty"`            // of a server that serves the kernel's targets
 }
 
 // Restore is a revert or merge that is under way: the origin reads as the snapshot,

@@ -104,6 +104,15 @@ type Device struct {
 	Writable bool       `json:"writable"`
 }
 
+// Kernel is what the kernel has of a store whose server serves it.
+type Kernel struct {
+	Origin    bool   `json:"origin"`          // a target of the origin
+	Session   bool   `json:"session"`         // which is with this server, or goes on with the next
+	Server    bool   `json:"server"`          // the kernel is connected
+	Snapshots int    `json:"snapshots"`       // targets of snapshots
+	Error     string `json:"error,omitempty"` // why the kernel does not say
+}
+
 // NewSnapshot says what snapshot to make.
 type NewSnapshot struct {
 	Tag      block.Tag `json:"tag"`

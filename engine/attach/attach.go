@@ -145,6 +145,8 @@ func (b Backend) Probe() error {
 		return probeNBD()
 	case FUSE:
 		return probeFUSE()
+	case DM:
+		return probeDM()
 	}
 	return fmt.Errorf("attach: there is no backend %q; there are %v", b, Backends())
 }
@@ -158,6 +160,9 @@ func (b Backend) Attach(dev device.Device, o Options) (*Attached, error) {
 	}
 	if err := b.Probe(); err != nil {
 		return nil, err
+	}
+	if b == DM {
+		return nil, fmt.Errorf("attaching with %s: it takes a store with a server of its own, and no process serves it", b)
 	}
 	t := &target{dev: dev, log: o.Logger, readOnly: o.ReadOnly}
 	start := map[Backend]func(*target, Options) (binding, error){Ublk: startUblk, NBD: startNBD, FUSE: startFUSE}[b]

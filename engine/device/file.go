@@ -29,6 +29,9 @@ type FileOptions struct {
 	ReadOnly bool
 	// Role says whom the file is shared with.
 	Role Role
+	// Unclaimed opens a block device without the kernel's own claim, which role Server
+	// has otherwise: device-mapper is to have it.
+	Unclaimed bool
 	// Direct asks for O_DIRECT; see [File.Direct] for whether it was had.
 	Direct bool
 }
@@ -69,7 +72,7 @@ func OpenFile(path string, o FileOptions) (*File, error) {
 	if o.ReadOnly && o.Role != Alone {
 		return nil, fmt.Errorf("opening %s: a file that is shared cannot be read-only", path)
 	}
-	if err := f.open(o.Direct); err != nil {
+	if err := f.open(o.Direct, !o.ReadOnly && o.Role <= Server && !o.Unclaimed); err != nil {
 		return nil, fmt.Errorf("opening %s: %w", path, err)
 	}
 	if err := f.prepare(o.Direct); err != nil {
@@ -101,7 +104,7 @@ func create(path string, size int64) error {
 
 // open opens the path, with O_DIRECT if that is wanted and the file system lets
 // it be opened so.
-func (f *File) open(direct bool) error {
+func (f *File) open(direct, claim bool) error {
 	info, err := os.Stat(f.path)
 	if err != nil {
 		return err
@@ -114,7 +117,7 @@ func (f *File) open(direct bool) error {
 	case mode.IsRegular():
 	case mode&os.ModeDevice != 0 && mode&os.ModeCharDevice == 0:
 		f.blockDev = true
-		if !f.readOnly && f.role <= Server {
+		if claim {
 			flags |= unix.O_EXCL // the kernel's own claim: fails while mounted or held
 		}
 	default:

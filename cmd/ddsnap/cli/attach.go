@@ -25,12 +25,13 @@ type attaching struct {
 	backend  string
 	snapshot string
 	write    bool
+	dm       bool
 }
 
 func (a *app) attach() *cobra.Command {
 	x := &attaching{app: a}
 	cmd := &cobra.Command{
-		Use:   "attach [flags] SNAPDEV ORGDEV [METADEV]\n  ddsnap attach --snapshot TAG|NAME [flags] SERVER|STORE",
+		Use:   "attach [flags] SNAPDEV ORGDEV [METADEV]\n  ddsnap attach --snapshot TAG|NAME [flags] SERVER|STORE\n  ddsnap attach --dm --snapshot TAG|NAME [flags] SNAPDEV [ORGDEV]",
 		Short: "Make a volume or a snapshot a block device",
 		Long: `Attach opens the store on SNAPDEV and makes the origin ORGDEV a block device, whose
 path it prints, to make file systems on and to mount. It serves the device, and the
@@ -45,6 +46,12 @@ control socket is the server's then, and all verbs work on that.
 With --snapshot, it has such a process make the snapshot a block device as well,
 read-only unless --write is given, prints its path and is done. See "ddsnap detach".
 
+With --dm, no process serves the block device but the kernel's own targets do, of the
+module dm-ddsnap, beside a "ddsnap server"; attach makes them and is done. So it does
+by default where such a server runs. With --snapshot, ORGDEV is to be named if the
+kernel does not have the origin. The store, and the origin, may be files: then they get
+loop devices, which go with the last target. The store must be of placement inline.
+
 It needs root, and of the kernel what the --backend needs; by default it takes the
 best that there is.`,
 		Example: `  ddsnap attach /dev/vg/store /dev/vg/origin &
@@ -56,6 +63,7 @@ best that there is.`,
 	fl := cmd.Flags()
 	fl.StringVar(&x.snapshot, "snapshot", "", "attach the `snapshot` with this tag or name")
 	fl.BoolVarP(&x.write, "write", "w", false, "let the snapshot be written to")
+	fl.BoolVar(&x.dm, "dm", false, "have the kernel's own targets serve it: as --backend dm")
 	fl.StringVar(&x.backend, "backend", "", "`how`: "+backends()+" (default the best there is)")
 	fl.StringVarP(&x.flags.listen, "listen", "l", "", "export over NBD at this `address` too: unix:PATH, PATH or HOST:PORT")
 	x.flags.addServer(cmd)
@@ -66,6 +74,15 @@ best that there is.`,
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if x.backend != "" && !slices.Contains(backendNames(), x.backend) {
 			return usageError{fmt.Errorf("--backend %q is none of %s", x.backend, backends())}
+		}
+		if x.dm && x.backend != "" && x.backend != string(attach.DM) {
+			return usageError{errors.New("choose one of --dm and --backend")}
+		}
+		if x.backend == string(attach.DM) {
+			x.dm = true
+		}
+		if x.dm || x.byDefaultDM(cmd, args) {
+			return x.runDM(cmd, args)
 		}
 		switch {
 		case x.snapshot != "" && len(args) > 1:
@@ -84,8 +101,38 @@ best that there is.`,
 	return cmd
 }
 
+// ofProcess are the flags of a process that serves a block device.
+var ofProcess = []string{"server", "backend", "listen", "tls", "control", "metrics", "cache", "page-cache", "journal"}
+
+// byDefaultDM reports whether the kernel's targets are the best way.
+func (x *attaching) byDefaultDM(cmd *cobra.Command, args []string) bool {
+	return !slices.ContainsFunc(ofProcess, cmd.Flags().Changed) && len(args) < 3 && x.app.kernelServed(cmd.Context(), args[0]) &&
+		(x.snapshot == "" || !x.app.processServes(cmd.Context(), args[0]))
+}
+
+// runDM is attach by the kernel's targets.
+func (x *attaching) runDM(cmd *cobra.Command, args []string) error {
+	for _, name := range ofProcess {
+		if name != "backend" && cmd.Flags().Changed(name) {
+			return usageError{fmt.Errorf("--%s is for a process that serves the block device, and not for the kernel's targets", name)}
+		}
+	}
+	switch {
+	case len(args) > 2:
+		return usageError{fmt.Errorf("superfluous argument %q: the server has the metadata", args[2])}
+	case x.write && x.snapshot == "":
+		return usageError{errors.New("--write is for --snapshot: the origin is always written to")}
+	case len(args) < 2 && x.snapshot == "":
+		return usageError{errors.New("missing argument: ORGDEV")}
+	}
+	if err := attach.DM.Probe(); err != nil {
+		return err
+	}
+	return x.attachDM(cmd.Context(), args)
+}
+
 func backendNames() []string {
-	var names []string
+	names := []string{string(attach.DM)}
 	for _, b := range attach.Backends() {
 		names = append(names, string(b))
 	}
@@ -155,7 +202,7 @@ func (a *app) detach() *cobra.Command {
 		Long: `Detach ends the block device that a snapshot, or without TAG the origin, is
 attached as. One that is mounted, held or open is not detached, unless --force is
 given: then whoever uses it gets I/O errors. The process that serves the store goes
-on.
+on. One that the kernel's targets serve is removed without asking the server.
 
 With --stale, it removes the block devices of this machine that were left by
 processes which were killed, whatever their store, and prints their paths. Those
@@ -191,6 +238,9 @@ that are mounted or open stay, and are an error: unmount them first.`,
 				return err
 			}
 			r.Snapshot, what = &ref, "snapshot "+ref.String()
+		}
+		if found, err := a.detachDM(cmd.Context(), args[0], f, r.Snapshot, force); found || err != nil {
+			return err
 		}
 		return a.with(cmd.Context(), args[0], f, true, func(ctx context.Context, t *target) error {
 			if t.offline != nil {

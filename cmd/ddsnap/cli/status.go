@@ -247,6 +247,9 @@ func statusFields(st admin.Status, verbose bool) [][2]string {
 	for _, d := range st.Devices {
 		fields = append(fields, [2]string{"Attached", deviceLine(d)})
 	}
+	if st.Kernel != nil {
+		fields = append(fields, [2]string{"Kernel", kernelLine(st.Kernel)})
+	}
 	if !verbose {
 		return fields
 	}
@@ -329,4 +332,21 @@ func className(k int) string {
 		return fmt.Sprint(first)
 	}
 	return fmt.Sprintf("%d-%d", first, end-1)
+}
+
+// kernelLine says what the kernel's targets do.
+func kernelLine(k *admin.Kernel) string {
+	switch {
+	case k.Error != "":
+		return k.Error
+	case !k.Server:
+		return "not connected"
+	case k.Origin && k.Session:
+		return fmt.Sprintf("origin in use, %d snapshots", k.Snapshots)
+	case k.Origin:
+		return fmt.Sprintf("origin not yet in use, %d snapshots", k.Snapshots)
+	case k.Snapshots > 0:
+		return fmt.Sprintf("%d snapshots", k.Snapshots)
+	}
+	return "connected, no targets"
 }

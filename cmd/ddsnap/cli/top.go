@@ -117,6 +117,7 @@ type activity struct {
 	Metadata     int64     `json:"metadata_bytes"`
 	FullIn       *float64  `json:"full_in_seconds,omitempty"` // as it has been filling lately
 	served       bool      // whether anything is known of reads and writes
+	inKernel     bool      // by the kernel's targets
 }
 
 // newActivity compares a moment with the one before it.
@@ -132,6 +133,7 @@ func newActivity(before, last moment) activity {
 		FreeBytes: int64(last.Slots-min(last.Slots, taken)) * chunk, StoreBytes: int64(last.Slots) * chunk,
 		MetadataUsed: int64(last.MetadataUsed) * block.PageSize, Metadata: int64(last.MetadataPages) * block.PageSize,
 		FullIn: last.FullIn, served: last.Volume != nil && before.Volume != nil,
+		inKernel: last.Kernel != nil && last.Kernel.Origin,
 	}
 	x.CopiedBytes = x.Copied * float64(chunk)
 	if x.Batches > 0 {
@@ -165,6 +167,9 @@ func topFields(x activity) [][2]string {
 		state += fmt.Sprintf(", %d being freed", x.BeingFreed)
 	}
 	origin := "not served by this process"
+	if x.inKernel {
+		origin = "served by the kernel"
+	}
 	if x.served {
 		origin = fmt.Sprintf("%s reads/s, %s/s; %s writes/s, %s/s",
 			formatRate(x.Reads), formatSize(int64(x.ReadBytes)), formatRate(x.Writes), formatSize(int64(x.WrittenBytes)))

@@ -25,6 +25,8 @@ type Access struct {
 	ReadOnly bool        // beside other readers, and without the right to write
 	Direct   bool        // past the page cache, where the file system can
 	Role     device.Role // with whom the devices are shared
+	// Unclaimed leaves the store device to be claimed by the kernel's targets.
+	Unclaimed bool
 	// Placement is that of a store which is to be made. Zero means to look what
 	// the store that is there has.
 	Placement layout.Placement
@@ -41,7 +43,11 @@ type Devices struct {
 // device.ErrInUse when another process has one.
 func OpenDevices(p Paths, a Access) (*Devices, error) {
 	d := &Devices{}
-	if err := d.open(p, a); err != nil {
+	err := d.open(p, a)
+	if err == nil {
+		err = d.checkKernel(a.Role)
+	}
+	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
@@ -49,7 +55,9 @@ func OpenDevices(p Paths, a Access) (*Devices, error) {
 
 func (d *Devices) open(p Paths, a Access) error {
 	file := device.FileOptions{ReadOnly: a.ReadOnly, Direct: a.Direct, Role: a.Role}
-	f, err := d.file(p.Store, file)
+	unclaimed := file
+	unclaimed.Unclaimed = a.Unclaimed
+	f, err := d.file(p.Store, unclaimed)
 	if err != nil {
 		return err
 	}

@@ -78,6 +78,16 @@ var metrics = []metric{
 		func(_ store.Status, v admin.Volume) float64 { return float64(v.WrittenBytes) }},
 }
 
+// kernelMetrics are exported where the kernel's targets are served.
+var kernelMetrics = []struct {
+	name, help string
+	value      func(*admin.Kernel) float64
+}{
+	{"kernel_connected", "Whether the kernel is connected with the server.", func(k *admin.Kernel) float64 { return truth(k.Server) }},
+	{"kernel_origin", "Whether the kernel has the origin, and it is in use.", func(k *admin.Kernel) float64 { return truth(k.Origin && k.Session) }},
+	{"kernel_snapshots", "Snapshots that the kernel has targets of.", func(k *admin.Kernel) float64 { return float64(k.Snapshots) }},
+}
+
 func truth(b bool) float64 {
 	if b {
 		return 1
@@ -89,13 +99,17 @@ func truth(b bool) float64 {
 type collector struct {
 	status func() store.Status
 	served func() admin.Volume
-	descs  []*prometheus.Desc
+	kernel func() *admin.Kernel // returns nil where it is not served
+	descs  []*prometheus.Desc   // of metrics, then of kernelMetrics
 }
 
-func newCollector(status func() store.Status, served func() admin.Volume) *collector {
-	c := &collector{status: status, served: served}
+func newCollector(status func() store.Status, served func() admin.Volume, kernel func() *admin.Kernel) *collector {
+	c := &collector{status: status, served: served, kernel: kernel}
 	labels := prometheus.Labels{"store": status().UUID.String()}
 	for _, m := range metrics {
+		c.descs = append(c.descs, prometheus.NewDesc("ddsnap_"+m.name, m.help, nil, labels))
+	}
+	for _, m := range kernelMetrics {
 		c.descs = append(c.descs, prometheus.NewDesc("ddsnap_"+m.name, m.help, nil, labels))
 	}
 	return c
@@ -113,6 +127,13 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	st, v := c.status(), c.served()
 	for i, m := range metrics {
 		to <- prometheus.MustNewConstMetric(c.descs[i], m.kind, m.value(st, v))
+	}
+	k := c.kernel()
+	if k == nil || k.Error != "" {
+		return
+	}
+	for i, m := range kernelMetrics {
+		to <- prometheus.MustNewConstMetric(c.descs[len(metrics)+i], gauge, m.value(k))
 	}
 }
 

@@ -25,7 +25,10 @@ const dialLimit = 10 * time.Second
 
 // openShared opens the store's devices as the metadata server of other processes.
 func (s *service) openShared() (err error) {
-	s.devs, err = OpenDevices(s.cfg.Paths, Access{Direct: s.cfg.Direct, Role: device.Server})
+	if s.kernel, err = s.cfg.ServesKernel(); err != nil {
+		return err
+	}
+	s.devs, err = OpenDevices(s.cfg.Paths, Access{Direct: s.cfg.Direct, Role: device.Server, Unclaimed: s.kernel})
 	if err != nil {
 		return err
 	}
@@ -40,8 +43,17 @@ func (s *service) openAwaited() error {
 	if err != nil {
 		return err
 	}
+	has := s.targets()
+	if has.Targets() && !s.kernel {
+		return fmt.Errorf("%w: the kernel has targets of the store on %s (%s), and this server would not serve them",
+			device.ErrInUse, s.cfg.Store, describeTargets(has))
+	}
+	if has.Snapshots > 0 {
+		lives = append(lives, server.KernelLock)
+	}
+	await := s.alive(device.OriginByte) || s.alive(server.KernelOrigin) || len(lives) > 0
 	s.server, err = server.Open(s.devs.Devices, server.Options{
-		Store:  store.Options{CacheBytes: s.cfg.CacheBytes, OnFailure: s.cfg.OnFailure, DeleteRate: s.cfg.DeleteRate, Await: s.alive(device.OriginByte) || len(lives) > 0},
+		Store:  store.Options{CacheBytes: s.cfg.CacheBytes, OnFailure: s.cfg.OnFailure, DeleteRate: s.cfg.DeleteRate, Await: await},
 		Logger: s.cfg.Logger,
 	})
 	if err != nil {
@@ -58,6 +70,13 @@ func (s *service) openAwaited() error {
 // alive reports whether the client with a lock lives. Where that cannot be told, it
 // is taken to live: nothing of its is given out.
 func (s *service) alive(lock uint32) bool {
+	switch lock {
+	case server.KernelLock:
+		return s.targets().Targets()
+	case server.KernelOrigin:
+		has := s.targets()
+		return has.Origin && has.Session
+	}
 	taken, err := s.devs.StoreFile.TakenBytes(lock, lock)
 	return err != nil || slices.Contains(taken, lock)
 }

@@ -60,6 +60,12 @@ func (m requests) status(ctx context.Context, r admin.Request) (admin.Response, 
 	if v, err := m.ofVolume(ctx, r); err == nil { // a status of the store without it is of use too
 		a.Status.Devices, a.Status.Volume = v.Status.Devices, v.Status.Volume
 	}
+	a.Status.Kernel, a.Status.DataOffset = m.service.kernelStatus(), m.service.server.DataOffset()
+	targets, err := m.service.targetDevices()
+	if err != nil {
+		m.service.cfg.Logger.Warn("the kernel's targets are not listed", "error", err)
+	}
+	a.Status.Devices = append(a.Status.Devices, targets...)
 	return a, nil
 }
 
@@ -166,6 +172,11 @@ func (m requests) resizeAsServer(ctx context.Context, r admin.Request) (a admin.
 	case err != nil:
 		return a, err
 	}
+	if want < now { // what is cut off must not be in use
+		if err := m.service.fitTarget(want); err != nil {
+			return a, err
+		}
+	}
 	a, err = m.Local.Do(ctx, r)
 	if r.Resize.DryRun {
 		return a, err
@@ -176,6 +187,9 @@ func (m requests) resizeAsServer(ctx context.Context, r admin.Request) (a admin.
 	defer cancelAfter()
 	fit := m.service.clients.Fit(after, m.service.server.Geometry().Size())
 	if fit != nil && !errors.Is(fit, store.ErrNoOrigin) && !errors.Is(fit, wire.ErrAway) {
+		err = errors.Join(err, fmt.Errorf("the origin's block device: %w", fit))
+	}
+	if fit := m.service.fitTarget(m.service.server.Geometry().Size()); fit != nil {
 		err = errors.Join(err, fmt.Errorf("the origin's block device: %w", fit))
 	}
 	return a, err

@@ -66,7 +66,9 @@ type Config struct {
 	Attach  bool
 	Backend string            // to attach the origin with; empty: the best
 	Ready   func(path string) // is told the origin's block device; not nil if Attach
-	Logger  *slog.Logger      // not nil
+	// Kernel says whether the server of other processes serves the kernel's targets.
+	Kernel Kernel
+	Logger *slog.Logger // not nil
 }
 
 // service is what runs.
@@ -86,7 +88,9 @@ type service struct {
 	nbd     *nbd.Server  // nil if it is not served
 	ln      net.Listener
 	control *net.UnixListener
-	metrics net.Listener // nil for none
+	metrics net.Listener     // nil for none
+	kernel  bool             // the kernel's targets are served
+	bound   server.Transport // the first connection with them, until it is served
 	manager *manager
 	unlink  map[string]string // listeners' paths to remove at the end, by name
 	yield   context.CancelCauseFunc
@@ -130,7 +134,7 @@ func (s *service) steps(ctx context.Context) []func() error {
 	case s.cfg.TakeOver:
 		return []func() error{func() error { return s.takeOver(ctx) }}
 	case s.cfg.Serve:
-		return []func() error{s.openShared, s.openAwaited, s.listen, s.listenToClients}
+		return []func() error{s.openShared, s.openAwaited, s.bindKernel, s.listen, s.listenToClients}
 	case s.cfg.Join:
 		return []func() error{s.openAsClient, s.openOrigin, s.join, s.openVolume, s.openExports, s.listen, s.attach}
 	}
@@ -422,6 +426,9 @@ func (s *service) serve(ctx context.Context) error {
 			clientsErr = s.clients.Serve(toEnd, s.waiting)
 		})
 	}
+	if s.kernel {
+		parts.Go(func() { s.serveKernel(toEnd) })
+	}
 	if s.server == nil {
 		<-ctx.Done()
 		parts.Wait()
@@ -435,7 +442,7 @@ func (s *service) serve(ctx context.Context) error {
 	})
 	if s.metrics != nil {
 		parts.Go(func() { // figures that cannot be had stop nothing
-			if err := serveMetrics(ctx, s.metrics, newCollector(s.server.Status, s.counted.served)); err != nil {
+			if err := serveMetrics(ctx, s.metrics, newCollector(s.server.Status, s.counted.served, s.kernelStatus)); err != nil {
 				s.cfg.Logger.Warn("metrics are not served any more", "error", err)
 			}
 		})

@@ -110,6 +110,9 @@ func (s *service) mayYield() error {
 
 // takeOver has the server that runs yield, and starts with its sockets.
 func (s *service) takeOver(ctx context.Context) error {
+	if _, err := s.cfg.ServesKernel(); err != nil {
+		return err
+	}
 	if s.cfg.Control == "" {
 		var err error
 		if s.cfg.Control, err = Socket(s.cfg.Store, ControlSuffix); err != nil {
@@ -123,7 +126,7 @@ func (s *service) takeOver(ctx context.Context) error {
 	if err := s.askToYield(ctx, uuid); err != nil {
 		return err
 	}
-	steps := []func() error{func() error { return s.openWhenFree(ctx) }, s.openAwaited, s.listen, s.listenToClients, s.manager.close}
+	steps := []func() error{func() error { return s.openWhenFree(ctx) }, s.openAwaited, s.bindKernel, s.listen, s.listenToClients, s.manager.close}
 	for _, start := range steps {
 		if err := start(); err != nil {
 			return fmt.Errorf("%w; the server that ran has ended: start one that can open the store (\"ddsnap server %s\", of the version that ran if need be), for which clients hold what they do and lose nothing",
@@ -148,6 +151,11 @@ func tryStore(p Paths) (uuid layout.UUID, err error) {
 			return uuid, err
 		}
 	}
+	return StoreUUID(p)
+}
+
+// StoreUUID returns which store is on the devices, beside a server that has them open.
+func StoreUUID(p Paths) (uuid layout.UUID, err error) {
 	meta := p.Store
 	if p.Meta != "" {
 		meta = p.Meta
