@@ -201,6 +201,29 @@ static void batch_code(struct dds_batch *b)
 	b->record_len = (u8 *)(sums + b->count) - b->record;
 }
 
+u32 dds_batch_code_slots(const struct dds_batch *b, struct ddsnap_runs *to)
+{
+	u64 end = b->head + 1;
+	u32 i, runs = 0;
+
+	to->runs[0].first = cpu_to_le64(b->head);
+	to->runs[0].slots = cpu_to_le64(1);
+	for (i = 0; i < b->count; i++) {
+		if (b->copies[i].slot != end) {
+			if (runs + 1 == DDSNAP_MAX_RUNS)
+				break;
+			runs++;
+			to->runs[runs].first = cpu_to_le64(b->copies[i].slot);
+			to->runs[runs].slots = 0;
+		}
+		le64_add_cpu(&to->runs[runs].slots, 1);
+		end = b->copies[i].slot + 1;
+	}
+	to->number = cpu_to_le32(runs + 1);
+	to->zero = 0;
+	return sizeof(*to) + (runs + 1) * sizeof(to->runs[0]);
+}
+
 /* Puts the descriptor before the first chunk. Returns how many bytes it takes. */
 static u32 batch_describe(struct dds_batch *b, const u8 *uuid, u64 epoch)
 {

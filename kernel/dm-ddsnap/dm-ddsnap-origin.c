@@ -84,6 +84,8 @@ static void origin_hold(struct dds_origin *o, struct dds_io *io)
 	if (!back) {
 		list_add_tail(&io->node, &o->held);
 		o->stalled = false;
+		if (o->broken && o->mode == DDS_LIVE && !o->asking)
+			o->begin = true;	/* the server may think otherwise now */
 	}
 	spin_unlock_irqrestore(&o->lock, flags);
 	if (back) {
@@ -174,6 +176,7 @@ static void session_done(struct dds_call *call, int err, const void *body, u32 l
 {
 	struct dds_origin *o = container_of(call, struct dds_origin, session_call);
 	const struct ddsnap_session *s = body;
+	bool renewed;
 	int bad = 0;
 
 	spin_lock_irq(&o->lock);
@@ -198,15 +201,18 @@ static void session_done(struct dds_call *call, int err, const void *body, u32 l
 	}
 out:
 	spin_unlock_irq(&o->lock);
+	renewed = READ_ONCE(o->mode) == DDS_LIVE;
 	if (!err && !bad)
-		bad = dds_origin_state(o, &s->state, true);
+		bad = dds_origin_state(o, &s->state, !renewed);
 	spin_lock_irq(&o->lock);
 	o->asking = false;
 	if (!err && !bad) {
 		o->mode = DDS_LIVE;
 		o->has_session = true;
-		o->begin = false;
+		o->broken = o->begin = false;
 		o->last_error = 0;
+	} else if (renewed && err > 0 && err != DDSNAP_E_AWAY) {
+		o->fail_broken = true;
 	} else if (bad || (o->has_session && err > 0 && err != DDSNAP_E_AWAY)) {
 		DMERR("the server's session does not fit (error %d): nothing can be copied out", bad ?: err);
 		o->mode = DDS_FAILED;
@@ -222,7 +228,7 @@ out:
 void dds_origin_begin(struct dds_origin *o)
 {
 	spin_lock_irq(&o->lock);
-	if (o->mode == DDS_AWAY && !o->asking) {
+	if ((o->mode == DDS_AWAY || o->broken) && !o->asking) {
 		o->begin = true;
 		o->stalled = false;
 	}
@@ -230,15 +236,17 @@ void dds_origin_begin(struct dds_origin *o)
 	wake_up(&o->wake);
 }
 
-/* Attaches, or resumes. No batch is under way, and none begins before the answer. */
+/* Attaches, resumes or renews. No batch is under way, and none begins before the answer. */
 static void origin_begin_session(struct dds_origin *o)
 {
 	struct ddsnap_progress p = {};
-	struct kvec part = { &p, sizeof(p) };
-	bool resume;
+	struct kvec parts[2] = { { &p, sizeof(p) }, { (void *)o->failure, o->failure_len } };
+	u16 type;
+	u32 count;
 
 	spin_lock_irq(&o->lock);
-	resume = o->has_session;
+	type = !o->has_session ? DDSNAP_ATTACH : o->mode == DDS_LIVE ? DDSNAP_RENEW : DDSNAP_RESUME;
+	count = type == DDSNAP_ATTACH ? 0 : type == DDSNAP_RESUME ? 1 : 2;
 	o->asking = true;
 	o->begin = false;
 	dds_leases_clear(&o->leases);	/* from here on they may be another session's */
@@ -248,7 +256,7 @@ static void origin_begin_session(struct dds_origin *o)
 	p.generation = cpu_to_le64(o->generation);
 	p.position.place = cpu_to_le64(o->place);
 	p.position.seq = cpu_to_le64(o->seq);
-	if (dds_ask(o->store, &o->session_call, resume ? DDSNAP_RESUME : DDSNAP_ATTACH, &part, resume)) {
+	if (dds_ask(o->store, &o->session_call, type, parts, count)) {
 		spin_lock_irq(&o->lock);
 		o->asking = false;
 		o->stalled = true;
@@ -264,6 +272,7 @@ void dds_origin_lost(struct dds_origin *o)
 		o->mode = DDS_AWAY;
 	o->begin = false;
 	o->settle.id = 0;
+	o->fail_broken = false;
 	o->quiescing = false;	/* nobody is to be told; no write begins until a session has */
 	spin_unlock(&o->lock);
 }
@@ -369,7 +378,7 @@ int dds_origin_settle(struct dds_origin *o, u64 id, u64 first, u64 end)
 	if (o->settle.id || first > end)
 		err = -EPROTO;
 	else
-		o->settle = (struct dds_settle){ .id = id, .next = first, .end = min(end, o->chunks) };
+		o->settle = (struct dds_settle){ id, first, first, min(end, o->chunks) };
 	o->stalled = false;
 	spin_unlock_irq(&o->lock);
 	wake_up(&o->wake);
@@ -608,18 +617,29 @@ static void origin_settled(struct dds_origin *o)
 		dds_answer(o->store, DDSNAP_SETTLE, id, code, code ? "not all chunks could be copied out" : NULL);
 }
 
+/* Gives a batch that was not made durable up: what waits for it waits on. */
+static void origin_give_up(struct dds_origin *o, struct dds_batch *b)
+{
+	list_splice_init(&b->bios, &o->todo);
+	spin_lock_irq(&o->lock);
+	o->leases.taken = 0;
+	o->settle.next = o->settle.first;
+	o->stalled = false;
+	spin_unlock_irq(&o->lock);
+	percpu_ref_put(&o->writes);
+}
+
 /* Reads the next batch. NULL: there is nothing to copy, or it cannot be now. */
 static struct dds_batch *origin_prepare(struct dds_origin *o)
 {
 	struct dds_batch *b = o->batches[o->turn];
-	u64 settle_from = o->settle.next;
 	struct dds_io *io;
 	bool stop;
 
 	spin_lock_irq(&o->lock);
 	o->stalled = true;	/* unless something comes */
 	list_splice_tail_init(&o->held, &o->todo);
-	stop = o->begin || o->asking || o->park || o->restoring || !o->has_session;
+	stop = o->begin || o->asking || o->broken || o->park || o->restoring || !o->has_session;
 	spin_unlock_irq(&o->lock);
 	if (stop || !percpu_ref_tryget_live(&o->writes))
 		return NULL;
@@ -630,19 +650,14 @@ static struct dds_batch *origin_prepare(struct dds_origin *o)
 	if (!b->count)
 		goto none;
 	if (dds_batch_read(b, o->io, o->origin_dev, o->size >> SECTOR_SHIFT)) {
-		spin_lock_irq(&o->lock);
-		o->leases.taken = 0;
-		o->stalled = false;
-		o->settle.next = settle_from;
-		spin_unlock_irq(&o->lock);
 		while (o->single && !list_empty(&b->bios)) {	/* what cannot be read cannot be kept */
 			io = list_first_entry(&b->bios, struct dds_io, node);
 			list_del(&io->node);
 			origin_end(io, BLK_STS_IOERR);
 		}
-		list_splice_init(&b->bios, &o->todo);
 		o->single = true;
-		goto none;
+		origin_give_up(o, b);
+		return NULL;
 	}
 	o->single = false;
 	o->turn = 1 - o->turn;
@@ -685,6 +700,31 @@ static void origin_report(struct dds_origin *o, struct dds_batch *b)
 		dds_tell(o->store, DDSNAP_REPORT, parts, 2);
 }
 
+/* No batch may follow one that failed: the server is to begin another session. */
+static void origin_break(struct dds_origin *o, struct dds_batch *b, int err)
+{
+	static const char reason[] = "writing a batch to the store device failed";
+	struct failure {
+		__le32 len, zero;
+		char text[sizeof(reason) - 1];
+	} __packed;
+	struct failure *f = (void *)b->record;
+
+	DMERR("%pUb: batch %llu could not be written (error %d)", o->store->uuid, b->seq, err);
+	f->len = cpu_to_le32(sizeof(f->text));
+	f->zero = 0;
+	memcpy(f->text, reason, sizeof(f->text));
+	o->failure = f;
+	o->failure_len = sizeof(*f) + dds_batch_code_slots(b, (void *)(f + 1));
+	spin_lock_irq(&o->lock);
+	o->broken = true;
+	o->begin = o->mode == DDS_LIVE;
+	o->place = b->head;
+	o->seq = b->seq;
+	spin_unlock_irq(&o->lock);
+	origin_give_up(o, b);
+}
+
 /* Waits for the batch under way, and lets go what waits for it. */
 static void origin_finish(struct dds_origin *o)
 {
@@ -696,25 +736,19 @@ static void origin_finish(struct dds_origin *o)
 	err = dds_batch_wait(b, &o->area);
 	o->flying = NULL;
 	if (err) {
-		DMERR("writing a batch: error %d: nothing can be copied out any more", err);
-		spin_lock_irq(&o->lock);
-		o->mode = DDS_FAILED;
-		spin_unlock_irq(&o->lock);
-	} else {
-		origin_report(o, b);
-		for (i = 0; i < b->count; i++)
-			set_bit(b->copies[i].chunk, o->settled);
-		dds_snapshots_copied(o->store, b);
-		WRITE_ONCE(o->batch_count, o->batch_count + 1);
-		WRITE_ONCE(o->copied, o->copied + b->count);
+		origin_break(o, b, err);
+		return;
 	}
+	origin_report(o, b);
+	for (i = 0; i < b->count; i++)
+		set_bit(b->copies[i].chunk, o->settled);
+	dds_snapshots_copied(o->store, b);
+	WRITE_ONCE(o->batch_count, o->batch_count + 1);
+	WRITE_ONCE(o->copied, o->copied + b->count);
 	while (!list_empty(&b->bios)) {
 		io = list_first_entry(&b->bios, struct dds_io, node);
 		list_del(&io->node);
-		if (err)
-			origin_end(io, BLK_STS_IOERR);
-		else
-			origin_release(o, io);
+		origin_release(o, io);
 	}
 	percpu_ref_put(&o->writes);
 	spin_lock_irq(&o->lock);
@@ -722,22 +756,24 @@ static void origin_finish(struct dds_origin *o)
 	spin_unlock_irq(&o->lock);
 }
 
-/* Ends the held bios for which that is due; with push_back, all of them. */
+/* Ends the held bios for which that is due: all of them, or those that waited too long. */
 static void origin_expire(struct dds_origin *o)
 {
 	unsigned long timeout = READ_ONCE(o->hold_timeout) * HZ;
 	struct dds_io *io, *next;
-	bool back;
+	bool back, fail;
 
 	spin_lock_irq(&o->lock);
 	list_splice_tail_init(&o->held, &o->todo);
 	back = o->push_back;
+	fail = o->fail_broken;
+	o->fail_broken = false;
 	spin_unlock_irq(&o->lock);
 	list_for_each_entry_safe(io, next, &o->todo, node) {
-		if (!back && !(timeout && time_after(jiffies, io->since + timeout)))
+		if (!back && !fail && !(timeout && time_after(jiffies, io->since + timeout)))
 			continue;
 		list_del(&io->node);
-		origin_end(io, back ? BLK_STS_DM_REQUEUE : BLK_STS_TIMEOUT);
+		origin_end(io, back ? BLK_STS_DM_REQUEUE : fail ? BLK_STS_IOERR : BLK_STS_TIMEOUT);
 	}
 }
 
@@ -770,7 +806,9 @@ static void copier_turn(struct dds_origin *o)
 	b = origin_prepare(o);
 	if (o->flying)
 		origin_finish(o);
-	if (b) {
+	if (b && o->broken) {
+		origin_give_up(o, b);
+	} else if (b) {
 		origin_commit(o, b);
 		return;
 	}

@@ -215,6 +215,8 @@ int dds_batch_read(struct dds_batch *b, struct dm_io_client *io, struct block_de
 /* Begins to write descriptor and chunks. */
 void dds_batch_write(struct dds_batch *b, struct dm_io_client *io, const struct dds_area *a,
 		     const u8 *uuid, u64 epoch);
+/* Codes the slots that it was to be written to as runs, for a failure. Returns their bytes. */
+u32 dds_batch_code_slots(const struct dds_batch *b, struct ddsnap_runs *to);
 /* Sleeps until all is written and durable. */
 int dds_batch_wait(struct dds_batch *b, const struct dds_area *a);
 
@@ -247,13 +249,12 @@ static inline struct dds_io *dds_io(struct bio *bio)
 enum dds_mode {
 	DDS_AWAY,	/* no server; what needs one is held */
 	DDS_LIVE,
-	DDS_FAILED,	/* nothing can be copied out any more */
+	DDS_FAILED,	/* the server refuses it: nothing can be copied out any more */
 };
 
 struct dds_settle {
 	u64 id;				/* of the request; 0: there is none */
-	u64 next, end;
-	bool flying;			/* its last chunks are in a batch */
+	u64 first, next, end;
 };
 
 struct dds_origin {
@@ -289,7 +290,9 @@ struct dds_origin {
 	struct dds_leases leases;	/* taken out by the copier, added by the dispatcher */
 	enum dds_mode mode;
 	bool has_session;		/* it has ever had one */
-	bool begin;			/* the copier is to attach or resume */
+	bool begin;			/* the copier is to attach, resume or renew */
+	bool broken;			/* a batch could not be made durable: none may follow it in this session */
+	bool fail_broken;		/* the server will have writes fail for it */
 	bool quiesced;			/* the server was told that there are no writes */
 	bool quiescing;			/* it is to be told */
 	u64 quiesce_id;
@@ -315,6 +318,8 @@ struct dds_origin {
 	bool single;			/* a read failed: one chunk at a time */
 	struct dds_call lease_call, space_call, session_call;
 	bool asking;			/* session_call is under way */
+	const void *failure;		/* what renew says, of a broken session */
+	u32 failure_len;
 
 	struct dds_counts __percpu *counts;
 	u64 batch_count, copied;

@@ -43,6 +43,7 @@ enum ddsnap_type {
 	DDSNAP_READY,
 	DDSNAP_AWAIT_SPACE,
 	DDSNAP_MAP_RESTORING,
+	DDSNAP_RENEW,
 
 	DDSNAP_QUIESCE = 32,
 	DDSNAP_STATE,
@@ -142,6 +143,13 @@ struct ddsnap_progress {
 	__le64 epoch;
 	__le64 generation;
 	struct ddsnap_position position;
+};
+
+/* A batch that could not be made durable. The reason's text follows, then its slots as runs. */
+struct ddsnap_failure {
+	struct ddsnap_progress progress;
+	__le32 reason;		/* bytes of the text */
+	__le32 zero;
 };
 
 /* The body of a batch's record (FORMAT.md): runs, then a CRC32C a chunk. */
@@ -305,6 +313,7 @@ DDSNAP_ASSERT_SIZE(ddsnap_runs, 8);
 DDSNAP_ASSERT_SIZE(ddsnap_run, 16);
 DDSNAP_ASSERT_SIZE(ddsnap_session, 144);
 DDSNAP_ASSERT_SIZE(ddsnap_progress, 48);
+DDSNAP_ASSERT_SIZE(ddsnap_failure, 56);
 DDSNAP_ASSERT_SIZE(ddsnap_batch_run, 24);
 DDSNAP_ASSERT_SIZE(ddsnap_batch, 24);
 DDSNAP_ASSERT_SIZE(ddsnap_report, 56);
