@@ -19,12 +19,14 @@ PACKAGES = fio qemu-utils libnbd-bin spin gcc libc6-dev
 # What the lab needs, called by its targets only.
 LAB_TOOLS    = qemu-system-x86_64 mmdebstrap mkfs.ext4 depmod xz make gcc pahole sparse
 LAB_PACKAGES = qemu-system-x86 mmdebstrap debian-archive-keyring e2fsprogs kmod xz-utils make gcc pahole sparse
+LAB_DEBUG_TOOLS    = bc flex bison /usr/include/libelf.h /usr/include/openssl/ssl.h
+LAB_DEBUG_PACKAGES = bc flex bison libelf-dev libssl-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-lab build test test-root race crash fuzz-smoke lint generate bench goals report compare record lab test-lab ci clean
+.PHONY: help deps deps-lab build test test-root race crash fuzz-smoke lint generate bench goals report compare record lab lab-debug-kernel test-lab ci clean
 
 help: ## show this help
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make bench takes SUITE=smoke|quick|full DEVICE= FORCE=yes CHUNKS= PLACEMENTS= SNAPSHOTS= EXPERIMENTS= DIR= RESUME="
 
@@ -81,6 +83,10 @@ test-lab: build deps-lab ## the kernel tests in virtual machines, on both kernel
 
 lab: build deps-lab ## build the virtual machines' kernels and root image
 	bin/zbench lab build
+
+lab-debug-kernel: build deps-lab ## compile a kernel with KASAN and lockdep for the lab: ten minutes or some
+	@.ci/deps "$(LAB_DEBUG_PACKAGES)" $(LAB_DEBUG_TOOLS)
+	bin/zbench lab build --debug
 
 ci: ## what continuous integration runs
 	.ci/run

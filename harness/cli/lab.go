@@ -47,7 +47,7 @@ type labFlags struct {
 }
 
 func (f *labFlags) add(flags *pflag.FlagSet) {
-	flags.StringVar(&f.kernel, "kernel", lab.Versions[0], "the `version`: "+strings.Join(lab.Versions, " or "))
+	flags.StringVar(&f.kernel, "kernel", lab.Versions[0], "the `version`: "+strings.Join(lab.Versions, ", ")+" or debug, where that has been built")
 	flags.IntVar(&f.cpus, "cpus", 2, "`number` of CPUs")
 	flags.IntVar(&f.memory, "memory", 2048, "memory in `MiB`")
 	flags.StringArrayVar(&f.disks, "disk", nil, "a virtio `disk`: NAME=SIZE or NAME=SIZE,hdd or NAME=SIZE,ssd")
@@ -66,7 +66,7 @@ func (f *labFlags) add(flags *pflag.FlagSet) {
 func (a *app) labCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "lab", Short: "Run real kernels in virtual machines", Long: aboutLab, Args: between(0, 0, "a command")}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-	cmd.AddCommand(a.labBuildCommand(), a.labRunCommand(), a.labShellCommand(), a.labTestCommand(), a.labHeadersCommand())
+	cmd.AddCommand(a.labBuildCommand(), a.labRunCommand(), a.labShellCommand(), a.labTestCommand(), a.labBenchCommand(), a.labHeadersCommand())
 	return cmd
 }
 
@@ -80,7 +80,7 @@ func (a *app) cache() (*lab.Cache, error) {
 }
 
 func (a *app) labBuildCommand() *cobra.Command {
-	var update bool
+	var update, debug bool
 	cmd := &cobra.Command{
 		Use: "build", Short: "Build what machines boot, if the cache does not have it", Args: between(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -99,10 +99,18 @@ func (a *app) labBuildCommand() *cobra.Command {
 				}
 				fmt.Fprintf(a.out, "kernel %-5s %s\n", v, k.Release)
 			}
-			return nil
+			if !debug {
+				return nil
+			}
+			k, err := c.BuildDebug(cmd.Context())
+			if err == nil {
+				fmt.Fprintf(a.out, "kernel %-5s %s\n", k.Version, k.Release)
+			}
+			return err
 		},
 	}
 	cmd.Flags().BoolVar(&update, "update", false, "take the newest packages")
+	cmd.Flags().BoolVar(&debug, "debug", false, "compile the debug kernel too, with KASAN and lockdep: ten minutes or some")
 	return cmd
 }
 

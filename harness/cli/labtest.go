@@ -32,17 +32,33 @@ func (a *app) labTestCommand() *cobra.Command {
 	}
 	f.add(cmd.Flags())
 	flag := cmd.Flags().Lookup("kernel")
-	flag.Usage, flag.DefValue = "the `version`: "+strings.Join(lab.Versions, ", ")+" or both", "both"
-	f.kernel = "both"
+	flag.Usage, flag.DefValue = "the `version`: "+strings.Join(lab.Versions, ", ")+", debug, or all that there are", "all"
+	f.kernel = "all"
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON in place of the table")
 	return cmd
 }
 
+// labVersions are the kernels that a name means.
+func (a *app) labVersions(name string) ([]string, error) {
+	if name != "all" {
+		return []string{name}, nil
+	}
+	c, err := a.cache()
+	if err != nil {
+		return nil, err
+	}
+	versions := slices.Clone(lab.Versions)
+	if c.HasDebug() {
+		versions = append(versions, lab.Debug)
+	}
+	return versions, nil
+}
+
 // labTest runs tests on the kernels, and says at the end what became of them.
 func (a *app) labTest(ctx context.Context, f *labFlags, names []string, asJSON bool) error {
-	versions := lab.Versions
-	if f.kernel != "both" {
-		versions = []string{f.kernel}
+	versions, err := a.labVersions(f.kernel)
+	if err != nil {
+		return err
 	}
 	keep := f.keep
 	all := []lab.Test{}

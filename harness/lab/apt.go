@@ -136,6 +136,17 @@ func (a *archive) extract(ctx context.Context, files []string, dir string) error
 	return nil
 }
 
+// record is the file with the package files of a thing.
+func (c *Cache) record(name string, packages []string) string {
+	return filepath.Join(c.Dir, "apt", name+"-"+key(slices.Concat([]string{sources()}, packages)...)+".packages")
+}
+
+// knows reports whether the versions of packages were asked for before.
+func (c *Cache) knows(name string, packages []string) bool {
+	_, err := os.Stat(c.record(name, packages))
+	return err == nil
+}
+
 // resolved returns the package files of a thing in the cache: those of the last
 // time, or those of now if Update is set or there was no last time.
 func (c *Cache) resolved(ctx context.Context, name string, packages []string) ([]string, *archive, error) {
@@ -148,7 +159,7 @@ func (c *Cache) resolved(ctx context.Context, name string, packages []string) ([
 	if err != nil {
 		return nil, nil, err
 	}
-	record := filepath.Join(c.Dir, "apt", name+"-"+key(slices.Concat([]string{sources()}, packages)...)+".packages")
+	record := c.record(name, packages)
 	if text, err := os.ReadFile(record); err == nil && !c.Update {
 		return strings.Fields(string(text)), a, nil
 	}

@@ -53,10 +53,15 @@ func key(inputs ...string) string {
 	return hex.EncodeToString(h.Sum(nil))[:12]
 }
 
+// path is the directory of name and inputs.
+func (c *Cache) path(name string, inputs []string) string {
+	return filepath.Join(c.Dir, name+"-"+key(inputs...))
+}
+
 // build returns the directory of name and inputs, which make fills if there is
 // none. It waits for another process that builds the same name.
 func (c *Cache) build(name string, inputs []string, make func(dir string) error) (string, error) {
-	dir := filepath.Join(c.Dir, name+"-"+key(inputs...))
+	dir := c.path(name, inputs)
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}
@@ -121,6 +126,8 @@ var packageOf = map[string]string{
 	"apt-get":            "apt",
 	"dpkg-deb":           "dpkg",
 	"make":               "make",
+	"tar":                "tar",
+	"sh":                 "dash",
 	"go":                 "golang",
 }
 

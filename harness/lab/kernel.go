@@ -26,7 +26,7 @@ const kernelRecipe = "3"
 
 // Kernel is a kernel in the cache.
 type Kernel struct {
-	Version string // such as 6.12
+	Version string // such as 6.12, or debug
 	Release string // what uname -r says
 	Image   string // the bzImage
 	Initrd  string
@@ -37,9 +37,12 @@ type Kernel struct {
 // Kernel returns the kernel of a version, fetched and unpacked if it is not in
 // the cache.
 func (c *Cache) Kernel(ctx context.Context, version string) (*Kernel, error) {
+	if version == Debug {
+		return c.debugKernel(ctx, false)
+	}
 	meta, ok := kernels[version]
 	if !ok {
-		return nil, fmt.Errorf("no kernel %q: there are %s", version, strings.Join(Versions, " and "))
+		return nil, fmt.Errorf("no kernel %q: there are %s and %s", version, strings.Join(Versions, ", "), Debug)
 	}
 	files, a, err := c.resolved(ctx, "kernel-"+version, append(slices.Clone(meta), "busybox-static"))
 	if err != nil {
@@ -54,17 +57,23 @@ func (c *Cache) Kernel(ctx context.Context, version string) (*Kernel, error) {
 	if err != nil {
 		return nil, err
 	}
+	k, err := c.openKernel(ctx, version, dir)
+	if err == nil {
+		k.Headers = filepath.Join(dir, "root/usr/src/linux-headers-"+k.Release)
+	}
+	return k, err
+}
+
+// openKernel returns the kernel that was made in dir, but for its headers.
+func (c *Cache) openKernel(ctx context.Context, version, dir string) (*Kernel, error) {
 	k := &Kernel{Version: version, Image: filepath.Join(dir, "vmlinuz"), Modules: filepath.Join(dir, "modules.ext4")}
 	release, err := os.ReadFile(filepath.Join(dir, "release"))
 	if err != nil {
 		return nil, err
 	}
 	k.Release = string(release)
-	k.Headers = filepath.Join(dir, "root/usr/src/linux-headers-"+k.Release)
-	if k.Initrd, err = c.initrd(ctx, k.Version, dir, k.Release); err != nil {
-		return nil, err
-	}
-	return k, nil
+	k.Initrd, err = c.initrd(ctx, k.Version, dir, k.Release)
+	return k, err
 }
 
 // makeKernel unpacks the packages in dir/root, which stays for the headers, and

@@ -362,3 +362,28 @@ func TestKernelTestsAreWhole(t *testing.T) {
 		require.NoError(t, exec.Command("bash", "-n", filepath.Join(dir, name)).Run(), name)
 	}
 }
+
+func TestLostLines(t *testing.T) {
+	const want = "# comment\nCONFIG_A=y\nCONFIG_B=m\n# CONFIG_C is not set\n# CONFIG_D is not set\n"
+	require.Empty(t, lostLines(want, "#\nCONFIG_A=y\nCONFIG_B=m\n# CONFIG_C is not set\n"))
+	require.Equal(t, []string{"CONFIG_B=m", "# CONFIG_D is not set"}, lostLines(want, "#\nCONFIG_A=y\nCONFIG_B=y\nCONFIG_D=y\n"))
+}
+
+func TestParseBench(t *testing.T) {
+	const text = "raw\t4k\tlibaio\t1\t100\nthin\t4k\tlibaio\t1\t40\nraw\t4k\tlibaio\t2\t110\nthin\t4k\tlibaio\t2\t44\nraw\t4k\tlibaio\t3\t105\nthin\t4k\tlibaio\t3\t42\n"
+	figures, err := ParseBench(text)
+	require.NoError(t, err)
+	require.Len(t, figures, 2)
+	require.Equal(t, "thin", figures[1].Layer)
+	require.Equal(t, []float64{40, 44, 42}, figures[1].IOPS)
+	require.Equal(t, 42.0, figures[1].Median)
+	require.InDelta(t, .4, figures[1].Ratio, 1e-9)
+	require.InDelta(t, 10.0/105, figures[0].Spread, 1e-9)
+	var b strings.Builder
+	require.NoError(t, WriteFigures(&b, figures))
+	require.Contains(t, b.String(), "thin        4k  libaio    42   0.400    9.5%")
+	for _, bad := range []string{"raw\t4k\n", "raw\t4k\tlibaio\t1\t\n", "raw\t4k\tlibaio\t1\t0\n"} {
+		_, err := ParseBench(bad)
+		require.Error(t, err, bad)
+	}
+}
