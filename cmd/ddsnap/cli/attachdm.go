@@ -16,13 +16,14 @@ import (
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/device"
 	"zumastor.org/zumastor/engine/layout"
+	"zumastor.org/zumastor/engine/ring"
 	"zumastor.org/zumastor/engine/store"
 )
 
 // kernelServed reports whether a server runs for what name names that serves the
 // kernel's targets.
 func (a *app) kernelServed(ctx context.Context, name string) bool {
-	if os.Geteuid() != 0 || attach.DM.Probe() != nil {
+	if os.Geteuid() != 0 || !ring.Present() || attach.DM.Probe() != nil {
 		return false
 	}
 	err := a.withServer(ctx, name, func(_ context.Context, _ *target, st *admin.Status) error {
@@ -177,6 +178,9 @@ func isNumber(text string) bool {
 // detachDM removes the block device of the kernel's target that ref names, nil for the
 // origin, and reports whether there was one. It needs no server.
 func (a *app) detachDM(ctx context.Context, name string, f *targetFlags, ref *admin.Ref, force bool) (bool, error) {
+	if !ring.Present() {
+		return false, nil
+	}
 	uuid, tag, err := a.identify(ctx, name, f, ref)
 	if err != nil {
 		return false, nil // the server will say

@@ -39,18 +39,24 @@ func (c *Config) ServesKernel() (bool, error) {
 		return false, errors.New("the kernel's targets go past the page cache, and so must their server")
 	case c.Kernel == KernelRequired:
 		return true, attach.DM.Probe()
-	case c.Kernel != KernelAuto || !ring.Present() || os.Geteuid() != 0:
+	case c.Kernel != KernelAuto || !ring.Present():
 		return false, nil
 	case !c.Direct:
 		c.Logger.Warn("the kernel's targets are not served: they go past the page cache, and so must their server")
 		return false, nil
 	}
-	return true, nil
+	_, err := ring.Query(ring.UUID{})
+	if errors.Is(err, fs.ErrPermission) {
+		c.Logger.Warn("the kernel's targets are not served", "error", err, "needed", "CAP_SYS_ADMIN")
+		return false, nil
+	}
+	return err == nil, err
 }
 
-// kernelHas returns what the kernel has of the store. Root alone makes targets: where
-// another user cannot ask, it is nothing, but for a file that root has put a loop device
-// on.
+// kernelHas returns what the kernel has of the store. A process that may not ask, as that
+// takes CAP_SYS_ADMIN, serves no targets: it claims a block device for itself, which it
+// could not if the kernel had a target on it, and a file is looked for behind loop
+// devices.
 func (d *Devices) kernelHas() (ring.State, error) {
 	sb := d.Superblock()
 	if sb == nil {
