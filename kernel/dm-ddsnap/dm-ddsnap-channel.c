@@ -14,6 +14,8 @@
 
 #include "dm-ddsnap.h"
 
+#define LATER_MS 2	/* until the server is woken for a message that has no reply */
+
 /* ---- rings -------------------------------------------------------------------- */
 
 static void ring_put(struct dds_channel *c, const void *data, u32 len)
@@ -54,11 +56,44 @@ static bool room_or_closed(struct dds_channel *c, u32 len)
 	return ring_room(c) >= len;
 }
 
+/*
+ * Wakes a server that waits for messages, if there is one to read: woken for nothing, it
+ * would wait on without the flag.
+ */
+static void channel_wake_reader(struct dds_channel *c)
+{
+	struct ddsnap_ring *r = &c->rings->to_server;
+
+	smp_mb();	/* the head before looking who waits; pairs with the server's */
+	if (READ_ONCE(r->reader_waits) && ring_room(c) < c->out_size) {
+		WRITE_ONCE(r->reader_waits, 0);
+		wake_up_interruptible_poll(&c->readers, EPOLLIN | EPOLLRDNORM);
+	}
+}
+
+static void channel_wake_later(struct work_struct *work)
+{
+	struct dds_channel *c = container_of(to_delayed_work(work), struct dds_channel, wake);
+
+	channel_wake_reader(c);
+}
+
+/*
+ * What has no reply, as a report, is not worth waking the server for: it sees it when it
+ * looks for any other reason, at the latest after a while.
+ */
+static void channel_wake(struct dds_channel *c, u64 id)
+{
+	if (id || ring_room(c) < c->out_size / 2)
+		channel_wake_reader(c);
+	else
+		queue_delayed_work(c->store->io_wq, &c->wake, msecs_to_jiffies(LATER_MS));
+}
+
 int dds_channel_send(struct dds_channel *c, u16 type, u16 flags, u64 id,
 		     const struct kvec *parts, unsigned int count)
 {
 	struct ddsnap_header h = { .type = cpu_to_le16(type), .flags = cpu_to_le16(flags), .id = cpu_to_le64(id) };
-	struct ddsnap_ring *r = &c->rings->to_server;
 	u32 len = sizeof(h), i;
 	int err = -ENOTCONN;
 
@@ -77,12 +112,8 @@ int dds_channel_send(struct dds_channel *c, u16 type, u16 flags, u64 id,
 	ring_put(c, &h, sizeof(h));
 	for (i = 0; i < count; i++)
 		ring_put(c, parts[i].iov_base, parts[i].iov_len);
-	smp_store_release(&r->head, c->head);	/* after the bytes */
-	smp_mb();	/* the head before looking who waits; pairs with the server's */
-	if (READ_ONCE(r->reader_waits)) {
-		WRITE_ONCE(r->reader_waits, 0);
-		wake_up_interruptible_poll(&c->readers, EPOLLIN | EPOLLRDNORM);
-	}
+	smp_store_release(&c->rings->to_server.head, c->head);	/* after the bytes */
+	channel_wake(c, id);
 	err = 0;
 out:
 	mutex_unlock(&c->send_lock);
@@ -197,6 +228,7 @@ static int ddsnap_open(struct inode *inode, struct file *file)
 	init_waitqueue_head(&c->readers);
 	init_waitqueue_head(&c->writers);
 	INIT_WORK(&c->dispatch, channel_dispatch);
+	INIT_DELAYED_WORK(&c->wake, channel_wake_later);
 	file->private_data = c;
 	return nonseekable_open(inode, file);
 }
@@ -209,6 +241,9 @@ static int ddsnap_release(struct inode *inode, struct file *file)
 	dds_channel_close(c);
 	if (s) {
 		dds_store_unbind(s, c);
+		mutex_lock(&c->send_lock);	/* who sends has seen that it is closed, or is done */
+		mutex_unlock(&c->send_lock);
+		cancel_delayed_work_sync(&c->wake);
 		flush_workqueue(s->dispatch_wq);
 		dds_store_put(s);
 	}

@@ -65,6 +65,7 @@ struct dds_channel {
 
 	wait_queue_head_t readers;	/* poll() */
 	wait_queue_head_t writers;	/* senders that wait for room */
+	struct delayed_work wake;	/* of a server that waits for messages */
 	struct work_struct dispatch;
 	u8 *message;			/* a copy of the message that is being taken in */
 };
