@@ -135,7 +135,7 @@ func (l Local) change(ref wire.SnapshotRef, c *Change) (*Snapshot, error) {
 		}
 		uses := int64(s.UseCount) + c.Uses
 		if uses < 0 || uses > math.MaxUint32 {
-			return fmt.Errorf("%w: a use count of %d %+d is not from 0 to %d", ErrRequest, s.UseCount, c.Uses, uint32(math.MaxUint32))
+			return fmt.Errorf("%w: its use count is %d, and %+d is not possible: it is from 0 to %d", ErrRequest, s.UseCount, c.Uses, uint32(math.MaxUint32))
 		}
 		s.UseCount = uint32(uses)
 		changed = *s

@@ -5,6 +5,7 @@ package check
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/layout"
@@ -57,6 +58,12 @@ type candidate struct {
 	empty bool // zeroes, as formatting leaves the second
 }
 
+// isOne reports whether it is a superblock, though maybe a damaged one or one of
+// another format.
+func (c candidate) isOne() bool {
+	return c.err == nil || (errors.Is(c.err, layout.ErrCorrupt) || errors.Is(c.err, layout.ErrVersion)) && !errors.Is(c.err, layout.ErrNoSuperblock)
+}
+
 func (img *image) superblock(i int64) candidate {
 	page, err := img.meta.read(i*block.PageSize, block.PageSize)
 	if err != nil {
@@ -96,21 +103,24 @@ func (img *image) findSuperblock(report report) bool {
 			img.sb = sb
 		}
 	}
+	store := slices.ContainsFunc(found[:], candidate.isOne)
 	for i, c := range found {
-		img.judgeSuperblock(i, c, report)
+		img.judgeSuperblock(i, c, store, report)
 	}
 	return img.sb != nil
 }
 
-func (img *image) judgeSuperblock(i int, c candidate, report report) {
+func (img *image) judgeSuperblock(i int, c candidate, store bool, report report) {
 	v := Violation{
 		Severity: Damage, Code: BadSuperblock, Device: img.meta.name,
 		Offset: int64(i) * block.PageSize, Structure: fmt.Sprintf("superblock %d", i),
 	}
 	switch {
-	case c.err != nil && img.sb == nil:
+	case !store:
 		v.Code, v.Problem = NoStore, c.err.Error()
 		v.Meaning = "no store can be opened: this is no store, its metadata is on another device, or both superblocks are lost"
+	case c.err != nil && img.sb == nil:
+		v.Problem, v.Meaning = c.err.Error(), "neither superblock is whole: the store is refused, and nothing else was checked"
 	case c.err != nil && c.empty && img.sb.Checkpoint == 0:
 		return
 	case c.err != nil && errors.Is(c.err, layout.ErrVersion):

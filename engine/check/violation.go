@@ -46,8 +46,8 @@ type Code string
 
 // The codes.
 const (
-	NoStore        Code = "no-store"        // neither superblock is valid
-	BadSuperblock  Code = "superblock"      // one of them is not, or contradicts the other
+	NoStore        Code = "no-store"        // neither superblock is one
+	BadSuperblock  Code = "superblock"      // one of them is damaged, or contradicts the other
 	BadGeometry    Code = "geometry"        // regions that overlap or exceed their device
 	BadLabel       Code = "label"           // a device is not this store's, or not in this role
 	Unreadable     Code = "unreadable"      // a device returned an error

@@ -19,6 +19,9 @@ import (
 // ErrInUse is wrapped when a file or device is open, mounted or held elsewhere.
 var ErrInUse = errors.New("is in use by another process")
 
+// ErrKind is wrapped when a path names something else than a device can be on.
+var ErrKind = errors.New("is neither a regular file nor a block device")
+
 // FileOptions says how [OpenFile] opens.
 type FileOptions struct {
 	// Create, if positive, makes a new sparse file of that many bytes; one that
@@ -121,7 +124,7 @@ func (f *File) open(direct, claim bool) error {
 			flags |= unix.O_EXCL // the kernel's own claim: fails while mounted or held
 		}
 	default:
-		return errors.New("is neither a regular file nor a block device")
+		return ErrKind
 	}
 	f.direct.reason = "not asked for"
 	if direct {

@@ -5,6 +5,7 @@ package layout
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 
@@ -259,6 +260,10 @@ func (s *Superblock) Encode() []byte {
 	return p
 }
 
+// ErrNoSuperblock is wrapped, with [ErrCorrupt], when bytes don't even begin as a
+// superblock does.
+var ErrNoSuperblock = errors.New("no superblock")
+
 // DecodeSuperblock reads a superblock's [SuperblockSize] bytes. Its numbers are checked against
 // each other, not against the size of a device.
 func DecodeSuperblock(p []byte) (*Superblock, error) {
@@ -271,7 +276,7 @@ func DecodeSuperblock(p []byte) (*Superblock, error) {
 	}
 	switch {
 	case d.Magic != Magic:
-		return nil, fmt.Errorf("%w: no superblock: magic %#x, want %#x", ErrCorrupt, d.Magic, uint64(Magic))
+		return nil, fmt.Errorf("%w: %w: magic %#x, want %#x", ErrCorrupt, ErrNoSuperblock, d.Magic, uint64(Magic))
 	case d.Version != Version:
 		return nil, fmt.Errorf("%w: store format %d, this program knows %d", ErrVersion, d.Version, Version)
 	case d.CRC != ChecksumWithout(p, superblockCRC):

@@ -22,8 +22,11 @@ func (s *Store) divide(size, metaSize int64) (Area, error) {
 		}
 		target.Slots = uint64(slots)
 	}
-	if end := s.storeEnd(target); end > s.devs.Store.Size() || end > block.MaxStoreSize {
-		return target, fmt.Errorf("%w: the store device has %d bytes, not %d", block.ErrGeometry, s.devs.Store.Size(), end)
+	switch end := s.storeEnd(target); {
+	case end > block.MaxStoreSize:
+		return target, fmt.Errorf("%w: a store of %d bytes is more than %d", block.ErrGeometry, end, int64(block.MaxStoreSize))
+	case end > s.devs.Store.Size():
+		return target, fmt.Errorf("%w: the store device has %d bytes, and not %d: make it larger first", block.ErrGeometry, s.devs.Store.Size(), end)
 	}
 	switch {
 	case s.devs.Meta != nil:

@@ -19,7 +19,8 @@ import (
 	"zumastor.org/zumastor/engine/wire"
 )
 
-// ErrNoStore is wrapped when a device holds no store.
+// ErrNoStore is wrapped when a device holds no store: nothing on it is or was a
+// superblock.
 var ErrNoStore = errors.New("no store on this device")
 
 // Open opens the store on the devices. After a crash it recovers: it takes the
@@ -82,6 +83,17 @@ func orDefault(v, byDefault int64) int64 {
 	return v
 }
 
+// noSuperblock tells a device without a store from a store whose superblocks are all
+// damaged.
+func noSuperblock(errs []error) error {
+	for _, err := range errs {
+		if !errors.Is(err, layout.ErrNoSuperblock) {
+			return fmt.Errorf("no superblock is whole: %w", errors.Join(errs...))
+		}
+	}
+	return fmt.Errorf("%w: there is no superblock", ErrNoStore)
+}
+
 // readSuperblock returns the newer of the superblocks. A crash leaves each whole,
 // new or old. So one that is damaged may have been the newer one, and what the
 // other points at may have been written over since: then none is good.
@@ -109,7 +121,7 @@ func readSuperblock(meta device.Device) (*layout.Superblock, error) {
 		}
 	}
 	if newest == nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoStore, errors.Join(errs...))
+		return nil, noSuperblock(errs)
 	}
 	if len(errs) > 0 && !(blank && newest.Checkpoint == 0) {
 		return nil, fmt.Errorf("%w; checkpoint %d in the other one may be older than the store, so that it was not opened and nothing was changed",

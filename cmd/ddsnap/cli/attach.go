@@ -125,6 +125,9 @@ func (x *attaching) runDM(cmd *cobra.Command, args []string) error {
 	case len(args) < 2 && x.snapshot == "":
 		return usageError{errors.New("missing argument: ORGDEV")}
 	}
+	if err := rootOnly(); err != nil {
+		return err
+	}
 	if err := attach.DM.Probe(); err != nil {
 		return err
 	}
@@ -156,8 +159,8 @@ func (x *attaching) serve(cmd *cobra.Command, args []string) error {
 	if err := x.flags.join(cmd, &cfg); err != nil {
 		return err
 	}
-	if os.Geteuid() != 0 {
-		return errors.New("only root can make block devices: see \"ddsnap nbd\" for a way without")
+	if err := rootOnly(); err != nil {
+		return err
 	}
 	if err := attach.HoldMemory(); err != nil {
 		cfg.Logger.Warn("may deadlock when memory is short", "error", err)
@@ -165,6 +168,14 @@ func (x *attaching) serve(cmd *cobra.Command, args []string) error {
 	cfg.Attach, cfg.Backend = true, x.backend
 	cfg.Ready = func(path string) { fmt.Fprintln(x.app.Out, path) }
 	return serve(cmd.Context(), cfg)
+}
+
+// rootOnly is the error of all but root.
+func rootOnly() error {
+	if os.Geteuid() != 0 {
+		return errors.New("only root can make block devices: see \"ddsnap nbd\" for a way without")
+	}
+	return nil
 }
 
 func (x *attaching) attachSnapshot(ctx context.Context, name string) error {
@@ -188,6 +199,11 @@ func (x *attaching) attachSnapshot(ctx context.Context, name string) error {
 		fmt.Fprintln(x.app.Out, r.Device.Path)
 		return nil
 	})
+}
+
+// nothingAttached says that there is nothing to detach.
+func nothingAttached(t *target) error {
+	return codeError{fmt.Errorf("nothing of %s is a block device: \"ddsnap attach\" does not serve it", t.name), exitWrong}
 }
 
 func noAttacher(t *target) error {
@@ -244,14 +260,14 @@ that are mounted or open stay, and are an error: unmount them first.`,
 		}
 		return a.with(cmd.Context(), args[0], f, true, func(ctx context.Context, t *target) error {
 			if t.offline != nil {
-				return noAttacher(t)
+				return nothingAttached(t)
 			}
 			_, err := t.Do(ctx, r)
 			switch {
 			case errors.Is(err, store.ErrNoSnapshot):
 				return codeError{fmt.Errorf("%s is not attached by %s: \"ddsnap status\" shows what is", what, t.name), exitAbsent}
 			case errors.Is(err, admin.ErrRequest):
-				return noAttacher(t)
+				return nothingAttached(t)
 			case errors.Is(err, store.ErrInUse):
 				return codeError{fmt.Errorf("detaching %s: %w: unmount it first, or insist with --force", what, err), exitInUse}
 			case err != nil:

@@ -98,7 +98,7 @@ func (a *app) report(name string, found iter.Seq[check.Violation], finish func()
 	finish()
 	switch wrong := counts[check.Leak] + counts[check.Damage]; {
 	case noStore:
-		return codeError{fmt.Errorf("%s holds no store", name), exitWrong}
+		return codeError{fmt.Errorf("%s holds no store: if it did, \"ddsnap repair --dry-run\" says what is left", name), exitWrong}
 	case wrong > 0:
 		return codeError{fmt.Errorf("%s: %d damaged, %d leaked", name, counts[check.Damage], counts[check.Leak]), exitDamaged}
 	case !a.json:

@@ -61,7 +61,7 @@ func Run(args []string, s Streams) int {
 		err = usageError{err}
 	}
 	code := exitCode(err)
-	if text := message(err); text != "" {
+	if text := message(err) + permissionHint(err, os.Geteuid()); text != "" {
 		fmt.Fprintf(s.Err, "ddsnap: %s\n", text)
 	}
 	if code == exitUsage && cmd != nil {
@@ -100,7 +100,7 @@ the control socket of such a server, or on a store that no server has open.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(flagError)
 	root.SetVersionTemplate("ddsnap {{.Version}}\n")
 	root.AddCommand(
 		a.initialize(), a.create(), a.delete(), a.list(), a.status(), a.priority(), a.usecount(), a.hold(), a.policy(), a.revert(), a.merge(), a.resize(), a.group(),

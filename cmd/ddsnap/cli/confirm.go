@@ -13,7 +13,7 @@ import (
 // Where there is no terminal, it refuses.
 func (a *app) confirm(loss string) error {
 	if !isTerminal(a.In) {
-		return refusal{errors.New("standard input is no terminal to ask on: confirm with --yes")}
+		return refusal{fmt.Errorf("%s: standard input is no terminal to ask on: confirm with --yes", strings.TrimSuffix(loss, "."))}
 	}
 	fmt.Fprintf(a.Err, "%s Go on? [y/N] ", loss)
 	answer, _ := bufio.NewReader(a.In).ReadString('\n')

@@ -36,6 +36,9 @@ func (a *app) groupVerb(cmd *cobra.Command, before []string, run func(ctx contex
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
 		ctx, cancel := context.WithTimeoutCause(cmd.Context(), a.timeout, fmt.Errorf("no answer within %v", a.timeout))
 		defer cancel()
+		if err := distinct(args[len(before):]...); err != nil {
+			return err
+		}
 		var members []group.Named
 		offline := false
 		for _, name := range args[len(before):] {

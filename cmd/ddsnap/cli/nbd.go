@@ -90,6 +90,9 @@ func (f *nbdFlags) join(cmd *cobra.Command, cfg *service.Config) error {
 	switch {
 	case f.server == "":
 		return usageError{errors.New("--server needs the path of a socket, such as SNAPDEV.clients")}
+	case strings.HasSuffix(f.server, service.ControlSuffix):
+		return usageError{fmt.Errorf("--server %s is for verbs: the socket for clients is %s",
+			f.server, strings.TrimSuffix(f.server, service.ControlSuffix)+service.ClientsSuffix)}
 	case f.readOnly:
 		return usageError{errors.New("--read-only needs the store for itself, not a --server")}
 	case f.metrics != "":
@@ -119,8 +122,9 @@ func (f *nbdFlags) addCommon(cmd *cobra.Command) {
 	fl.VarP(&f.cache, "cache", "k", "memory for metadata (default 64m)")
 	fl.UintVar(&f.deleteRate, "delete-rate", 0, fmt.Sprintf("chunks that deletions look at in a second, at least `n` (default %d)", store.DefaultDeleteRate))
 	fl.BoolVar(&f.noDirect, "page-cache", false, "go through the page cache instead of O_DIRECT")
-	fl.StringVar(&f.onFailure, "on-failure", store.HoldWrites.String(), "what becomes of writes that need a copy while the store takes none: hold, fail-writes, or let-go (give up all snapshots)")
+	fl.StringVar(&f.onFailure, "on-failure", store.HoldWrites.String(), "`policy` of a failing store: hold, fail-writes or let-go")
 	fl.StringVar(&f.level, "log-level", "info", "least `level` to log: debug, info, warn or error")
+	_ = cmd.RegisterFlagCompletionFunc("on-failure", cobra.FixedCompletions([]string{"hold", "fail-writes", "let-go"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("log-level", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))
 }
 

@@ -97,3 +97,10 @@ func TestExitCodesInGuide(t *testing.T) {
 		require.Contains(t, plain, fmt.Sprintf("| %d | %s |", code, meaning))
 	}
 }
+
+func TestPermissionHint(t *testing.T) {
+	denied := fmt.Errorf("opening: %w", os.ErrPermission)
+	require.Contains(t, permissionHint(denied, 1000), "root may")
+	require.Empty(t, permissionHint(denied, 0))
+	require.Empty(t, permissionHint(os.ErrNotExist, 1000))
+}

@@ -42,7 +42,8 @@ when they connect again, block devices at once. If resize is interrupted, a runn
 server goes on with it.
 
 A "ddsnap server" asks the process that has the origin open whether its device is
-large enough. While there is none, name the device with --origin-device.
+large enough. While there is none, or no server, name the device of an origin that
+is to grow with --origin-device.
 
 On a terminal it asks before it shrinks something; elsewhere that needs --yes.`,
 		Example: `  lvextend -L 20g vg/origin && ddsnap resize --origin 20g /dev/vg/store
@@ -103,6 +104,9 @@ func (r *resizing) run(ctx context.Context, t *target) error {
 		return r.app.printJSON(plan)
 	case r.dryRun:
 		return r.print(plan)
+	case t.offline != nil && plan.NewOrigin > plan.Origin && r.device == "":
+		return fmt.Errorf("%w: whether the origin's device has %d bytes is not known without a server: name the device with --origin-device",
+			block.ErrGeometry, plan.NewOrigin)
 	case plan.Shrinks() && !r.yes:
 		loss := fmt.Sprintf("The store on %s will be shrunk.", t.name)
 		if plan.NewOrigin < plan.Origin {

@@ -69,7 +69,7 @@ to standard error; systemd can keep its sockets, named "clients" and "control".`
 		},
 	}
 	cmd.Flags().StringVar(&clients, "clients", "", "`path` of the socket for clients (default SNAPDEV.clients)")
-	cmd.Flags().BoolVar(&takeover, "takeover", false, "take the place of the server that runs, whose control socket is --control")
+	cmd.Flags().BoolVar(&takeover, "takeover", false, "replace the server that runs, whose control socket is --control")
 	cmd.Flags().StringVar(&kernel, "kernel", string(service.KernelAuto), "serve the kernel's targets: auto, off or required")
 	_ = cmd.RegisterFlagCompletionFunc("kernel", cobra.FixedCompletions([]string{"auto", "off", "required"}, cobra.ShellCompDirectiveNoFileComp))
 	f.addCommon(cmd)

@@ -60,8 +60,8 @@ func (a *app) open(ctx context.Context, name string, f *targetFlags, readOnly bo
 	if info.Mode().Type() != os.ModeSocket {
 		t, err := openStore(service.Paths{Store: name, Meta: f.meta, Journal: f.journal}, readOnly)
 		if errors.Is(err, device.ErrInUse) {
-			if client, socket := serverOf(ctx, name); client != nil {
-				return &target{Manager: client, name: socket, close: client.Close}, nil
+			if client, _ := serverOf(ctx, name); client != nil {
+				return &target{Manager: client, name: name, close: client.Close}, nil
 			}
 			if device.Orphaned(name) {
 				err = fmt.Errorf("%w: no server has %s now, and clients of one wait: start \"ddsnap server %s\"", device.ErrInUse, name, name)
@@ -139,7 +139,7 @@ func storeHint(devs *service.Devices, p service.Paths, err error) error {
 			return codeError{fmt.Errorf("%s holds no store but %s", p.Store, hint), exitWrong}
 		}
 	}
-	return fmt.Errorf("%w (make one with \"ddsnap initialize\")", err)
+	return fmt.Errorf("%w (\"ddsnap initialize\" makes one; if there was one, \"ddsnap repair --dry-run\" says what is left)", err)
 }
 
 // with runs do on the target that name names.
