@@ -34,6 +34,9 @@ func (c *conn) take(h wire.Header, body []byte) error {
 	c.busy.Go(func() {
 		defer func() { <-c.inFlight }()
 		add, err := carry(c, body)
+		if err != nil {
+			c.l.log.Debug("request refused", "store", c.l.server.UUID(), "client", c.name, "type", h.Type, "error", err)
+		}
 		_ = c.reply(h, add, err) // an error has closed the connection
 	})
 	return nil

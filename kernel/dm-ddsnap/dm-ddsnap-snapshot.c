@@ -372,17 +372,22 @@ static int snapshot_tell(struct dds_snapshot *v, u16 type, const struct dds_writ
 {
 	struct ddsnap_written *w = (void *)v->message;
 	struct ddsnap_batch_run *run = w->batch.run;
-	u32 i;
+	u32 i, length;
 
 	memset(w, 0, sizeof(*w) + count * (sizeof(*run) + sizeof(__le32)));
 	w->handle = cpu_to_le64(v->handle);
 	w->batch.generation = cpu_to_le64(v->generation);
-	w->batch.runs = w->batch.chunks = cpu_to_le32(count);
-	for (i = 0; i < count; i++, run++) {
+	w->batch.chunks = cpu_to_le32(count);
+	for (i = 0; i < count; i += length, run++) {	/* neighbours are one run */
+		length = 1;
+		while (i + length < count && list[i + length].chunk == list[i].chunk + length &&
+		       list[i + length].slot == list[i].slot + length)
+			length++;
 		run->chunk = cpu_to_le64(list[i].chunk);
 		run->slot = cpu_to_le64(list[i].slot);
-		run->length = cpu_to_le32(1);
+		run->length = cpu_to_le32(length);
 	}
+	w->batch.runs = cpu_to_le32(run - w->batch.run);
 	return dds_ask_wait(v->store, type, w, (u8 *)run + count * sizeof(__le32) - v->message, NULL, 0, NULL);
 }
 
@@ -448,6 +453,7 @@ static int snapshot_write(struct dds_snapshot *v, struct bio *bio, u64 chunk, st
 	if (err)
 		return err;
 	dds_leases_pass(&v->leases);
+	w.order = v->unsynced_count;
 	v->unsynced[v->unsynced_count++] = w;
 	atomic64_inc(&v->given);
 	k = (struct dds_known){ .chunk1 = chunk + 1, .slot = w.slot, .kind = DDSNAP_STORED, .owned = true };
@@ -645,7 +651,28 @@ static int by_written_chunk(const void *a, const void *b)
 {
 	const struct dds_written *x = a, *y = b;
 
-	return x->chunk > y->chunk ? 1 : x->chunk < y->chunk ? -1 : 0;
+	if (x->chunk != y->chunk)
+		return x->chunk > y->chunk ? 1 : -1;
+	return x->order > y->order ? 1 : -1;
+}
+
+/*
+ * Leaves of the unsynced chunks the last place of each, by chunk. A chunk has more when
+ * the snapshot got a snapshot of its own in between; that made the earlier ones durable.
+ */
+static void unsynced_last(struct dds_snapshot *v)
+{
+	u32 i, n = 0;
+
+	sort(v->unsynced, v->unsynced_count, sizeof(v->unsynced[0]), by_written_chunk, NULL);
+	for (i = 0; i < v->unsynced_count; i++) {
+		if (i + 1 < v->unsynced_count && v->unsynced[i + 1].chunk == v->unsynced[i].chunk)
+			continue;
+		v->unsynced[n] = v->unsynced[i];
+		v->unsynced[n].order = n;
+		n++;
+	}
+	v->unsynced_count = n;
 }
 
 int dds_snapshot_open(struct dds_snapshot *v)
@@ -678,7 +705,7 @@ int dds_snapshot_open(struct dds_snapshot *v)
 	spin_unlock_irq(&v->lock);
 	err = 0;
 	if (v->unsynced_count) {
-		sort(v->unsynced, v->unsynced_count, sizeof(v->unsynced[0]), by_written_chunk, NULL);
+		unsynced_last(v);
 		err = snapshot_tell(v, DDSNAP_RESTORE_BRANCH, v->unsynced, v->unsynced_count);
 	}
 	if (!err) {

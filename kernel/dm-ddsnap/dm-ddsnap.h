@@ -396,6 +396,7 @@ struct dds_snapshot {
 	struct dds_leases leases;
 	struct dds_written {
 		u64 chunk, slot;
+		u32 order;		/* of those of a chunk, the last counts */
 	} *unsynced;			/* that a server which ends would forget */
 	u32 unsynced_count;
 	u8 *buffer;			/* a chunk */
