@@ -69,7 +69,7 @@ func (s *Store) divideMeta(metaSize int64, target *Area) error {
 		target.TreePages.Len = need
 	}
 	if end := s.metaEnd(*target); end > s.meta.Size() || end > block.MaxStoreSize {
-		return fmt.Errorf("%w: the metadata device has %d bytes, not %d", block.ErrGeometry, s.meta.Size(), end)
+		return fmt.Errorf("%w: the metadata device has %d bytes, and not %d: make it larger first", block.ErrGeometry, s.meta.Size(), end)
 	}
 	return nil
 }

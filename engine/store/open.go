@@ -133,7 +133,10 @@ func readSuperblock(meta device.Device) (*layout.Superblock, error) {
 // checkDevices reports devices that are not the store's, or too small for it.
 func checkDevices(d placement.Devices, sb *layout.Superblock) error {
 	if sb.Separate != (d.Meta != nil) {
-		return fmt.Errorf("%w: store %v has its metadata on a device of its own: %t", block.ErrGeometry, sb.UUID, sb.Separate)
+		if sb.Separate {
+			return fmt.Errorf("%w: this is the metadata device of store %v: name the store device, and this one for the metadata", block.ErrGeometry, sb.UUID)
+		}
+		return fmt.Errorf("%w: store %v has no metadata device: name the store alone", block.ErrGeometry, sb.UUID)
 	}
 	if end := sb.DataOffset + int64(sb.Slots<<sb.ChunkShift); d.Store.Size() < end {
 		return fmt.Errorf("%w: store device has %d bytes, its superblock says at least %d", block.ErrGeometry, d.Store.Size(), end)

@@ -187,13 +187,17 @@ func (s *Store) step(fn func() error) error {
 	return s.resolve(fn)
 }
 
+// ErrWaiting is wrapped when nothing can be changed yet, since an origin client of the
+// server before lives and has not come back.
+var ErrWaiting = fmt.Errorf("the store waits for its origin client to come back: %w", wire.ErrAway)
+
 // mutable returns the reason why the store cannot be changed, or nil.
 func (s *Store) mutable() error {
 	switch {
 	case s.opts.ReadOnly:
 		return ErrReadOnly
 	case s.awaiting.Load():
-		return fmt.Errorf("the store waits for its origin client to come back: %w", wire.ErrAway)
+		return ErrWaiting
 	case s.suspended.Load():
 		return fmt.Errorf("the store was closed: %w", wire.ErrAway)
 	}

@@ -97,6 +97,8 @@ func (a *app) report(name string, found iter.Seq[check.Violation], finish func()
 	}
 	finish()
 	switch wrong := counts[check.Leak] + counts[check.Damage]; {
+	case noStore && partHint(name) != nil:
+		return partHint(name)
 	case noStore:
 		return codeError{fmt.Errorf("%s holds no store: if it did, \"ddsnap repair --dry-run\" says what is left", name), exitWrong}
 	case wrong > 0:

@@ -63,9 +63,7 @@ func (a *app) open(ctx context.Context, name string, f *targetFlags, readOnly bo
 			if client, _ := serverOf(ctx, name); client != nil {
 				return &target{Manager: client, name: name, close: client.Close}, nil
 			}
-			if device.Orphaned(name) {
-				err = fmt.Errorf("%w: no server has %s now, and clients of one wait: start \"ddsnap server %s\"", device.ErrInUse, name, name)
-			}
+			err = orphanHint(name, err)
 		}
 		return t, err
 	}
@@ -107,6 +105,14 @@ func openStore(p service.Paths, readOnly bool) (*target, error) {
 	}, nil
 }
 
+// orphanHint says of a locked store whose server has ended that one is to be started.
+func orphanHint(path string, err error) error {
+	if !device.Orphaned(path) {
+		return err
+	}
+	return fmt.Errorf("%s %w: no server has it now, and clients of one wait: start \"ddsnap server %s\"", path, device.ErrInUse, path)
+}
+
 // serverHint adds to the error of a locked store where its server can be reached.
 func serverHint(path string, err error) error {
 	if !errors.Is(err, device.ErrInUse) {
@@ -116,30 +122,48 @@ func serverHint(path string, err error) error {
 	defer cancel()
 	client, socket := serverOf(ctx, path)
 	if client == nil {
-		return err
+		return orphanHint(path, err)
 	}
 	return errors.Join(fmt.Errorf("%w; its server's control socket is %s", err, socket), client.Close())
 }
 
 // storeHint says of a store that cannot be opened what is likely wrong.
 func storeHint(devs *service.Devices, p service.Paths, err error) error {
-	err = fmt.Errorf("opening the store on %s: %w", p.Store, err)
+	where := p.Store
+	if devs.Meta != nil {
+		where += " with metadata on " + p.Meta
+	}
+	err = fmt.Errorf("opening the store on %s: %w", where, err)
 	if !errors.Is(err, store.ErrNoStore) || devs.Meta != nil {
 		return err
 	}
-	label := device.Buffer(layout.LabelSize)
-	if _, readErr := devs.Store.ReadAt(label, 0); readErr != nil {
-		return err
+	if part := partHint(p.Store); part != nil {
+		return part
+	}
+	return fmt.Errorf("%w (\"ddsnap initialize\" makes one; if there was one, \"ddsnap repair --dry-run\" says what is left)", err)
+}
+
+// partHint returns an error if the device at path is a part of a store but not the
+// one that is to be named alone.
+func partHint(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	label := make([]byte, layout.LabelSize)
+	if _, err := f.ReadAt(label, 0); err != nil {
+		return nil
 	}
 	for role, hint := range map[layout.Role]string{
 		layout.RoleData:    "data: its metadata is on a device of its own: name that too",
 		layout.RoleJournal: "a store's journal: name the store",
 	} {
 		if layout.CheckLabel(label, layout.UUID(label[16:32]), role) == nil {
-			return codeError{fmt.Errorf("%s holds no store but %s", p.Store, hint), exitWrong}
+			return codeError{fmt.Errorf("%s holds no store but %s", path, hint), exitWrong}
 		}
 	}
-	return fmt.Errorf("%w (\"ddsnap initialize\" makes one; if there was one, \"ddsnap repair --dry-run\" says what is left)", err)
+	return nil
 }
 
 // with runs do on the target that name names.

@@ -3,6 +3,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,8 +23,32 @@ type requests struct {
 	service *service
 }
 
-// Do implements admin.Manager.
+// How long a request waits at most for the origin client of the server before, which is
+// back in no time unless it is stopped itself, if Config.Quiet does not say it; and how
+// long until it is tried again.
+const (
+	comeBackLimit = 10 * time.Second
+	comeBackPause = 20 * time.Millisecond
+)
+
+// Do implements admin.Manager. What cannot be done before the origin client has come
+// back has changed nothing: it is tried until then.
 func (m requests) Do(ctx context.Context, r admin.Request) (a admin.Response, err error) {
+	limit := time.Now().Add(cmp.Or(m.service.cfg.Quiet, comeBackLimit))
+	for {
+		a, err = m.do(ctx, r)
+		if !errors.Is(err, store.ErrWaiting) || time.Now().After(limit) {
+			return a, err
+		}
+		select {
+		case <-ctx.Done():
+			return a, err
+		case <-time.After(comeBackPause):
+		}
+	}
+}
+
+func (m requests) do(ctx context.Context, r admin.Request) (a admin.Response, err error) {
 	if err := r.Check(); err != nil {
 		return a, err
 	}

@@ -152,3 +152,23 @@ func TestSnapshotReaderIsStopped(t *testing.T) {
 	srv.end()
 	sc.mustBeClean()
 }
+
+// A server begins while the volume's process, which the one before had, is stopped: a
+// request that changes something waits until that has come back.
+func TestRequestsWaitForTheOriginClient(t *testing.T) {
+	sc := newScene(t, 256<<20)
+	srv, c := sc.start("server"), sc.start("origin")
+	dev := c.dial(OriginExport)
+	c.signal(syscall.SIGSTOP)
+	c.awaitStopped()
+	srv.kill()
+	srv = sc.start("server")
+	require.Eventually(t, func() bool { _, err := sc.do(admin.Request{Verb: admin.VerbList}); return err == nil }, time.Minute, time.Millisecond)
+	time.AfterFunc(100*time.Millisecond, func() { c.signal(syscall.SIGCONT) })
+	_, err := sc.do(admin.Request{Verb: admin.VerbCreate, New: &admin.NewSnapshot{Tag: 1}})
+	require.NoError(t, err)
+	require.NoError(t, dev.Close())
+	c.end()
+	srv.end()
+	sc.mustBeClean()
+}
