@@ -102,6 +102,13 @@ func (f *fields) expected(name string, m message) bool {
 		f.number("epoch", v.Epoch)
 		f.number("generation", uint64(v.Generation))
 		f.position(v.Position)
+	case wire.Failure:
+		f.bytes("uuid", v.UUID[:])
+		f.number("epoch", v.Epoch)
+		f.number("generation", uint64(v.Generation))
+		f.position(v.Position)
+		f.bytes("reason", []byte(v.Reason))
+		f.runs(v.Slots)
 	case []layout.SlotRun:
 		f.runs(v)
 	case wire.Batch:
@@ -184,7 +191,7 @@ func (f *fields) named(name string) bool {
 }
 
 // ofNoKernel are the examples of messages that the kernel neither sends nor takes.
-var ofNoKernel = map[string]bool{"restored": true, "renew": true}
+var ofNoKernel = map[string]bool{"restored": true}
 
 // The header of the kernel sees in the examples what this package sees.
 func TestKernelHeaderReadsTheExamples(t *testing.T) {

@@ -166,7 +166,7 @@ static void channel_dispatch(struct work_struct *work)
 		if (got > 0)
 			got = dds_store_take(c->store, &h, c->message, len) ?: 1;
 		if (got < 0) {
-			DMERR("malformed message of type %u from the server: its connection ends", le16_to_cpu(h.type));
+			DMERR_LIMIT("malformed message of type %u from the server: its connection ends", le16_to_cpu(h.type));
 			dds_channel_close(c);
 			dds_store_unbind(c->store, c);
 		}

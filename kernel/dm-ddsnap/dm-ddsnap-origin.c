@@ -189,7 +189,11 @@ static void session_done(struct dds_call *call, int err, const void *body, u32 l
 		o->area.offset = le64_to_cpu(s->data_offset) >> SECTOR_SHIFT;
 		o->area.slots = le64_to_cpu(s->slots);
 		o->area.chunk_shift = o->chunk_shift;
+		if (!dds_area_fits(&o->area) || le64_to_cpu(s->data_offset) & (SECTOR_SIZE - 1))
+			goto out;
 		bad = dds_leases_add(&o->leases, &s->leases, len - offsetof(struct ddsnap_session, leases), o->area.slots);
+		if (!bad && o->leases.count && o->leases.runs[0].first != le64_to_cpu(s->position.place))
+			bad = -EPROTO;
 		if (bad)
 			goto out;
 		o->epoch = le64_to_cpu(s->epoch);

@@ -323,7 +323,7 @@ static void store_connect(struct work_struct *work)
 	if (!greeted) {
 		err = store_greet(s);
 		if (err) {
-			DMERR("greeting the server: error %d", err);
+			DMERR_LIMIT("greeting the server: error %d", err);
 			c = store_channel(s);
 			if (c) {
 				dds_channel_close(c);

@@ -205,6 +205,14 @@ static inline sector_t dds_slot_sector(const struct dds_area *a, u64 slot)
 
 #define DDS_RECORD_MIN 1024u	/* bytes of the buffer for a record: a bitmap of the server fits */
 
+/* Whether the device has all slots. */
+static inline bool dds_area_fits(const struct dds_area *a)
+{
+	sector_t size = a->bdev ? bdev_nr_sectors(a->bdev) : 0;
+
+	return a->offset <= size && a->slots <= (size - a->offset) >> (a->chunk_shift - SECTOR_SHIFT);
+}
+
 struct dds_batch *dds_batch_new(u32 chunks, u32 chunk_shift);
 void dds_batch_free(struct dds_batch *b);
 void dds_batch_reset(struct dds_batch *b, u64 generation);

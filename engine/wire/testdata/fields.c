@@ -114,6 +114,15 @@ static void progress(const struct ddsnap_progress *p)
 	position(&p->position);
 }
 
+static void failure(const struct ddsnap_failure *f)
+{
+	const unsigned char *text = (const void *)(f + 1);
+
+	progress(&f->progress);
+	bytes("reason", text, le32toh(f->reason));
+	runs((const void *)(text + le32toh(f->reason)));
+}
+
 static void report(const struct ddsnap_report *r)
 {
 	position(&r->position);
@@ -196,6 +205,7 @@ int main(int argc, char **argv)
 	ON("welcome", welcome);
 	ON("session", session);
 	ON("resume", progress);
+	ON("renew", failure);
 	ON("runs", runs);
 	ON("report", report);
 	ON("position", position);
