@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 
@@ -15,22 +14,19 @@ import (
 	"zumastor.org/zumastor/harness/export"
 	"zumastor.org/zumastor/harness/spec"
 	"zumastor.org/zumastor/harness/stack"
-	"zumastor.org/zumastor/results"
-	"zumastor.org/zumastor/workloads/apply"
 )
 
 // peer measures the volume against qemu-nbd with a qcow2 image. Both are
 // processes of their own, on files of one directory, past the page cache, and the
 // same client talks to them.
 type peer struct {
-	bench
+	contest
 	tmp     string // for files
 	sockets string // for sockets, whose paths must be short and, for qemu, absolute
 	ours    *export.Child
 	clients map[string]*nbdclient.Client // by variant, but for QCOW2
 	qemu    *qemu
 	tag     int
-	counts  map[int]int // first writes of a window, by queue depth
 }
 
 func (p *peer) prepare(ctx context.Context) (err error) {
@@ -51,13 +47,8 @@ func (p *peer) prepare(ctx context.Context) (err error) {
 	if err := p.qemu.create(ctx, p.Origin, p.Chunks[0]); err != nil {
 		return err
 	}
-	p.counts = map[int]int{}
-	for _, qd := range p.Depths {
-		if err := p.calibrate(ctx, qd); err != nil {
-			return err
-		}
-	}
-	return nil
+	p.device, p.snapshot, p.turns = p.client, p.renew, turnsOf
+	return p.calibrate(ctx)
 }
 
 // startOurs makes the files, filled as qemu's image will be, and the process that
@@ -117,24 +108,16 @@ func (p *peer) close() error {
 // socket returns where our process serves.
 func (p *peer) socket() string { return filepath.Join(p.sockets, "ours") }
 
-// calibrate finds out how many first writes fill a window.
-func (p *peer) calibrate(ctx context.Context, qd int) error {
-	if err := p.snapshot(ctx); err != nil {
-		return err
+// client returns what talks to a variant.
+func (p *peer) client(variant string) device.Device {
+	if variant == spec.QCOW2 {
+		return p.qemu.client
 	}
-	limit := int(max(1, min(p.Origin, p.Store/3)/p.Chunks[0]))
-	a := newAddresses(p.seed, p.Origin, p.Chunks[0], p.Block, min(p.MinOps, limit))
-	r, err := p.drive(ctx, "inline", "firstwrite", &a, 0, 1, qd)
-	if err != nil {
-		return err
-	}
-	fit := int(float64(p.Window) / float64(r.Elapsed) * float64(a.n))
-	p.counts[qd] = min(max(fit, p.MinOps), p.MaxOps, limit)
-	return nil
+	return p.clients[variant]
 }
 
-// snapshot replaces the snapshots that both hold by new ones.
-func (p *peer) snapshot(ctx context.Context) error {
+// renew replaces the snapshots that both hold by new ones.
+func (p *peer) renew(ctx context.Context) error {
 	if p.tag > 0 {
 		if err := p.ours.Delete(p.tag); err != nil {
 			return err
@@ -145,55 +128,4 @@ func (p *peer) snapshot(ctx context.Context) error {
 		return err
 	}
 	return p.qemu.snapshot(ctx, p.tag)
-}
-
-func (p *peer) round(ctx context.Context, n int) ([]results.Sample, error) {
-	var all []results.Sample
-	rng := p.random(n)
-	for _, i := range rng.Perm(len(p.Depths)) {
-		samples, err := p.depth(ctx, p.Depths[i], n, rng)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, samples...)
-	}
-	return all, nil
-}
-
-func (p *peer) depth(ctx context.Context, qd, round int, rng *rand.Rand) ([]results.Sample, error) {
-	if err := p.snapshot(ctx); err != nil {
-		return nil, err
-	}
-	a := newAddresses(rng.Uint64(), p.Origin, p.Chunks[0], p.Block, p.counts[qd])
-	var all []results.Sample
-	for _, op := range p.Ops {
-		tallies := make([]tally, len(p.Variants))
-		err := inTurns(ctx, rng, turnsOf(op), len(p.Variants), func(v, slice int) error {
-			r, err := p.drive(ctx, p.Variants[v], op, &a, slice, turnsOf(op), qd)
-			tallies[v].add(r)
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-		for i, v := range p.Variants {
-			all = append(all, tallies[i].sample(p.Name, results.Measured, round, config(op, v, p.Chunks[0], qd, noSnapshots, "")))
-		}
-	}
-	return all, nil
-}
-
-// drive measures one slice of n through the client of a variant.
-func (p *peer) drive(ctx context.Context, variant, op string, a *addresses, slice, n, qd int) (apply.Result, error) {
-	c := p.clients[variant]
-	if variant == spec.QCOW2 {
-		c = p.qemu.client
-	}
-	r, err := apply.Run(ctx, c, p.stream(op, variant, a, slice, n), apply.Options{
-		Depth: qd, Seed: stack.ContentSeed, Version: p.newVersion(),
-	})
-	if err != nil {
-		return r, fmt.Errorf("%s: %w", variant, err)
-	}
-	return r, nil
 }

@@ -57,17 +57,17 @@ func newProcedure(b bench) procedure {
 	case spec.Snapshots:
 		return &snapshots{bench: b}
 	case spec.Peer:
-		return &peer{bench: b}
+		return &peer{contest: contest{bench: b}}
 	case spec.SnapshotIO:
 		return &snapshotIO{b}
 	case spec.Server:
-		return &served{bench: b}
+		return &served{contest: contest{bench: b}}
 	case spec.Scale:
 		return &scale{bench: b}
 	case spec.Crashes:
 		return &crashes{b}
 	case spec.FIO:
-		return &fioJobs{peer{bench: b}}
+		return &fioJobs{peer{contest: contest{bench: b}}}
 	}
 	return &write{bench: b, counts: map[cell]int{}}
 }
