@@ -39,18 +39,9 @@ Events are numbered. Who was too slow is told how many were missed.`,
 	cmd.Flags().BoolVarP(&f.follow, "follow", "f", false, "wait for more")
 	cmd.Flags().Uint64Var(&f.since, "since", 0, "begin after the event of this `number`")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		ctx, stop := untilSignal(cmd.Context())
-		defer stop()
-		t, err := a.open(ctx, args[0], f.targetFlags, true)
-		if err != nil {
-			return err
-		}
-		if t.offline != nil {
-			err = codeError{fmt.Errorf("no server has the store on %s open: there are no events", t.name), exitWrong}
-		} else {
-			err = a.runEvents(ctx, t, f)
-		}
-		return errors.Join(err, t.close())
+		return a.watch(cmd.Context(), args[0], f.targetFlags, "there are no events", func(ctx context.Context, t *target) error {
+			return a.runEvents(ctx, t, f)
+		})
 	}
 	return cmd
 }

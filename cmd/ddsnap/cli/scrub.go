@@ -77,7 +77,7 @@ is, and which snapshots show it. It exits with 7 if there are such.`,
 func (a *app) runScrub(ctx context.Context, name string, f *targetFlags, r admin.Request, show bool) error {
 	return a.with(ctx, name, f, true, func(ctx context.Context, t *target) error {
 		if t.offline != nil {
-			return codeError{fmt.Errorf("no server has the store on %s open: verify it with \"ddsnap check --data\"", t.name), exitWrong}
+			return noServer(t, "verify it with \"ddsnap check --data\"")
 		}
 		got, err := t.Do(ctx, r)
 		switch {

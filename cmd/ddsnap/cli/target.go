@@ -177,6 +177,28 @@ func (a *app) with(ctx context.Context, name string, f *targetFlags, readOnly bo
 	return errors.Join(do(ctx, t), t.close())
 }
 
+// watch runs do on the running server that name names, until a signal. Without one, an
+// error ends with what else there is.
+func (a *app) watch(ctx context.Context, name string, f *targetFlags, instead string, do func(context.Context, *target) error) error {
+	ctx, stop := untilSignal(ctx)
+	defer stop()
+	t, err := a.open(ctx, name, f, true)
+	if err != nil {
+		return err
+	}
+	if t.offline != nil {
+		err = noServer(t, instead)
+	} else {
+		err = do(ctx, t)
+	}
+	return errors.Join(err, t.close())
+}
+
+// noServer is the error of a store that no server has open, which ends with what to do.
+func noServer(t *target, instead string) error {
+	return codeError{fmt.Errorf("no server has the store on %s open: %s", t.name, instead), exitWrong}
+}
+
 // ask makes a request that needs nothing else.
 func (t *target) ask(ctx context.Context, v admin.Verb) (admin.Response, error) {
 	return t.Do(ctx, admin.Request{Verb: v})

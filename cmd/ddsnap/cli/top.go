@@ -44,18 +44,9 @@ With --json it prints an object a line. What is counted is since the line before
 		if f.interval <= 0 {
 			return usageError{errors.New("--interval is to be more than nothing")}
 		}
-		ctx, stop := untilSignal(cmd.Context())
-		defer stop()
-		t, err := a.open(ctx, args[0], f.targetFlags, true)
-		if err != nil {
-			return err
-		}
-		if t.offline != nil {
-			err = codeError{fmt.Errorf("no server has the store on %s open: start one with \"ddsnap nbd\"", t.name), exitWrong}
-		} else {
-			err = a.runTop(ctx, t, f)
-		}
-		return errors.Join(err, t.close())
+		return a.watch(cmd.Context(), args[0], f.targetFlags, "start one with \"ddsnap nbd\"", func(ctx context.Context, t *target) error {
+			return a.runTop(ctx, t, f)
+		})
 	}
 	return cmd
 }
