@@ -127,7 +127,10 @@ func (s *Store) readOn(end *layout.Position) error {
 		}
 		return s.replayBatch(r)
 	})
-	if err != nil && !errors.Is(err, errEnd) { // half of a batch may have been taken in
+	if err == nil || errors.Is(err, errEnd) {
+		err = s.flushReplayed(session.Position)
+	}
+	if err != nil { // half of a batch may have been taken in
 		return s.fail(fmt.Errorf("reading on in the log: %w", err))
 	}
 	s.mu.Lock()
