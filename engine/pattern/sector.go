@@ -71,7 +71,7 @@ func Read(p []byte, off int64) (Stamp, error) {
 	if le.Uint64(p) != magic {
 		for _, b := range p[:SectorSize] {
 			if b != 0 {
-				return Stamp{}, fmt.Errorf("%w at %d: no sector of the pattern: % x...", ErrWrong, off, p[:16])
+				return Stamp{}, fmt.Errorf("%w at %d: no sector of the pattern, it begins with % x", ErrWrong, off, p[:16])
 			}
 		}
 		return Stamp{}, nil
