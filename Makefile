@@ -23,7 +23,7 @@ LAB_DEBUG_TOOLS    = bc flex bison /usr/include/libelf.h /usr/include/openssl/ss
 LAB_DEBUG_PACKAGES = bc flex bison libelf-dev libssl-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-lab build test test-root race crash fuzz-smoke lint generate bench goals report compare record lab lab-debug-kernel test-lab ci clean
+.PHONY: help deps deps-lab build deb test test-root race crash fuzz-smoke lint generate bench goals report compare record lab lab-debug-kernel test-lab ci clean
 
 help: ## show this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ crash: deps ## crash and metamorphic tests for SOAK (default 5m)
 
 fuzz-smoke: deps ## every fuzz target for FUZZTIME (default 10s)
 	@.ci/fuzz $(FUZZTIME)
+
+deb: build ## build the Debian packages ddsnap and ddsnap-dkms into bin/deb
+	packaging/deb
 
 generate: deps ## make manual pages, shell completions and other generated files again
 	$(GO) generate ./...
