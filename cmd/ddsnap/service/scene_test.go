@@ -219,5 +219,10 @@ func loaded(d pattern.Device, size int64, seed uint64) *load {
 func (l *load) goOn(t *testing.T, n int64) {
 	had := l.Ops()
 	require.Eventually(t, func() bool { return l.Ops() >= had+n || len(l.result) > 0 }, time.Minute, time.Millisecond, "nothing goes on")
-	require.Empty(t, l.result, "it has ended")
+	select {
+	case err := <-l.result:
+		l.result <- err // for end
+		require.Failf(t, "the load has ended", "%v", err)
+	default:
+	}
 }
