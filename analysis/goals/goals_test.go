@@ -139,3 +139,23 @@ func TestRowsSurviveJSON(t *testing.T) {
 	require.NoError(t, json.Unmarshal(text, &out))
 	require.Equal(t, in, out)
 }
+
+func TestGoalsOfTheKernelTarget(t *testing.T) {
+	first := func(variant, device, snapshots string, ns float64) results.Sample {
+		return sample(results.Measured, "LAB", 0, results.NsPerOp, ns, "op", "firstwrite", "variant", variant, "snapshots", snapshots, "device", device, "qd", "1")
+	}
+	all := []results.Sample{
+		first("snapshot", "brd", "4", 250), first("snapshot", "ssd", "4", 410), first("snapshot", "ssd", "16", 1100), first("thin", "brd", "1", 90),
+		first("ddsnap", "brd", "1", 100), first("ddsnap", "brd", "4", 100), first("ddsnap", "ssd", "4", 100), first("ddsnap", "ssd", "16", 100),
+	}
+	for name, want := range map[string]Status{
+		"dm-firstwrite-brd-1": NotMeasured, "dm-firstwrite-brd-4": Met, "dm-firstwrite-ssd-4": Met, "dm-firstwrite-ssd-16": NotMet, "dm-firstwrite-thin": NotMet,
+	} {
+		require.Equal(t, want, row(t, name, all...).Status, name)
+	}
+	many := func(snapshots string, ns float64) results.Sample {
+		return sample(results.Measured, "LAB", 0, results.NsPerOp, ns, "op", "many", "variant", "ddsnap", "snapshots", snapshots)
+	}
+	require.Equal(t, Met, row(t, "dm-many", many("1", 100), many("1000", 102)).Status)
+	require.Equal(t, NotMet, row(t, "dm-many", many("1", 100), many("1000", 104)).Status)
+}

@@ -4,58 +4,94 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
-	"time"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"zumastor.org/zumastor/analysis/goals"
+	"zumastor.org/zumastor/analysis/table"
 	"zumastor.org/zumastor/harness/lab"
 	"zumastor.org/zumastor/results"
 )
 
-// labRecord is lab.json: figures, and all that they depend on.
-type labRecord struct {
-	Kernel      string              `json:"kernel"`
-	Clock       string              `json:"clock"` // "instructions" or "wall"
-	CPUs        int                 `json:"cpus"`
-	Command     []string            `json:"command"`
-	Time        time.Time           `json:"time"`
-	Environment results.Environment `json:"environment"`
-	Figures     []lab.Figure        `json:"figures"`
+// labSuite is the suite of runs of the benchmark.
+const labSuite = "lab"
+
+// benchFlags say what is measured.
+type benchFlags struct {
+	rounds                       int
+	wall                         bool
+	experiments, layers, devices []string
 }
 
 func (a *app) labBenchCommand() *cobra.Command {
 	var f labFlags
-	var rounds int
-	var wall bool
+	var b benchFlags
 	cmd := &cobra.Command{
 		Use:   "bench",
-		Short: "Measure first writes through block layers, side by side",
-		Long: "Bench measures first writes after a snapshot on devices in memory, through dm-linear,\n" +
-			"dm-snapshot, dm-thin and this engine, and writes lab.json in a new directory below\n" +
-			"--results. The clock counts instructions, so that figures are the same on every host:\n" +
-			"they are path lengths, and know no caches, no second CPU and no real device.",
+		Short: "Measure writes and reads through block layers, side by side",
+		Long: "Bench measures this engine, as the kernel's target and in user space, beside dm-linear,\n" +
+			"dm-snapshot and dm-thin, on devices in memory without latency (brd) and with that of an\n" +
+			"NVMe device (nvme, 10 us), a SATA SSD (ssd, 100 us) and a hard disk (hdd, 8 ms, no seeks).\n" +
+			"It makes a run below --results, which zbench goals shows. The clock counts instructions,\n" +
+			"so that figures are the same on every host: they are path lengths and the devices' times,\n" +
+			"and know no caches and no second CPU.",
 		Args: between(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if rounds < 1 {
-				return fmt.Errorf("%w: --rounds is at least 1", errUsage)
+			if err := b.check(); err != nil {
+				return fmt.Errorf("%w: %w", errUsage, err)
 			}
-			f.icount = !wall
-			return a.labBench(cmd.Context(), &f, rounds)
+			f.icount = !b.wall
+			return a.labBench(cmd.Context(), &f, &b)
 		},
 	}
 	f.add(cmd.Flags())
-	cmd.Flags().IntVar(&rounds, "rounds", 3, "`number` of times that each is measured")
-	cmd.Flags().BoolVar(&wall, "wall", false, "go by the wall clock, on all CPUs: only factors of 3 or more mean anything without KVM")
+	flags := cmd.Flags()
+	flags.Lookup("timeout").DefValue = "20m0s"
+	flags.Lookup("timeout").Value.Set("20m")
+	flags.IntVar(&b.rounds, "rounds", 3, "`number` of times that each is measured")
+	flags.BoolVar(&b.wall, "wall", false, "go by the wall clock, on all CPUs: only factors of 3 or more mean anything without KVM")
+	for _, l := range b.lists() {
+		flags.StringSliceVar(l.value, l.flag, l.preset, "which `"+l.flag+"`, of "+strings.Join(l.known, ", "))
+	}
 	return cmd
 }
 
-func (a *app) labBench(ctx context.Context, f *labFlags, rounds int) error {
+type benchList struct {
+	flag          string
+	value         *[]string
+	known, preset []string
+}
+
+func (b *benchFlags) lists() []benchList {
+	return []benchList{
+		{"experiments", &b.experiments, lab.BenchExperiments, []string{"settled", "first", "full", "nsnaps"}},
+		{"layers", &b.layers, lab.BenchLayers, lab.BenchLayers},
+		{"devices", &b.devices, lab.BenchDevices, lab.BenchDevices},
+	}
+}
+
+func (b *benchFlags) check() error {
+	if b.rounds < 1 {
+		return errors.New("--rounds is at least 1")
+	}
+	for _, l := range b.lists() {
+		for _, v := range *l.value {
+			if !slices.Contains(l.known, v) {
+				return fmt.Errorf("--%s: %q is not one of %s", l.flag, v, strings.Join(l.known, ", "))
+			}
+		}
+	}
+	return nil
+}
+
+func (a *app) labBench(ctx context.Context, f *labFlags, b *benchFlags) error {
 	cfg, err := a.labConfig(ctx, f)
 	if err != nil {
 		return err
@@ -69,53 +105,85 @@ func (a *app) labBench(ctx context.Context, f *labFlags, rounds int) error {
 	if err := os.WriteFile(filepath.Join(cfg.Dir, "bench"), []byte(lab.BenchScript), 0o755); err != nil {
 		return err
 	}
-	cfg.Command = lab.Script([]string{"/lab/bench", strconv.Itoa(rounds)})
+	command := []string{"/lab/bench", strconv.Itoa(b.rounds)}
+	for _, l := range b.lists() {
+		command = append(command, strings.Join(*l.value, " "))
+	}
+	cfg.Command = lab.Script(command)
 	r, err := lab.Run(ctx, *cfg)
 	if err == nil && r.Code != 0 {
 		err = errors.New("a layer could not be measured")
 	}
-	var record *labRecord
-	if err == nil {
-		record, err = a.labRecord(cfg)
+	var record *results.Run
+	if samples, parsed := benchSamples(cfg); parsed == nil && len(samples) > 0 {
+		var recorded error
+		record, recorded = a.recordBench(cfg, samples, err)
+		err = errors.Join(err, recorded)
+	} else {
+		err = errors.Join(err, parsed)
 	}
 	done(err)
-	if err != nil {
+	if record == nil {
 		return err
 	}
-	return a.writeLabRecord(record)
+	return errors.Join(err, a.showBench(record))
 }
 
-// labRecord reads what the benchmark left.
-func (a *app) labRecord(cfg *lab.Config) (*labRecord, error) {
+// benchSamples reads what the benchmark left.
+func benchSamples(cfg *lab.Config) ([]results.Sample, error) {
 	text, err := os.ReadFile(filepath.Join(cfg.Dir, "results/bench.tsv"))
 	if err != nil {
 		return nil, err
 	}
-	figures, err := lab.ParseBench(string(text))
+	samples, err := lab.ParseBench(string(text))
 	if err != nil {
 		return nil, err
 	}
-	r := &labRecord{Kernel: cfg.Kernel.Release, Clock: "wall", CPUs: cfg.CPUs, Command: append([]string{"zbench"}, a.args...),
-		Time: time.Now().UTC(), Environment: results.CollectEnvironment(cfg.Dir), Figures: figures}
-	if cfg.ICount {
-		r.Clock, r.CPUs = "instructions", 1
+	checkout, err := lab.FindCheckout(".")
+	if err != nil {
+		return samples, nil // with --bare
 	}
-	return r, nil
+	lines, err := checkout.ModuleLines()
+	if err != nil || lines == 0 {
+		return samples, err
+	}
+	return append(samples, results.Sample{Experiment: lab.BenchExperiment, Kind: results.Measured, Config: results.Conf("op", "size", "variant", "ddsnap"),
+		N: 1, Values: map[string]float64{goals.CodeLines: float64(lines)}}), nil
 }
 
-// writeLabRecord makes the run's directory and prints the table.
-func (a *app) writeLabRecord(r *labRecord) error {
-	dir := filepath.Join(a.root, "lab-"+r.Time.Format("20060102-150405"))
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
+// recordBench makes the run. What failed is a warning of it.
+func (a *app) recordBench(cfg *lab.Config, samples []results.Sample, failed error) (*results.Run, error) {
+	clock := "wall"
+	if cfg.ICount {
+		clock = "instructions"
 	}
-	text, err := json.MarshalIndent(r, "", "  ")
+	record, err := results.Create(a.root, results.Manifest{Suite: labSuite, Command: append([]string{"zbench"}, a.args...),
+		Settings: map[string]string{"kernel": cfg.Kernel.Release, "clock": clock}})
 	if err != nil {
+		return nil, err
+	}
+	if failed != nil {
+		first, _, _ := strings.Cut(failed.Error(), "\n")
+		err = record.Warn(first)
+	}
+	return record, errors.Join(err, record.SetEnvironment(results.CollectEnvironment(cfg.Dir)), record.Append(samples...),
+		record.Complete(lab.BenchExperiment), record.Finish(), record.WriteJSON(results.SummaryFile, benchSummary(record)))
+}
+
+// benchSummary has the goals that the benchmark measured.
+func benchSummary(record *results.Run) goals.Summary {
+	s := goals.Evaluate(record)
+	s.Goals = slices.DeleteFunc(s.Goals, func(r goals.Row) bool { return r.Status == goals.NotMeasured })
+	return s
+}
+
+// showBench prints all that was measured, and the goals.
+func (a *app) showBench(record *results.Run) error {
+	m := record.Manifest()
+	fmt.Fprintf(a.out, "kernel %s, clock: %s, wrote %s\n", m.Settings["kernel"], m.Settings["clock"], record.Dir())
+	if err := lab.WriteFigures(a.out, lab.Figures(record.Measured())); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "lab.json"), append(text, '\n'), 0o644); err != nil {
-		return err
-	}
-	fmt.Fprintf(a.out, "kernel %s, clock: %s, wrote %s\n", r.Kernel, r.Clock, filepath.Join(dir, "lab.json"))
-	return lab.WriteFigures(a.out, r.Figures)
+	measured, _ := table.OfGoals(benchSummary(record).Goals)
+	return measured.Write(a.out, table.Text)
 }

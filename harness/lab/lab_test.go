@@ -17,7 +17,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
 	"go.uber.org/goleak"
+	"zumastor.org/zumastor/results"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -370,20 +372,36 @@ func TestLostLines(t *testing.T) {
 }
 
 func TestParseBench(t *testing.T) {
-	const text = "raw\t4k\tlibaio\t1\t100\nthin\t4k\tlibaio\t1\t40\nraw\t4k\tlibaio\t2\t110\nthin\t4k\tlibaio\t2\t44\nraw\t4k\tlibaio\t3\t105\nthin\t4k\tlibaio\t3\t42\n"
-	figures, err := ParseBench(text)
+	const settings = "op=read variant=linear device=brd engine=libaio qd=1"
+	text := settings + "\t0\tIOPS\t100\n" + settings + "\t1\tIOPS\t110\n" + settings + "\t2\tIOPS\t105\nop=rewrite-held variant=ddsnap\t0\theld\t0\n"
+	samples, err := ParseBench(text)
 	require.NoError(t, err)
+	require.Len(t, samples, 4)
+	require.Equal(t, "LAB/op=read/variant=linear/device=brd/engine=libaio/qd=1", samples[0].Name())
+	require.Equal(t, 2, samples[2].Round)
+	require.InDelta(t, 1e7, samples[0].Values[results.NsPerOp], 1e-6)
+	require.Equal(t, map[string]float64{"held": 0}, samples[3].Values)
+	set, err := results.NewSet(results.Measured, samples...)
+	require.NoError(t, err)
+	figures := Figures(set)
 	require.Len(t, figures, 2)
-	require.Equal(t, "thin", figures[1].Layer)
-	require.Equal(t, []float64{40, 44, 42}, figures[1].IOPS)
-	require.Equal(t, 42.0, figures[1].Median)
-	require.InDelta(t, .4, figures[1].Ratio, 1e-9)
+	require.InDelta(t, 105, figures[0].Median, 1e-9)
 	require.InDelta(t, 10.0/105, figures[0].Spread, 1e-9)
+	require.Zero(t, figures[1].Spread)
 	var b strings.Builder
 	require.NoError(t, WriteFigures(&b, figures))
-	require.Contains(t, b.String(), "thin        4k  libaio    42   0.400    9.5%")
-	for _, bad := range []string{"raw\t4k\n", "raw\t4k\tlibaio\t1\t\n", "raw\t4k\tlibaio\t1\t0\n"} {
+	require.Contains(t, b.String(), "105 IOPS  9.5%")
+	for _, bad := range []string{"op=a\t0\n", "op=a\tx\tIOPS\t1\n", "op=a\t0\tIOPS\t\n", "op=a\t0\tIOPS\t0\n", "op=a\t-1\tIOPS\t1\n", "op\t0\tIOPS\t1\n"} {
 		_, err := ParseBench(bad)
 		require.Error(t, err, bad)
+	}
+}
+
+func TestCodeLines(t *testing.T) {
+	for text, want := range map[string]int{
+		"": 0, "\n \t\n": 0, "int a;\n": 1, "// said\nint a; // more\n": 1,
+		"/* said */\nint a; /* more */\n": 1, "/*\n * said\n\n */\nint a;\n}\n": 2, "/* a\n */ int b;\n": 1,
+	} {
+		require.Equal(t, want, codeLines(text), text)
 	}
 }
