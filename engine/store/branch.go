@@ -15,7 +15,7 @@ import (
 
 // Limits of what the clients of snapshots may have at a time.
 const (
-	maxBranchLease = 1024                // slots of one lease, nor more than a 64th of the store
+	maxBranchLease = 1024                // slots of one lease, nor more than an eighth of what is free
 	maxBranchRuns  = alloc.MaxLeases / 2 // leased to all of them, so that the origin finds some
 	minBranchRuns  = alloc.MaxLeases / 4 // that the origin leaves to them
 	branchRuns     = 4                   // of one lease, until minBranchRuns are leased; then one
@@ -24,8 +24,9 @@ const (
 )
 
 // LeaseBranch gives the client of a snapshot that is open for writing up to want
-// slots. The error wraps [alloc.ErrNoSpace] when the store is full: nothing is
-// dropped for what is written to a snapshot.
+// slots, and fewer the less is free. The error wraps [alloc.ErrNoSpace] when the
+// store is full, and [alloc.ErrLeases] when too many runs are leased to such clients:
+// see AwaitSpace. Nothing is dropped for what is written to a snapshot.
 func (s *Store) LeaseBranch(h wire.Handle, want uint64) ([]layout.SlotRun, error) {
 	if err := s.mutable(); err != nil {
 		return nil, err
@@ -49,13 +50,8 @@ func (s *Store) leaseBranch(h wire.Handle, want uint64) (runs []layout.SlotRun, 
 		if err != nil {
 			return err
 		}
-		few := branchRuns
-		if leased := s.leasedRuns(); leased >= maxBranchRuns {
-			few = 0
-		} else if leased >= minBranchRuns {
-			few = 1
-		}
-		if runs, err = s.takeSlots(min(want, maxBranchLease, max(16, s.sb.Slots/64)), few); err != nil {
+		most := min(maxBranchLease, max(16, s.sb.Slots/64), max(1, s.slots.Leasable()/8))
+		if runs, err = s.takeSlots(min(want, most), s.branchRuns()); err != nil {
 			return err
 		}
 		o.leases = append(o.leases, runs...)
@@ -63,6 +59,18 @@ func (s *Store) leaseBranch(h wire.Handle, want uint64) (runs []layout.SlotRun, 
 		return nil
 	})
 	return runs, err
+}
+
+// branchRuns returns how many runs one more lease of a snapshot's client may have. The
+// lock is held.
+func (s *Store) branchRuns() int {
+	few := branchRuns
+	if leased := s.leasedRuns(); leased >= maxBranchRuns {
+		few = 0
+	} else if leased >= minBranchRuns {
+		few = 1
+	}
+	return min(few, alloc.MaxLeases-len(s.slots.Leases()))
 }
 
 // leasedRuns returns how many runs are leased to the clients of snapshots. The lock is

@@ -17,7 +17,8 @@ import (
 
 // AwaitSpace is for a client that was refused slots: h is the snapshot that it
 // writes to, or zero for the origin's. It returns nil when it may ask for them
-// again; the store's policy says what it does until then. With [layout.PolicyBlock]
+// again. What the clients of snapshots have leased and do not use is taken back first.
+// Then the store's policy says what it does until there is space. With [layout.PolicyBlock]
 // it waits: for a deletion, more room, another policy, or the end of the client. With
 // [layout.PolicyDrop], for the origin, it drops and squashes snapshots; see
 // [Store.dropNext] for which. Otherwise, and when there is nothing to be dropped, the
@@ -63,7 +64,13 @@ func (s *Store) findSpace(h wire.Handle) (found bool, err error) {
 		if err := s.freeAll(); err != nil {
 			return false, err
 		}
-		if s.hasSpace() {
+		if s.hasSpace(h) {
+			return true, nil
+		}
+		if s.takeIdle() {
+			continue
+		}
+		if s.hasSpace(h) { // somebody has used his leases meanwhile
 			return true, nil
 		}
 		if s.giveUpShrink() { // it ends, and then there is room
@@ -117,10 +124,11 @@ func (s *Store) freeAll() error {
 	return s.makeRoom(true)
 }
 
-func (s *Store) hasSpace() bool {
+// hasSpace reports whether the client of h may be given slots.
+func (s *Store) hasSpace(h wire.Handle) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.slots.Leasable() > 0
+	return s.slots.Leasable() > 0 && (h == 0 || s.branchRuns() > 0)
 }
 
 // noteFull takes in that a client has found no space.

@@ -3,6 +3,7 @@
 package volume_test
 
 import (
+	"bytes"
 	"errors"
 	"sync"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"zumastor.org/zumastor/engine/device/memdev"
 	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/metamorphic/rig"
+	"zumastor.org/zumastor/engine/volume"
 	"zumastor.org/zumastor/engine/wire"
 )
 
@@ -120,4 +122,22 @@ func TestScatteredSlotsAreNoLackOfSpace(t *testing.T) {
 			require.Less(t, checkpoints, 4)
 		})
 	}
+}
+
+// One write to a snapshot may take more runs of slots than are leased at a time to
+// such writers: it uses some, and gets more.
+func TestScatteredSlotsForOneWriteToASnapshot(t *testing.T) {
+	r := scattered(t, layout.PlacementInline, &tardy{})
+	_, err := r.Server.CreateSnapshot(5000)
+	require.NoError(t, err)
+	v, err := volume.OpenSnapshotRef(r.Source(), wire.SnapshotRef{Tag: 5000}, true)
+	require.NoError(t, err)
+	p := bytes.Repeat([]byte{7}, (alloc.MaxLeases/2+20)*4<<10)
+	_, err = v.WriteAt(p, 0)
+	require.NoError(t, err)
+	got := make([]byte, len(p))
+	_, err = v.ReadAt(got, 0)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(p, got))
+	require.NoError(t, v.Close())
 }

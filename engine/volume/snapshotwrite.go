@@ -119,6 +119,13 @@ func (v *Snapshot) give(p []byte, off int64) error {
 		}
 		for c := m.Chunk; c < m.Chunk+block.Chunk(m.Len); c++ {
 			slot, err := v.take(end - c)
+			if isNoSlots(err) && len(copies) > 0 { // there are more runs once these are used; and none lies idle
+				if err := v.place(p, off, copies); err != nil {
+					return err
+				}
+				copies = copies[:0]
+				slot, err = v.take(end - c)
+			}
 			if err != nil {
 				v.putBack(copies)
 				return err
@@ -126,6 +133,11 @@ func (v *Snapshot) give(p []byte, off int64) error {
 			copies = append(copies, layout.Copy{Chunk: c, Slot: slot})
 		}
 	}
+	return v.place(p, off, copies)
+}
+
+// place writes chunks to the slots that they were given, and reports them.
+func (v *Snapshot) place(p []byte, off int64, copies []layout.Copy) error {
 	if len(copies) == 0 {
 		return nil
 	}
@@ -174,7 +186,7 @@ func (v *Snapshot) take(want block.Chunk) (block.Slot, error) {
 	if len(v.leases) == 0 {
 		runs, err := v.server.LeaseBranch(v.handle, max(uint64(want), snapshotLeaseBytes>>v.geo.ChunkShift()))
 		switch {
-		case errors.Is(err, alloc.ErrNoSpace):
+		case errors.Is(err, alloc.ErrNoSpace), errors.Is(err, alloc.ErrLeases):
 			return 0, noSlots{err}
 		case err != nil:
 			return 0, fmt.Errorf("leasing slots: %w", err)
