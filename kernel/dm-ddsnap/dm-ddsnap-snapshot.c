@@ -608,7 +608,7 @@ static bool snapshot_serve_one(struct dds_snapshot *v, struct dds_io *io)
 		return false;
 	}
 	percpu_ref_put(&v->ios);
-	if (err == DDSNAP_E_NO_SPACE) {
+	if (err == DDSNAP_E_NO_SPACE || err == DDSNAP_E_LEASES) {
 		io->flags = 0;
 		err = snapshot_await_space(v);
 		if (!err || is_away(err)) {
