@@ -37,6 +37,8 @@ type copier struct {
 	leaseSlots uint64
 	overlap    bool
 
+	requests sync.Pool // of *request
+
 	mu      sync.Mutex // guards queue and leading
 	queue   []*request
 	leading bool
@@ -82,10 +84,12 @@ const (
 	promoted               // to lead
 )
 
-var requests = sync.Pool{New: func() any { return &request{wake: make(chan signal, 1)} }}
-
-func newRequest(first, end block.Chunk) *request {
-	r := requests.Get().(*request)
+// newRequest returns one for the chunks [first, end); copyOut uses it up.
+func (c *copier) newRequest(first, end block.Chunk) *request {
+	r, _ := c.requests.Get().(*request)
+	if r == nil {
+		r = &request{wake: make(chan signal, 1)}
+	}
 	r.first, r.end, r.err, r.alone = first, end, nil, false
 	return r
 }
@@ -128,7 +132,7 @@ func (c *copier) copyOut(reqs ...*request) error {
 		if first == nil {
 			first = r.err
 		}
-		requests.Put(r)
+		c.requests.Put(r)
 	}
 	return first
 }

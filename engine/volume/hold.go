@@ -29,7 +29,7 @@ func (c *copier) settle(first, end block.Chunk) error {
 		c.note(first, end)
 		return nil
 	}
-	return c.copyOut(newRequest(first, end))
+	return c.copyOut(c.newRequest(first, end))
 }
 
 // note remembers that the chunks [first, end) are settled.

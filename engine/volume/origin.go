@@ -259,7 +259,7 @@ func (v *Origin) settleAll(ops []device.Op) error {
 	for _, op := range ops {
 		first, end := v.geometry().Span(op.Off, int64(len(op.Data)))
 		if op.Kind == device.Write && !v.isSettled(first, end) {
-			need = append(need, newRequest(first, end))
+			need = append(need, v.copier.newRequest(first, end))
 		}
 	}
 	if len(need) == 0 {

@@ -327,7 +327,7 @@ func (v *Origin) copyOutAlone(list []wire.Mapping) error {
 			end += block.Chunk(list[i].Len)
 		}
 		if !v.isSettled(first, end) {
-			r := newRequest(first, end)
+			r := v.copier.newRequest(first, end)
 			r.alone = true
 			need = append(need, r)
 		}
