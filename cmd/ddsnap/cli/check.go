@@ -55,7 +55,7 @@ func (a *app) inspect(p service.Paths, do func(check.Devices) error) error {
 	}
 	devs, err := service.OpenDevices(p, service.Access{ReadOnly: true})
 	if err != nil {
-		return serverHint(p.Store, err)
+		return serverHint(p, err)
 	}
 	return errors.Join(do(devs.Checked()), devs.Close())
 }
@@ -69,7 +69,7 @@ func (a *app) runCheck(ctx context.Context, p service.Paths, data bool) error {
 	if !errors.Is(err, device.ErrInUse) {
 		return err
 	}
-	client, socket := serverOf(ctx, p.Store)
+	client, socket := serverOf(ctx, p)
 	if client == nil {
 		return err
 	}

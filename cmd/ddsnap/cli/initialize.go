@@ -192,7 +192,7 @@ func (i *initialization) format() (err error) {
 	}
 	devs, err := service.OpenDevices(i.paths, service.Access{Placement: i.where})
 	if err != nil {
-		return serverHint(i.paths.Store, err)
+		return serverHint(i.paths, err)
 	}
 	uuid, err := store.Format(devs.Devices, i.options)
 	if err = errors.Join(err, devs.Close()); err != nil {

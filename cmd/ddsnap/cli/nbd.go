@@ -134,7 +134,7 @@ func serve(ctx context.Context, cfg service.Config) error {
 	defer signal.Reset(syscall.SIGHUP)
 	ctx, stop := untilSignal(ctx)
 	defer stop()
-	err := swapHint(cfg.Origin, serverHint(cfg.Store, service.Run(ctx, cfg)))
+	err := swapHint(cfg.Origin, serverHint(cfg.Paths, service.Run(ctx, cfg)))
 	if errors.Is(err, store.ErrNoStore) && cfg.Meta == "" {
 		if part := partHint(cfg.Store); part != nil {
 			return part

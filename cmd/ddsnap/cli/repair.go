@@ -87,7 +87,7 @@ func (r *repairing) run(ctx context.Context) error {
 	}
 	old, err := service.OpenDevices(r.old, service.Access{ReadOnly: true})
 	if err != nil {
-		return serverHint(r.old.Store, err)
+		return serverHint(r.old, err)
 	}
 	report, err := r.do(ctx, old)
 	if err = errors.Join(err, old.Close()); err != nil {

@@ -60,7 +60,7 @@ func (a *app) open(ctx context.Context, name string, f *targetFlags, readOnly bo
 	if info.Mode().Type() != os.ModeSocket {
 		t, err := openStore(service.Paths{Store: name, Meta: f.meta, Journal: f.journal}, readOnly)
 		if errors.Is(err, device.ErrInUse) {
-			if client, _ := serverOf(ctx, name); client != nil {
+			if client, _ := serverOf(ctx, service.Paths{Store: name, Meta: f.meta}); client != nil {
 				return &target{Manager: client, name: name, close: client.Close}, nil
 			}
 			err = orphanHint(name, err)
@@ -75,16 +75,50 @@ func (a *app) open(ctx context.Context, name string, f *targetFlags, readOnly bo
 }
 
 // serverOf connects to the server that has a store open, if it listens where
-// servers do by default. Without one the client is nil.
-func serverOf(ctx context.Context, path string) (client *admin.Client, socket string) {
-	socket, err := service.Socket(path, service.ControlSuffix)
+// servers do by default, or in the directory of all of them. Without one the client
+// is nil.
+func serverOf(ctx context.Context, p service.Paths) (client *admin.Client, socket string) {
+	socket, err := service.Socket(p.Store, service.ControlSuffix)
 	if err != nil {
 		return nil, ""
 	}
-	if client, err = admin.Dial(ctx, socket); err != nil {
+	if client, err = admin.Dial(ctx, socket); err == nil {
+		return client, socket
+	}
+	uuid, err := service.StoreUUID(p)
+	if err != nil {
 		return nil, ""
 	}
-	return client, socket
+	return serverAmong(ctx, uuid.String(), service.ControlSockets())
+}
+
+// askWait is how long a server that may be another store's is waited for.
+const askWait = 5 * time.Second
+
+// serverAmong connects to that of the servers on the sockets which has the store.
+func serverAmong(ctx context.Context, uuid string, sockets []string) (client *admin.Client, socket string) {
+	for _, socket = range sockets {
+		if client = dialStore(ctx, uuid, socket); client != nil {
+			return client, socket
+		}
+	}
+	return nil, ""
+}
+
+// dialStore connects to the server on the socket if it has the store.
+func dialStore(ctx context.Context, uuid, socket string) *admin.Client {
+	brief, cancel := context.WithTimeout(ctx, askWait)
+	defer cancel()
+	client, err := admin.Dial(brief, socket)
+	if err != nil {
+		return nil
+	}
+	r, err := client.Do(brief, admin.Request{Verb: admin.VerbStatus})
+	if err != nil || r.Status == nil || r.Status.UUID != uuid {
+		_ = client.Close()
+		return nil
+	}
+	return client
 }
 
 func openStore(p service.Paths, readOnly bool) (*target, error) {
@@ -114,15 +148,15 @@ func orphanHint(path string, err error) error {
 }
 
 // serverHint adds to the error of a locked store where its server can be reached.
-func serverHint(path string, err error) error {
+func serverHint(p service.Paths, err error) error {
 	if !errors.Is(err, device.ErrInUse) {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	client, socket := serverOf(ctx, path)
+	client, socket := serverOf(ctx, p)
 	if client == nil {
-		return orphanHint(path, err)
+		return orphanHint(p.Store, err)
 	}
 	return errors.Join(fmt.Errorf("%w; its server's control socket is %s", err, socket), client.Close())
 }

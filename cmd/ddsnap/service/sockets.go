@@ -40,6 +40,13 @@ func Socket(store, suffix string) (string, error) {
 	return path + suffix, nil
 }
 
+// ControlSockets returns the control sockets in the directory where the sockets of
+// devices' servers live, whatever their names: a service manager may have chosen them.
+func ControlSockets() []string {
+	paths, _ := filepath.Glob(filepath.Join(runtimeDir(), "ddsnap", "*"+ControlSuffix)) // the pattern is well formed
+	return paths
+}
+
 // runtimeDir returns where the sockets of devices' servers live.
 func runtimeDir() string {
 	if os.Geteuid() == 0 {
