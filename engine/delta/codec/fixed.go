@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package codec
+
+import "errors"
+
+// Chooser picks a codec for each extent. Not safe for concurrent use.
+type Chooser interface {
+	// Encode appends the coded form of content as Encoder.Encode does, and says
+	// which codec it is of. The coded form is never larger than the content.
+	Encode(dst, content []byte, offset int64, base Base) (ID, []byte, error)
+}
+
+type fixed struct {
+	id      ID
+	encoder Encoder
+}
+
+// NewFixed returns a chooser that takes the same codec always, and raw where
+// that one is unsuitable or gains nothing.
+func NewFixed(id ID, o Options) (Chooser, error) {
+	e, err := NewEncoder(id, o)
+	if err != nil {
+		return nil, err
+	}
+	return &fixed{id, e}, nil
+}
+
+func (f *fixed) Encode(dst, content []byte, offset int64, base Base) (ID, []byte, error) {
+	out, err := f.encoder.Encode(dst, content, offset, base)
+	switch {
+	case err == nil && (f.id == Raw || len(out)-len(dst) < len(content)):
+		return f.id, out, nil
+	case err != nil && !errors.Is(err, ErrUnsuitable):
+		return 0, dst, err
+	}
+	return Raw, append(dst, content...), nil
+}
