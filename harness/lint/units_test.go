@@ -60,5 +60,5 @@ func TestUnits(t *testing.T) {
 	}
 	require.Empty(t, verify(mountOfVolume))
 	local := strings.Replace(mountOfVolume, "remote-fs.target", "local-fs.target", 1)
-	require.Contains(t, verify(local), "ordering cycle", "a mount before all services, as without _netdev")
+	require.Contains(t, verify(local), "Found ", "a cycle: a mount before all services, as without _netdev")
 }
