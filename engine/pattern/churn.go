@@ -29,6 +29,9 @@ type Options struct {
 	MostBytes  int    // of one request; default 32 KiB
 	FlushEvery int    // requests between flushes of a worker, on average; default 16
 	Seed       uint64 // of what is written where
+	// Spare says of an error of the device whether the load goes on all the same. A
+	// write that had it may have happened, in whole or in part, and may not.
+	Spare func(error) bool
 }
 
 // Churn is a load: random writes, each of which may overlap others that have ended,
@@ -95,10 +98,9 @@ func (c *Churn) step(d Device, rng *rand.Rand, buf []byte) error {
 		p, off := buf[:n*SectorSize], int64(first)*SectorSize
 		Fill(p, off, s)
 		_, err := d.WriteAt(p, off)
-		if err := errors.Join(err, c.ledger.End(first, n, s, err == nil)); err != nil {
+		if err := errors.Join(c.failed(err), c.ledger.End(first, n, s, err == nil)); err != nil {
 			return fmt.Errorf("writing %d bytes at %d: %w", len(p), off, err)
 		}
-		c.ops.Add(1)
 	}
 	first, n = c.place(rng)
 	p, off := buf[:n*SectorSize], int64(first)*SectorSize
@@ -106,17 +108,27 @@ func (c *Churn) step(d Device, rng *rand.Rand, buf []byte) error {
 		_, err := d.ReadAt(p, off)
 		return err
 	})
-	if err != nil {
+	if err := c.failed(err); err != nil {
 		return fmt.Errorf("reading %d bytes at %d: %w", len(p), off, err)
 	}
-	c.ops.Add(1)
 	if rng.IntN(c.opts.FlushEvery) == 0 {
-		if err := c.ledger.Flush(d.Flush); err != nil {
+		if err := c.failed(c.ledger.Flush(d.Flush)); err != nil {
 			return fmt.Errorf("flushing: %w", err)
 		}
-		c.ops.Add(1)
 	}
 	return nil
+}
+
+// failed counts a request that has succeeded, and returns an error that ends the load.
+func (c *Churn) failed(err error) error {
+	if err == nil {
+		c.ops.Add(1)
+		return nil
+	}
+	if c.opts.Spare != nil && !errors.Is(err, ErrWrong) && c.opts.Spare(err) {
+		return nil
+	}
+	return err
 }
 
 // place chooses sectors.

@@ -116,6 +116,29 @@ func TestChurnFindsWhatIsWrong(t *testing.T) {
 	}
 }
 
+// A load that spares an error goes on: what failed may have happened or not.
+func TestChurnSpares(t *testing.T) {
+	full := errors.New("full")
+	d := memdev.New(size)
+	failing := &hooked{Device: d, hook: func(n int64, p []byte, off int64) (bool, error) {
+		switch {
+		case n == 2000:
+			return true, errEnough
+		case n%6 == 0:
+			_, _ = d.WriteAt(p[:len(p)/1024*512], off)
+			return true, full
+		}
+		return n%3 == 0, map[bool]error{true: full}[n%3 == 0]
+	}}
+	l := pattern.NewLedger(pattern.Zeroes(stream, size), nil)
+	c := pattern.NewChurn(l, pattern.Options{Workers: 2, Spare: func(err error) bool { return errors.Is(err, full) }})
+	err := c.Run(t.Context(), failing)
+	require.ErrorIs(t, err, errEnough)
+	require.NotErrorIs(t, err, pattern.ErrWrong)
+	_, err = l.Present().Check(d)
+	require.NoError(t, err)
+}
+
 var errEnough = errors.New("that is enough")
 
 // After a power cut all that was flushed is there, and the rest may be.

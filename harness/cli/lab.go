@@ -67,6 +67,7 @@ func (a *app) labCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "lab", Short: "Run real kernels in virtual machines", Long: aboutLab, Args: between(0, 0, "a command")}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	cmd.AddCommand(a.labBuildCommand(), a.labRunCommand(), a.labShellCommand(), a.labTestCommand(), a.labBenchCommand(), a.labHeadersCommand(), a.labHostileCommand())
+	cmd.AddCommand(a.labLoadCommands()...)
 	return cmd
 }
 
