@@ -13,8 +13,8 @@ BENCH_FLAGS = $(if $(DEVICE),--device $(DEVICE)) $(if $(filter yes,$(FORCE)),--f
 	$(if $(EXPERIMENTS),--experiments $(EXPERIMENTS)) $(if $(RESUME),--resume $(RESUME))
 
 # Peers and clients that make the figures and tests complete. Nothing fails without them.
-TOOLS    = fio qemu-nbd qemu-img nbdinfo nbdcopy spin gcc
-PACKAGES = fio qemu-utils libnbd-bin spin gcc libc6-dev
+TOOLS    = fio xdelta3 bzip2 zstd qemu-nbd qemu-img nbdinfo nbdcopy spin gcc
+PACKAGES = fio xdelta3 bzip2 zstd qemu-utils libnbd-bin spin gcc libc6-dev
 
 # What the lab needs, called by its targets only.
 LAB_TOOLS    = qemu-system-x86_64 mmdebstrap mkfs.ext4 depmod xz make gcc pahole sparse

@@ -19,6 +19,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"zumastor.org/zumastor/engine/delta/zstddict"
 )
 
 // ErrUnsuitable says that a codec does not do this extent: it is too large, has
@@ -121,7 +123,7 @@ func (o Options) checked(id ID, maxLevel int) (Options, error) {
 }
 
 // maxLevels holds the highest level of the codecs that have levels.
-var maxLevels = map[ID]int{Zlib: 9, Zstd: 22}
+var maxLevels = map[ID]int{Zlib: 9, Zstd: zstddict.MaxLevel, ZstdPatch: zstddict.MaxLevel}
 
 // NewEncoder returns an encoder of the codec.
 func NewEncoder(id ID, o Options) (Encoder, error) {
@@ -134,8 +136,8 @@ func NewEncoder(id ID, o Options) (Encoder, error) {
 		return rawCoder{}, nil
 	case Zlib:
 		return newZlibEncoder(o)
-	case Zstd:
-		return newZstdEncoder(o)
+	case Zstd, ZstdPatch:
+		return newZstdEncoder(id, o)
 	}
 	return nil, fmt.Errorf("%s is not known to this version", id)
 }
@@ -168,8 +170,8 @@ func NewDecoder(id ID, l Limits) (Decoder, error) {
 		return bounded{rawCoder{}, l}, nil
 	case Zlib:
 		return bounded{&zlibDecoder{}, l}, nil
-	case Zstd:
-		d, err := newZstdDecoder(l)
+	case Zstd, ZstdPatch:
+		d, err := newZstdDecoder(id)
 		return bounded{d, l}, err
 	}
 	return nil, fmt.Errorf("%s is not known to this version", id)

@@ -12,7 +12,7 @@ import (
 )
 
 // all are the codecs of this version.
-var all = []codec.ID{codec.Raw, codec.Zlib, codec.Zstd}
+var all = []codec.ID{codec.Raw, codec.Zlib, codec.Zstd, codec.ZstdPatch}
 
 func coders(id codec.ID) codectest.Coders {
 	return codectest.Coders{

@@ -3,75 +3,60 @@
 package codec
 
 import (
-	"fmt"
-	"math/bits"
-
-	"github.com/klauspost/compress/zstd"
+	"zumastor.org/zumastor/engine/delta/zstddict"
 )
 
-// zstdEncoder holds 1 to 50 MiB by level, and 2 extents.
-type zstdEncoder struct{ writer *zstd.Encoder }
+// zstdCoder is of Zstd or ZstdPatch: the payload is a frame, made with the base
+// at the same place as its dictionary where the codec is ZstdPatch.
+type zstdCoder struct {
+	id      ID
+	encoder *zstddict.Encoder
+	decoder *zstddict.Decoder
+	dict    []byte
+}
 
-func zstdLevel(level int) zstd.EncoderLevel {
-	if level == 0 {
-		return zstd.SpeedDefault
+func newZstdEncoder(id ID, o Options) (Encoder, error) {
+	window := o.Extent
+	if id == ZstdPatch {
+		window *= 2
 	}
-	return zstd.EncoderLevelFromZstd(level)
+	e, err := zstddict.NewEncoder(o.Level, window)
+	return &zstdCoder{id: id, encoder: e}, err
 }
 
-// windowFor returns the smallest window that holds n bytes.
-func windowFor(n int) int {
-	return max(zstd.MinWindowSize, 1<<bits.Len(uint(n-1)))
+func newZstdDecoder(id ID) (Decoder, error) {
+	d, err := zstddict.NewDecoder()
+	return &zstdCoder{id: id, decoder: d}, err
 }
 
-func newZstdEncoder(o Options) (Encoder, error) {
-	w, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(true),
-		zstd.WithEncoderLevel(zstdLevel(o.Level)), zstd.WithWindowSize(windowFor(o.Extent)))
+// dictionary returns the dictionary for the extent.
+func (z *zstdCoder) dictionary(offset int64, n int, base Base) ([]byte, error) {
+	if z.id == Zstd {
+		return nil, nil
+	}
+	var err error
+	z.dict, err = samePlace(z.dict, offset, n, base)
+	return z.dict, err
+}
+
+func (z *zstdCoder) Encode(dst, content []byte, offset int64, base Base) ([]byte, error) {
+	dict, err := z.dictionary(offset, len(content), base)
 	if err != nil {
-		return nil, fmt.Errorf("new zstd encoder: %w", err)
+		return dst, err
 	}
-	return &zstdEncoder{w}, nil
-}
-
-func (e *zstdEncoder) Encode(dst, content []byte, _ int64, _ Base) ([]byte, error) {
-	return e.writer.EncodeAll(content, dst), nil
-}
-
-// zstdDecoder decodes into the caller's memory; its own is some 1 MiB.
-type zstdDecoder struct{ reader *zstd.Decoder }
-
-// zstdOptions are the bounds of every decoder of zstd frames. The window costs
-// nothing: all of it is in the caller's memory or in the dictionary.
-func zstdOptions(l Limits) []zstd.DOption {
-	return []zstd.DOption{
-		zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecodeAllCapLimit(true),
-		zstd.WithDecoderMaxMemory(uint64(l.Extent)), zstd.WithDecoderMaxWindow(256 << 20),
+	if z.id == ZstdPatch && len(dict) == 0 {
+		return dst, unsuitable("%s: no base at the same place", z.id)
 	}
+	return z.encoder.Encode(dst, content, dict)
 }
 
-func newZstdDecoder(l Limits) (*zstdDecoder, error) {
-	r, err := zstd.NewReader(nil, zstdOptions(l)...)
+func (z *zstdCoder) Decode(dst, coded []byte, offset int64, base Base) error {
+	dict, err := z.dictionary(offset, len(dst), base)
 	if err != nil {
-		return nil, fmt.Errorf("new zstd decoder: %w", err)
+		return err
 	}
-	return &zstdDecoder{r}, nil
-}
-
-func (d *zstdDecoder) Decode(dst, coded []byte, _ int64, _ Base) error {
-	return decodeFrame(d.reader, dst, coded)
-}
-
-// decodeFrame fills dst with what the frame holds.
-func decodeFrame(r *zstd.Decoder, dst, frame []byte) error {
-	out, err := r.DecodeAll(frame, dst[:0:len(dst)])
-	if err != nil {
-		return corrupt("zstd: %w", err)
-	}
-	if len(out) != len(dst) {
-		return corrupt("zstd: %d bytes for an extent of %d", len(out), len(dst))
-	}
-	if &out[0] != &dst[0] {
-		copy(dst, out)
+	if err := z.decoder.Decode(dst, coded, dict); err != nil {
+		return corrupt("%w", err)
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"runtime"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -63,11 +64,13 @@ func Random(seed uint64, n int) []byte {
 func Text(seed uint64, n int) []byte {
 	words := []string{"snapshot", "origin", "chunk", "exception", "store", "of", "the", "a", "generation", "delta", "0x1f", "return", "=", "{", "}"}
 	r := rand.New(rand.NewPCG(seed, 1))
-	var b bytes.Buffer
-	for b.Len() < n {
-		fmt.Fprintf(&b, "%s %s %d\n", words[r.IntN(len(words))], words[r.IntN(len(words))], r.IntN(1<<uint(r.IntN(20))))
+	b := make([]byte, 0, n+64)
+	for len(b) < n {
+		b = append(append(b, words[r.IntN(len(words))]...), ' ')
+		b = append(append(b, words[r.IntN(len(words))]...), ' ')
+		b = append(strconv.AppendInt(b, int64(r.IntN(1<<r.IntN(20))), 10), '\n')
 	}
-	return b.Bytes()[:n]
+	return b[:n:n]
 }
 
 // Edited returns a copy of b in which a byte of every some hundred is another,
@@ -83,10 +86,10 @@ func Edited(seed uint64, b []byte) []byte {
 	return out[:len(b)]
 }
 
-// Cases returns content of every kind and size.
+// Cases returns content of every kind, from 1 byte to 1 MiB.
 func Cases() []Case {
 	var all []Case
-	for _, n := range []int{1, 511, 4096, 64<<10 + 1, 256 << 10, 1 << 20} {
+	for _, n := range []int{1, 511, 4096, 64<<10 + 1, 1 << 20} {
 		all = append(all, casesOf(n)...)
 	}
 	return all
