@@ -36,6 +36,7 @@ type Store interface {
 	ScrubStatus() store.ScrubStatus
 	Subscribe(buffer int) (events <-chan store.Event, cancel func())
 	Events(since uint64) []store.Event
+	ChangeList(q store.ChangeQuery) (*store.ChangeList, error)
 }
 
 // Local manages a store that is open in this process. Its calls do not heed the
@@ -96,6 +97,8 @@ func (l Local) do(ctx context.Context, r Request) (a Response, err error) {
 		err = l.setPolicy(r.Policy)
 	case VerbScrubStart, VerbScrubStop, VerbScrubStatus:
 		a.Scrub, err = l.scrub(r)
+	case VerbChanges:
+		a.Changes, err = l.changes(r.Changes)
 	case VerbEvents:
 		a.Events = l.events(ctx, r.Events)
 	default:

@@ -38,6 +38,8 @@ const (
 
 	VerbEvents Verb = "events" // Events; sets Events
 
+	VerbChanges Verb = "changes" // Changes; sets Changes
+
 	// Of groups; see package group for the order of the steps.
 	VerbPrepare Verb = "prepare" // New, Group; returns when writes are held
 	VerbRelease Verb = "release" // Group; sets Snapshot unless Group.Abort
@@ -88,6 +90,7 @@ type Request struct {
 	Resize    *Resize      `json:"resize,omitempty"`
 	Group     *Group       `json:"group,omitempty"`
 	Data      bool         `json:"data,omitempty"` // verify the checksums of copied chunks too
+	Changes   *ChangeQuery `json:"changes,omitempty"`
 }
 
 // Attach says how to make a volume a block device.
@@ -144,6 +147,8 @@ type Response struct {
 	Plan   *ResizePlan  `json:"plan,omitempty"`
 	Check  *Findings    `json:"check,omitempty"`
 
+	Changes *ChangeList `json:"changes,omitempty"`
+
 	Listeners []Listener `json:"listeners,omitempty"`
 }
 
@@ -177,6 +182,7 @@ const (
 	dataMember
 	checkMember
 	listenersMember
+	changesMember
 )
 
 // grammar says of each verb which members its request needs, which it takes
@@ -201,6 +207,8 @@ var grammar = map[Verb]struct{ needs, takes, answers member }{
 
 	VerbEvents: {needs: eventsMember},
 
+	VerbChanges: {needs: changesMember, answers: changesMember},
+
 	VerbPrepare: {needs: newMember | groupMember},
 	VerbRelease: {needs: groupMember, answers: snapshotMember},
 	VerbCommit:  {needs: groupMember},
@@ -215,7 +223,7 @@ var grammar = map[Verb]struct{ needs, takes, answers member }{
 
 // names of the members, for errors.
 var names = []string{"a snapshot", "a status", "a new snapshot", "recursive", "a change", "a scrub", "a query of events",
-	"a way to attach", "a device", "force", "a policy", "sizes", "a plan", "a group", "data", "findings", "listeners"}
+	"a way to attach", "a device", "force", "a policy", "sizes", "a plan", "a group", "data", "findings", "listeners", "a query of changes"}
 
 // String names the first of the members.
 func (m member) String() string {
@@ -245,7 +253,8 @@ func (r *Request) Check() error {
 		return fmt.Errorf("%w: unknown verb %q", ErrRequest, r.Verb)
 	}
 	has := set(r.Snapshot != nil, false, r.New != nil, r.Recursive, r.Change != nil, r.Scrub != nil, r.Events != nil,
-		r.Attach != nil, false, r.Force, r.Policy != "", r.Resize != nil, false, r.Group != nil, r.Data)
+		r.Attach != nil, false, r.Force, r.Policy != "", r.Resize != nil, false, r.Group != nil, r.Data,
+		false, false, r.Changes != nil)
 	if missing := g.needs &^ has; missing != 0 {
 		return fmt.Errorf("%w: verb %s needs %v", ErrRequest, r.Verb, missing)
 	}
@@ -258,7 +267,7 @@ func (r *Request) Check() error {
 // answers reports whether the response is one to a request of that verb.
 func (r *Response) answers(v Verb) bool {
 	has := set(r.Snapshot != nil, r.Status != nil, false, false, false, r.Scrub != nil, false, false, r.Device != nil,
-		false, false, false, r.Plan != nil, false, false, r.Check != nil, len(r.Listeners) > 0)
+		false, false, false, r.Plan != nil, false, false, r.Check != nil, len(r.Listeners) > 0, r.Changes != nil)
 	return grammar[v].answers&^has == 0
 }
 

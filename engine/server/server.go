@@ -120,6 +120,15 @@ func (s *Server) Changed(since, upTo block.Generation, first, end block.Chunk, d
 	return s.Store.Changed(since, upTo, first, end, dst)
 }
 
+// ChangeList is [store.Store.ChangeList], with all that the origin's client had
+// reported before, over a connection too.
+func (s *Server) ChangeList(q store.ChangeQuery) (*store.ChangeList, error) {
+	if l := s.listener.Load(); l != nil && q.To == nil {
+		l.barrier(nil)
+	}
+	return s.Store.ChangeList(q)
+}
+
 // Close stops the background work and closes the store. The clients must have
 // been detached.
 func (s *Server) Close() error {

@@ -2,7 +2,10 @@
 
 package store
 
-import "zumastor.org/zumastor/engine/block"
+import (
+	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/layout"
+)
 
 // HoldPages has no tree page before limit be used for anything new, until the
 // checkpoint after release is called.
@@ -30,4 +33,19 @@ func (s *Store) TreePagesFrom(limit block.Page) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.pages.UsedFrom(limit)
+}
+
+// InsertExceptions has the index know of n copy-outs of chunks that are stride apart,
+// made in generation g, to slots that do not matter.
+func (s *Store) InsertExceptions(g block.Generation, n int, stride block.Chunk) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range n {
+		e := layout.Exception{Chunk: block.Chunk(i) * stride, Generation: g, Slot: block.Slot(i)}
+		if err := s.index.Insert(e); err != nil {
+			return err
+		}
+	}
+	s.changed = true
+	return nil
 }
