@@ -19,7 +19,7 @@ func (a *app) delta() *cobra.Command {
 		Short: "What changed between snapshots",
 		Long: `Delta says which parts of a volume changed between two snapshots. The cost is
 that of what changed, whatever the size of the volume.`,
-	}, a.changelist())
+	}, a.changelist(), a.deltaInfo(), a.deltaVerify())
 }
 
 func (a *app) changelist() *cobra.Command {

@@ -13,6 +13,7 @@ import (
 
 	"zumastor.org/zumastor/engine/alloc"
 	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/delta"
 	"zumastor.org/zumastor/engine/device"
 	"zumastor.org/zumastor/engine/group"
 	"zumastor.org/zumastor/engine/layout"
@@ -103,6 +104,7 @@ func exitCode(err error) int {
 		{alloc.ErrNoSpace, exitNoSpace}, {unix.ENOSPC, exitNoSpace}, {unix.EDQUOT, exitNoSpace}, {unix.EFBIG, exitNoSpace},
 		{store.ErrNoStore, exitWrong}, {block.ErrGeometry, exitWrong}, {placement.ErrNoJournal, exitWrong}, {device.ErrAlign, exitWrong}, {device.ErrKind, exitWrong}, {os.ErrNotExist, exitWrong},
 		{layout.ErrCorrupt, exitDamaged}, {layout.ErrVersion, exitDamaged},
+		{delta.ErrBase, exitWrong}, {delta.ErrCut, exitDamaged}, {delta.ErrCorrupt, exitDamaged}, {delta.ErrVersion, exitDamaged},
 	} {
 		if errors.Is(err, c.is) {
 			return c.code

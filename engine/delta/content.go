@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package delta
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"zumastor.org/zumastor/engine/delta/codec"
+)
+
+// ErrBase is wrapped when the base is not what the delta was made against.
+var ErrBase = errors.New("the base is not the one of the delta")
+
+// Content is a state of a volume, or what is to become one. Reads may come from several
+// goroutines at a time; of offsets that are multiples of the chunk size and lengths that
+// are such or end at the size, where a codec does not want others.
+type Content interface {
+	io.ReaderAt
+	Size() int64 // bytes
+}
+
+// readFull fills p from off on.
+func readFull(c io.ReaderAt, p []byte, off int64) error {
+	n, err := c.ReadAt(p, off)
+	if n == len(p) {
+		return nil
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("reading %d bytes at offset %d: %w", len(p), off, err)
+}
+
+// decoder turns records into content. For one goroutine.
+type decoder struct {
+	header   Header
+	decoders map[codec.ID]codec.Decoder
+	same     []byte // of the base
+}
+
+func newDecoder(h Header) *decoder {
+	return &decoder{header: h, decoders: make(map[codec.ID]codec.Decoder)}
+}
+
+// content fills dst, of the record's length, with its content and verifies that. Base is
+// nil where there is none; target has what the records before made of it.
+func (d *decoder) content(dst []byte, r *Record, base Content, target io.ReaderAt) error {
+	var err error
+	switch r.Kind {
+	case KindZero:
+		clear(dst)
+		return nil
+	case KindComposed:
+		return d.composed(dst, r, base)
+	case KindCopy:
+		err = readFull(base, dst, r.Source)
+	case KindAgain:
+		err = readFull(target, dst, r.Source)
+	case KindExtent:
+		err = d.decode(dst, r, base)
+	}
+	if err != nil {
+		return fmt.Errorf("%v at offset %d: %w", r.Kind, r.Offset, err)
+	}
+	if SumOf(dst) == r.Sum {
+		return nil
+	}
+	if r.Kind == KindExtent && !r.Codec.NeedsBase() {
+		return fmt.Errorf("%w: the content at offset %d has not the sum that it is to have", ErrCorrupt, r.Offset)
+	}
+	return fmt.Errorf("%w: what it makes at offset %d has not the sum that it is to have", ErrBase, r.Offset)
+}
+
+func (d *decoder) decode(dst []byte, r *Record, base Content) error {
+	c := d.decoders[r.Codec]
+	if c == nil {
+		var err error
+		if c, err = codec.NewDecoder(r.Codec, codec.Limits{Extent: d.header.Extent}); err != nil {
+			return fmt.Errorf("%w: %w", ErrVersion, err)
+		}
+		d.decoders[r.Codec] = c
+	}
+	var from codec.Base
+	if base != nil {
+		from = base
+	}
+	err := c.Decode(dst, r.Payload, r.Offset, from)
+	if errors.Is(err, codec.ErrCorrupt) && r.Codec.NeedsBase() && base == nil {
+		return fmt.Errorf("%w: %v without a base: %w", ErrCorrupt, r.Codec, err)
+	}
+	if errors.Is(err, codec.ErrCorrupt) {
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return err
+}
+
+// checkBase returns an error if the base is known not to be what it was at a record's
+// place.
+func (d *decoder) checkBase(r *Record, base Content) error {
+	if r.Kind == KindComposed {
+		return nil // its parts are checked as they are decoded
+	}
+	if !r.HasBase {
+		return nil
+	}
+	n := min(r.end(), base.Size()) - r.Offset
+	if int64(cap(d.same)) < n {
+		d.same = make([]byte, d.header.Extent)
+	}
+	same := d.same[:n]
+	if err := readFull(base, same, r.Offset); err != nil {
+		return fmt.Errorf("the base: %w", err)
+	}
+	if SumOf(same) != r.Base {
+		return fmt.Errorf("%w: it holds something else at offset %d", ErrBase, r.Offset)
+	}
+	return nil
+}
+
+// composed lays the parts of a record over the base, one over another.
+func (d *decoder) composed(dst []byte, r *Record, base Content) error {
+	clear(dst)
+	if base != nil && r.Offset < base.Size() {
+		if err := readFull(base, dst[:min(r.Length, base.Size()-r.Offset)], r.Offset); err != nil {
+			return fmt.Errorf("the base: %w", err)
+		}
+	}
+	over := &overlay{base: base, off: r.Offset, p: dst}
+	var buf []byte
+	for i := range r.Parts {
+		part := &r.Parts[i]
+		if err := d.checkBase(part, over); err != nil {
+			return err
+		}
+		if int64(cap(buf)) < part.Length {
+			buf = make([]byte, d.header.Extent)
+		}
+		content := buf[:part.Length]
+		if err := d.content(content, part, over, nil); err != nil {
+			return err
+		}
+		copy(dst[part.Offset-r.Offset:], content)
+	}
+	return nil
+}
+
+// overlay is a base with a piece of newer content.
+type overlay struct {
+	base Content
+	off  int64
+	p    []byte
+}
+
+// Size implements Content.
+func (o *overlay) Size() int64 {
+	if o.base == nil {
+		return 0
+	}
+	return o.base.Size()
+}
+
+// ReadAt implements Content.
+func (o *overlay) ReadAt(p []byte, off int64) (int, error) {
+	if o.base == nil {
+		return 0, io.EOF
+	}
+	n, err := o.base.ReadAt(p, off)
+	from, to := max(off, o.off), min(off+int64(n), o.off+int64(len(o.p)))
+	if from < to {
+		copy(p[from-off:to-off], o.p[from-o.off:to-o.off])
+	}
+	return n, err
+}

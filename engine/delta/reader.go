@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package delta
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+)
+
+// Reader reads a delta from its begin, as it comes from a file or a pipe. It holds one
+// record: no more than four times the header's bound of an extent, which is at most
+// 16 MiB, and grows only with bytes that did come. For one goroutine.
+type Reader struct {
+	from   io.Reader
+	header Header
+	sum    Summary
+	digest hash.Hash
+	next   int64
+	tail   int64
+	index  index
+	buf    bytes.Buffer
+	err    error
+}
+
+// NewReader reads the header of a delta.
+func NewReader(r io.Reader) (*Reader, error) {
+	h, p, err := readHeader(r)
+	if err != nil {
+		return nil, err
+	}
+	x := &Reader{from: r, header: *h, digest: sha256.New(), tail: h.baseSize()}
+	x.took(p)
+	return x, nil
+}
+
+// Header returns the delta's header.
+func (r *Reader) Header() Header { return r.header }
+
+// Summary returns what was read so far. Once Next has returned io.EOF, it is of the
+// whole delta.
+func (r *Reader) Summary() Summary { return r.sum }
+
+func (r *Reader) took(p []byte) {
+	r.digest.Write(p)
+	r.sum.Bytes += int64(len(p))
+}
+
+// Next returns the next record, valid until the call after, or io.EOF when the end was
+// read and the whole delta is known to be what was written. Any other error is final.
+// Until io.EOF, what was read may be followed by damage.
+func (r *Reader) Next() (*Record, error) {
+	if r.err != nil {
+		return nil, r.err
+	}
+	rec, err := r.read()
+	r.err = err
+	return rec, err
+}
+
+func (r *Reader) read() (*Record, error) {
+	c, err := r.readCoded()
+	if err != nil {
+		return nil, err
+	}
+	p := r.buf.Bytes()
+	if c.Kind == KindEnd {
+		return nil, r.readEnd(&c, p)
+	}
+	if err := c.decodePayload(p[recordSize:], &r.header); err != nil {
+		return nil, err
+	}
+	if err := c.check(&r.header); err != nil {
+		return nil, err
+	}
+	if err := follows(&c.Record, r.next); err != nil {
+		return nil, err
+	}
+	r.index.add(c.Offset, r.sum.Bytes)
+	r.took(p)
+	r.sum.take(&c.Record, c.payload)
+	r.next = c.end()
+	r.tail = covered(r.tail, &c.Record)
+	return &c.Record, nil
+}
+
+// readCoded reads the bytes of a record into the buffer, and verifies their checksum.
+func (r *Reader) readCoded() (coded, error) {
+	what := fmt.Sprintf("record %d", r.sum.Records)
+	r.buf.Reset()
+	if err := r.fill(recordSize); err != nil {
+		return coded{}, cut(what, err)
+	}
+	c, err := decodeFixed(r.buf.Bytes(), r.header.Extent)
+	if err != nil {
+		return c, err
+	}
+	if err := r.fill(c.payload); err != nil {
+		return c, cut(what, err)
+	}
+	p := r.buf.Bytes()
+	switch {
+	case binary.LittleEndian.Uint32(p[recordSize-4:]) != recordCRC(p):
+		return c, fmt.Errorf("%w: checksum of %s", ErrCorrupt, what)
+	case c.seq != uint32(r.sum.Records):
+		return c, fmt.Errorf("%w: %s has the number %d", ErrCorrupt, what, c.seq)
+	}
+	return c, nil
+}
+
+// fill reads n bytes more.
+func (r *Reader) fill(n int) error {
+	got, err := io.CopyN(&r.buf, r.from, int64(n))
+	if err == nil || errors.Is(err, io.EOF) && got == int64(n) {
+		return nil
+	}
+	return err
+}
+
+// readEnd reads what follows the end record, which p is.
+func (r *Reader) readEnd(c *coded, p []byte) error {
+	if err := r.header.complete(r.tail); err != nil {
+		return err
+	}
+	last := Record{Kind: KindEnd, Offset: r.header.To.Size, Payload: r.index.append(nil)}
+	if !bytes.Equal(last.append(nil, c.seq), p) {
+		return fmt.Errorf("%w: its index is not of its records", ErrCorrupt)
+	}
+	end := r.sum.Bytes
+	r.took(p)
+	r.sum.Digest = [32]byte(r.digest.Sum(nil))
+	trailer := make([]byte, trailerSize)
+	if _, err := io.ReadFull(r.from, trailer); err != nil {
+		return cut("its trailer", err)
+	}
+	if err := r.sum.checkTrailer(trailer, end); err != nil {
+		return err
+	}
+	r.sum.Bytes += trailerSize
+	return io.EOF
+}
