@@ -105,7 +105,7 @@ var Rules = []Rule{
 	{From: "engine/volume", Never: []string{"engine/store", "engine/server"}, Reason: "a client knows the server by package wire only"},
 	{From: "engine/delta", Never: []string{"engine"}, But: []string{"engine/block", "engine/delta"},
 		Reason: "a delta is made of any content"},
-	{From: "engine/delta/codec", Never: []string{"engine"}, But: []string{"engine/delta/codec", "engine/delta/vcdiff", "engine/delta/similar", "engine/delta/zstddict"},
+	{From: "engine/delta/codec", Never: []string{"engine"}, But: []string{"engine/delta/codec", "engine/delta/vcdiff", "engine/delta/similar", "engine/delta/zstddict", "engine/delta/corpus"},
 		Reason: "codecs are below the delta"},
 	{From: "engine/nbd", Never: []string{"engine"}, But: []string{"engine/block", "engine/device", "engine/nbd"},
 		Reason: "NBD exports any block device"},

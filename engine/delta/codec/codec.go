@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strings"
 
+	"zumastor.org/zumastor/engine/delta/similar"
 	"zumastor.org/zumastor/engine/delta/zstddict"
 )
 
@@ -103,6 +104,9 @@ type Options struct {
 	Level int
 	// Extent is the largest content in bytes: DefaultExtent where it is 0.
 	Extent int
+	// Similar finds content anywhere in the base for the codec of this name. It
+	// may be shared by encoders. Nil: the base is searched at the same place only.
+	Similar *similar.Index
 }
 
 // checked returns the options with the defaults filled in.
@@ -123,7 +127,7 @@ func (o Options) checked(id ID, maxLevel int) (Options, error) {
 }
 
 // maxLevels holds the highest level of the codecs that have levels.
-var maxLevels = map[ID]int{Zlib: 9, Zstd: zstddict.MaxLevel, ZstdPatch: zstddict.MaxLevel}
+var maxLevels = map[ID]int{Zlib: 9, Zstd: zstddict.MaxLevel, ZstdPatch: zstddict.MaxLevel, Similar: zstddict.MaxLevel}
 
 // NewEncoder returns an encoder of the codec.
 func NewEncoder(id ID, o Options) (Encoder, error) {
@@ -138,6 +142,8 @@ func NewEncoder(id ID, o Options) (Encoder, error) {
 		return newZlibEncoder(o)
 	case Zstd, ZstdPatch:
 		return newZstdEncoder(id, o)
+	case Similar:
+		return newSimilarEncoder(o)
 	}
 	return nil, fmt.Errorf("%s is not known to this version", id)
 }
@@ -145,7 +151,7 @@ func NewEncoder(id ID, o Options) (Encoder, error) {
 // Limits bound what a decoder takes; the zero value is good.
 type Limits struct {
 	// Extent is the largest content in bytes: MaxExtent where it is 0. A decoder
-	// holds at most 4 times of it, and 16 MiB.
+	// holds at most 6 times of it, and 16 MiB.
 	Extent int
 }
 
@@ -172,6 +178,9 @@ func NewDecoder(id ID, l Limits) (Decoder, error) {
 		return bounded{&zlibDecoder{}, l}, nil
 	case Zstd, ZstdPatch:
 		d, err := newZstdDecoder(id)
+		return bounded{d, l}, err
+	case Similar:
+		d, err := newSimilarDecoder()
 		return bounded{d, l}, err
 	}
 	return nil, fmt.Errorf("%s is not known to this version", id)

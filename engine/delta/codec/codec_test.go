@@ -9,10 +9,12 @@ import (
 
 	"zumastor.org/zumastor/engine/delta/codec"
 	"zumastor.org/zumastor/engine/delta/codec/codectest"
+	"zumastor.org/zumastor/engine/delta/corpus"
+	"zumastor.org/zumastor/engine/delta/similar"
 )
 
 // all are the codecs of this version.
-var all = []codec.ID{codec.Raw, codec.Zlib, codec.Zstd, codec.ZstdPatch}
+var all = []codec.ID{codec.Raw, codec.Zlib, codec.Zstd, codec.ZstdPatch, codec.Similar}
 
 func coders(id codec.ID) codectest.Coders {
 	return codectest.Coders{
@@ -63,7 +65,7 @@ func TestOptions(t *testing.T) {
 
 // TestLevels shows that levels are taken: more effort, fewer bytes.
 func TestLevels(t *testing.T) {
-	text := codectest.Text(1, 1<<18)
+	text := corpus.Text(1, 1<<18)
 	for id, level := range map[codec.ID]int{codec.Zlib: 9, codec.Zstd: 19} {
 		var sizes []int
 		for _, l := range []int{1, level} {
@@ -81,7 +83,7 @@ func TestLevels(t *testing.T) {
 func TestFixed(t *testing.T) {
 	f, err := codec.NewFixed(codec.Zlib, codec.Options{})
 	require.NoError(t, err)
-	random := codectest.Random(1, 4096)
+	random := corpus.Random(1, 4096)
 	id, out, err := f.Encode([]byte("x"), random, 0, nil)
 	require.NoError(t, err)
 	require.Equal(t, codec.Raw, id)
@@ -90,4 +92,19 @@ func TestFixed(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, codec.Zlib, id)
 	require.Less(t, len(out), 100)
+}
+
+// TestSharedIndex runs the suite with an index of another base: what it finds is
+// never there.
+func TestSharedIndex(t *testing.T) {
+	index, err := similar.NewIndex(1<<20, 1<<20)
+	require.NoError(t, err)
+	for i, k := range codectest.Cases() {
+		index.Add(int64(i)<<10, k.Content)
+	}
+	c := coders(codec.Similar)
+	c.Encoder = func(extent int) (codec.Encoder, error) {
+		return codec.NewEncoder(codec.Similar, codec.Options{Extent: extent, Similar: index})
+	}
+	codectest.Run(t, c)
 }

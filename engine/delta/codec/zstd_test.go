@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"zumastor.org/zumastor/engine/delta/codec"
-	"zumastor.org/zumastor/engine/delta/codec/codectest"
+	"zumastor.org/zumastor/engine/delta/corpus"
 )
 
 // tool skips the test where the program is not installed.
@@ -44,14 +44,14 @@ func run(t *testing.T, out string, name string, args ...string) []byte {
 func TestZstdPatchInterop(t *testing.T) {
 	zstd := tool(t, "zstd")
 	for _, n := range []int{4096, 1 << 20} {
-		old := codectest.Text(1, n)
-		content := codectest.Edited(1, old)
+		old := corpus.Text(1, n)
+		content := corpus.Edited(1, old)
 		oldFile, newFile := file(t, "old", old), file(t, "new", content)
 		out := filepath.Join(t.TempDir(), "out")
 		for _, level := range []int{1, 3, 7, 11} {
 			e, err := codec.NewEncoder(codec.ZstdPatch, codec.Options{Level: level})
 			require.NoError(t, err)
-			coded, err := e.Encode(nil, content, 0, codectest.Memory(old))
+			coded, err := e.Encode(nil, content, 0, corpus.Memory(old))
 			require.NoError(t, err)
 			got := run(t, out, zstd, "-qdf", "--patch-from="+oldFile, file(t, "coded", coded), "-o", out)
 			require.Equal(t, content, got, "%d bytes at level %d", n, level)
@@ -60,7 +60,7 @@ func TestZstdPatchInterop(t *testing.T) {
 		d, err := codec.NewDecoder(codec.ZstdPatch, codec.Limits{})
 		require.NoError(t, err)
 		dst := make([]byte, n)
-		require.NoError(t, d.Decode(dst, theirs, 0, codectest.Memory(old)))
+		require.NoError(t, d.Decode(dst, theirs, 0, corpus.Memory(old)))
 		require.Equal(t, content, dst)
 	}
 }
@@ -68,27 +68,27 @@ func TestZstdPatchInterop(t *testing.T) {
 // TestWholeDictionaryCounts shows that the window holds the whole base with the
 // content: what moved from the base's begin to the extent's end is found.
 func TestWholeDictionaryCounts(t *testing.T) {
-	old := append(codectest.Random(1, 4096), codectest.Text(1, 1<<20-4096)...)
-	content := append(codectest.Text(2, 1<<20-4096), old[:4096]...)
+	old := append(corpus.Random(1, 4096), corpus.Text(1, 1<<20-4096)...)
+	content := append(corpus.Text(2, 1<<20-4096), old[:4096]...)
 	e, err := codec.NewEncoder(codec.ZstdPatch, codec.Options{})
 	require.NoError(t, err)
-	with, err := e.Encode(nil, content, 0, codectest.Memory(old))
+	with, err := e.Encode(nil, content, 0, corpus.Memory(old))
 	require.NoError(t, err)
-	without, err := e.Encode(nil, content[:len(content)-4096], 0, codectest.Memory(old))
+	without, err := e.Encode(nil, content[:len(content)-4096], 0, corpus.Memory(old))
 	require.NoError(t, err)
 	require.Less(t, len(with), len(without)+1000)
 }
 
 // TestWrongBase shows that another base is found out.
 func TestWrongBase(t *testing.T) {
-	old := codectest.Text(1, 1<<16)
+	old := corpus.Text(1, 1<<16)
 	e, err := codec.NewEncoder(codec.ZstdPatch, codec.Options{})
 	require.NoError(t, err)
-	coded, err := e.Encode(nil, codectest.Edited(1, old), 0, codectest.Memory(old))
+	coded, err := e.Encode(nil, corpus.Edited(1, old), 0, corpus.Memory(old))
 	require.NoError(t, err)
 	d, err := codec.NewDecoder(codec.ZstdPatch, codec.Limits{})
 	require.NoError(t, err)
-	for _, base := range []codec.Base{nil, codectest.Memory(nil), codectest.Memory(codectest.Edited(2, old)), codectest.Memory(old[:1<<15])} {
+	for _, base := range []codec.Base{nil, corpus.Memory(nil), corpus.Memory(corpus.Edited(2, old)), corpus.Memory(old[:1<<15])} {
 		require.ErrorIs(t, d.Decode(make([]byte, 1<<16), coded, 0, base), codec.ErrCorrupt)
 	}
 }

@@ -24,9 +24,10 @@ const MaxLevel = 22
 // Encoder makes frames. With dictionaries it holds, at the levels 1, 3, 7 and 11,
 // 1, 4, 10 and 80 MiB, and twice the largest content with its dictionary.
 type Encoder struct {
-	writer *zstd.Encoder
-	out    appender
-	window int
+	plain, dict *zstd.Encoder // nil until they are used
+	options     []zstd.EOption
+	out         appender
+	window      int
 }
 
 // appender is a slice that can be written to.
@@ -51,12 +52,27 @@ func NewEncoder(level, window int) (*Encoder, error) {
 	// A window that does not hold the dictionary with the content would lose a
 	// part of the dictionary without saying so.
 	window = max(zstd.MinWindowSize, 1<<bits.Len(uint(window-1)))
-	w, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(true),
-		zstd.WithEncoderLevel(of), zstd.WithWindowSize(window), zstd.WithLowerEncoderMem(true))
-	if err != nil {
-		return nil, fmt.Errorf("new zstd encoder: %w", err)
+	e := &Encoder{window: window, options: []zstd.EOption{
+		zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(true),
+		zstd.WithEncoderLevel(of), zstd.WithWindowSize(window), zstd.WithLowerEncoderMem(true),
+	}}
+	return e, e.open(&e.plain, nil)
+}
+
+// open makes a writer unless it is there.
+func (e *Encoder) open(w **zstd.Encoder, dict []byte) error {
+	if *w != nil {
+		return nil
 	}
-	return &Encoder{writer: w, window: window}, nil
+	options := e.options
+	if dict != nil {
+		options = append(options[:len(options):len(options)], zstd.WithEncoderDictRaw(0, dict))
+	}
+	var err error
+	if *w, err = zstd.NewWriter(nil, options...); err != nil {
+		return fmt.Errorf("new zstd encoder: %w", err)
+	}
+	return nil
 }
 
 // Encode appends to dst the frame of content, which is not empty. Dict, which may
@@ -66,22 +82,22 @@ func (e *Encoder) Encode(dst, content, dict []byte) ([]byte, error) {
 		return dst, fmt.Errorf("zstd: %d bytes with a dictionary of %d: the window is of %d", len(content), len(dict), e.window)
 	}
 	if len(dict) == 0 {
-		if err := e.writer.ResetWithOptions(nil, zstd.WithEncoderDictDelete()); err != nil {
-			return dst, fmt.Errorf("zstd: %w", err)
-		}
-		return e.writer.EncodeAll(content, dst), nil
+		return e.plain.EncodeAll(content, dst), nil
+	}
+	if err := e.open(&e.dict, dict); err != nil {
+		return dst, err
 	}
 	// Note: EncodeAll would have another coder than ResetWithOptions prepares, and
 	// build the dictionary's tables a second time.
 	e.out.b = dst
 	defer func() { e.out.b = nil }()
-	if err := e.writer.ResetWithOptions(&e.out, zstd.WithEncoderDictRaw(0, dict)); err != nil {
+	if err := e.dict.ResetWithOptions(&e.out, zstd.WithEncoderDictRaw(0, dict)); err != nil {
 		return dst, fmt.Errorf("zstd: %w", err)
 	}
-	if _, err := e.writer.Write(content); err != nil {
+	if _, err := e.dict.Write(content); err != nil {
 		return dst, fmt.Errorf("zstd: %w", err)
 	}
-	if err := e.writer.Close(); err != nil {
+	if err := e.dict.Close(); err != nil {
 		return dst, fmt.Errorf("zstd: %w", err)
 	}
 	return e.out.b, nil

@@ -10,7 +10,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/require"
 
-	"zumastor.org/zumastor/engine/delta/codec/codectest"
+	"zumastor.org/zumastor/engine/delta/corpus"
 	"zumastor.org/zumastor/engine/delta/zstddict"
 )
 
@@ -19,8 +19,8 @@ func TestRoundTrip(t *testing.T) {
 	require.NoError(t, err)
 	d, err := zstddict.NewDecoder()
 	require.NoError(t, err)
-	text := codectest.Text(1, 1<<17)
-	edited := codectest.Edited(1, text)
+	text := corpus.Text(1, 1<<17)
+	edited := corpus.Edited(1, text)
 	// With and without a dictionary in turns, and with ever different ones.
 	for i, dict := range [][]byte{nil, edited, edited[:100], nil, edited[:1000], {}, edited[5000:]} {
 		frame, err := e.Encode(nil, text, dict)
@@ -29,7 +29,7 @@ func TestRoundTrip(t *testing.T) {
 		require.NoError(t, d.Decode(dst, frame, dict), i)
 		require.Equal(t, text, dst, i)
 		if len(dict) > 10000 {
-			require.Error(t, d.Decode(dst, frame, codectest.Edited(9, dict)), "another dictionary")
+			require.Error(t, d.Decode(dst, frame, corpus.Edited(9, dict)), "another dictionary")
 			require.Error(t, d.Decode(dst, frame, nil), "no dictionary")
 		}
 	}
@@ -73,8 +73,8 @@ func TestBombs(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	e, err := zstddict.NewEncoder(0, 8192)
 	require.NoError(f, err)
-	text := codectest.Text(1, 4096)
-	frame, err := e.Encode(nil, codectest.Edited(1, text), text)
+	text := corpus.Text(1, 4096)
+	frame, err := e.Encode(nil, corpus.Edited(1, text), text)
 	require.NoError(f, err)
 	f.Add(frame, text)
 	d, err := zstddict.NewDecoder()

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package similar
+
+import (
+	"encoding/binary"
+
+	"zumastor.org/zumastor/engine/delta/zstddict"
+)
+
+// Encoder codes extents. It holds 4 MiB of pages of the base, what package
+// zstddict says for its level, and some 6 times the largest extent.
+type Encoder struct {
+	index        *Index
+	matcher      matcher
+	rest         *zstddict.Encoder
+	instructions *zstddict.Encoder
+
+	same, dict, raw, ops []byte
+}
+
+// defaultLevel is of the zstd program: the rest is little, and hard.
+const defaultLevel = 7
+
+// NewEncoder returns an encoder for extents of at most extent bytes. Index may be
+// nil: then copies are from the same place and from where those lead. Level is of
+// zstddict, 0 for the default.
+func NewEncoder(level, extent int, index *Index) (*Encoder, error) {
+	if level == 0 {
+		level = defaultLevel
+	}
+	rest, err := zstddict.NewEncoder(level, extent+maxDictionary(extent))
+	if err != nil {
+		return nil, err
+	}
+	instructions, err := zstddict.NewEncoder(level, 1<<20)
+	if err != nil {
+		return nil, err
+	}
+	return &Encoder{index: index, rest: rest, instructions: instructions}, nil
+}
+
+// Encode appends the payload of content, newer content at offset of the volume.
+// It reports whether there is anything of use in the base; nothing is appended
+// where not, or on an error, which is base's.
+func (e *Encoder) Encode(dst, content []byte, offset int64, base Base) ([]byte, bool, error) {
+	before := len(dst)
+	n := int(max(0, min(int64(len(content)), base.Size()-offset)))
+	if cap(e.same) < n {
+		e.same = make([]byte, n)
+	}
+	e.same = e.same[:n]
+	if err := readBase(e.same, offset, base); err != nil {
+		return dst, false, err
+	}
+	copies, err := e.matcher.match(content, offset, e.same, base, e.index)
+	if err != nil {
+		return dst, false, err
+	}
+	spans := dictionary(copies, len(content), offset, base.Size())
+	if len(copies) == 0 && len(spans) == 0 {
+		return dst, false, nil
+	}
+	if e.dict, err = readDictionary(e.dict, spans, base); err != nil {
+		return dst, false, err
+	}
+	dst = append(dst, 0)
+	if dst, err = e.appendInstructions(dst, copies, offset); err != nil {
+		return dst[:before], false, err
+	}
+	if dst, err = e.appendRest(dst, before, content, copies); err != nil {
+		return dst[:before], false, err
+	}
+	return dst, true, nil
+}
+
+// appendInstructions appends all from the number of copies to the instructions,
+// and sets their flag in the byte before.
+func (e *Encoder) appendInstructions(dst []byte, copies []copyOp, offset int64) ([]byte, error) {
+	flags := len(dst) - 1
+	dst = binary.AppendUvarint(dst, uint64(len(copies)))
+	raw := appendColumns(e.raw[:0], copies, offset)
+	e.raw = raw
+	var err error
+	if len(raw) > 32 && len(raw) <= 1<<20 {
+		if e.ops, err = e.instructions.Encode(e.ops[:0], raw, nil); err != nil {
+			return dst, err
+		}
+		if len(e.ops)+3 < len(raw) {
+			dst[flags] |= flagPackedInstructions
+			dst = binary.AppendUvarint(dst, uint64(len(e.ops)))
+			dst = binary.AppendUvarint(dst, uint64(len(raw)))
+			return append(dst, e.ops...), nil
+		}
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(raw)))
+	return append(dst, raw...), nil
+}
+
+// appendRest appends what no copy holds.
+func (e *Encoder) appendRest(dst []byte, flags int, content []byte, copies []copyOp) ([]byte, error) {
+	rest := e.raw[:0]
+	at := 0
+	for _, c := range copies {
+		rest = append(rest, content[at:c.at]...)
+		at = c.end()
+	}
+	rest = append(rest, content[at:]...)
+	e.raw = rest
+	if len(rest) == 0 {
+		return dst, nil
+	}
+	start := len(dst)
+	dst, err := e.rest.Encode(dst, rest, e.dict)
+	if err != nil {
+		return dst, err
+	}
+	if len(dst)-start < len(rest) {
+		dst[flags] |= flagPackedRest
+		return dst, nil
+	}
+	return append(dst[:start], rest...), nil
+}
+
+// appendColumns appends the instructions.
+func appendColumns(dst []byte, copies []copyOp, offset int64) []byte {
+	at := 0
+	for _, c := range copies {
+		dst = binary.AppendUvarint(dst, uint64(c.at-at))
+		at = c.end()
+	}
+	for _, c := range copies {
+		dst = binary.AppendUvarint(dst, uint64(c.n-minCopy))
+	}
+	distance := offset // from the content to the base
+	for _, c := range copies {
+		to := c.from - int64(c.at)
+		switch {
+		case to == distance:
+			dst = append(dst, 0)
+		case to == offset:
+			dst = append(dst, 1)
+		default:
+			d := to - distance
+			dst = binary.AppendUvarint(dst, uint64(d<<1^d>>63)+2)
+		}
+		distance = to
+	}
+	return dst
+}
