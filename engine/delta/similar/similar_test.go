@@ -178,23 +178,24 @@ func FuzzDecode(f *testing.F) {
 func FuzzEncode(f *testing.F) {
 	f.Add([]byte("content that may be like the base content that may"), []byte("base that may be like the content of it"), uint16(3))
 	f.Add(corpus.Edited(1, corpus.Text(1, 3000)), corpus.Text(1, 4000), uint16(0))
+	e, err := NewEncoder(0, 1<<16, nil)
+	require.NoError(f, err)
+	d, err := NewDecoder()
+	require.NoError(f, err)
 	f.Fuzz(func(t *testing.T, content, base []byte, offset uint16) {
-		if len(content) == 0 {
+		if len(content) == 0 || len(content) > 1<<16 {
 			return
 		}
 		x, err := NewIndex(MinMemory, 0)
 		require.NoError(t, err)
 		x.rate = densest
 		x.Add(0, base)
-		e, err := NewEncoder(0, len(content), x)
-		require.NoError(t, err)
+		e.index = x
 		payload, ok, err := e.Encode(nil, content, int64(offset), corpus.Memory(base))
 		require.NoError(t, err)
 		if !ok {
 			return
 		}
-		d, err := NewDecoder()
-		require.NoError(t, err)
 		dst := make([]byte, len(content))
 		require.NoError(t, d.Decode(dst, payload, int64(offset), corpus.Memory(base)))
 		require.Equal(t, content, dst)
