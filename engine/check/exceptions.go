@@ -175,9 +175,10 @@ func (j *exceptionJudge) judgeCopy(e layout.Exception, at foundAt) {
 }
 
 // judgeWrite judges an exception that was written to a snapshot, and whether the
-// one before it of the same chunk is still needed.
+// one before it of the same chunk is still needed. If not, recovery frees it when it
+// takes in one of the log.
 func (j *exceptionJudge) judgeWrite(e layout.Exception, at foundAt) {
-	if j.goesOn(e) && j.complete[layout.KindSnapshots] && !j.snaps.needed(e.Branch, j.prev.Generation, e.Generation) {
+	if at.page != 0 && j.goesOn(e) && j.complete[layout.KindSnapshots] && !j.snaps.needed(e.Branch, j.prev.Generation, e.Generation) {
 		if !j.snaps.awaited(e.Branch, j.prev.Generation) {
 			j.bad(Leak, NeedlessCopy, j.prev, j.prevAt, "no snapshot of its branch reads it and no deletion will come past it", neverFreed)
 		}

@@ -233,8 +233,8 @@ func (s *Store) insertBranch(snap *snapshot, g block.Generation, copies []layout
 	return nil
 }
 
-// insertWritten adds a chunk written to a branch in generation g. One that it
-// replaces is freed.
+// insertWritten adds a chunk written to a branch in generation g. What it replaces is
+// freed, in the same generation or for all who read an earlier one.
 func (s *Store) insertWritten(b block.Branch, g block.Generation, c layout.Copy) error {
 	old, ok, err := s.entryUpTo(b, c.Chunk, g)
 	if err != nil {
@@ -246,6 +246,29 @@ func (s *Store) insertWritten(b block.Branch, g block.Generation, c layout.Copy)
 	if ok && old.Generation == g && old.Slot != c.Slot {
 		s.freeSlot(old.Slot)
 	}
+	return s.dropBefore(b, g, c.Chunk)
+}
+
+// dropBefore frees the entry of a branch's chunk before that of generation g, if
+// nobody reads it any more: the snapshot that it was kept for may have been deleted
+// while the write was under way, or its client may not know yet that it was. That
+// deletion has come past the entry when it was the chunk's newest, and no other will.
+func (s *Store) dropBefore(b block.Branch, g block.Generation, c block.Chunk) error {
+	old, ok, err := s.entryUpTo(b, c, g-1)
+	if err != nil || !ok {
+		return err
+	}
+	change := layout.Change{Branch: b, Generation: old.Generation, Chunk: c}
+	if needed, err := s.needed(change); err != nil || needed {
+		return err
+	}
+	if _, err := s.index.Changes.Delete(change); err != nil {
+		return err
+	}
+	if _, err := s.index.Exceptions.Delete(old); err != nil { // the last step: it is found by this entry again
+		return err
+	}
+	s.freeSlot(old.Slot)
 	return nil
 }
 
