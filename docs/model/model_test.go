@@ -53,6 +53,7 @@ var faults = []struct {
 	{"9_EPOCH", "session", "snapshot_reads_its_promise", ""},
 	{"9_MAP", "session", "snapshot_reads_its_promise", ""},
 	{"9_READER", "session", "snapshot_reads_its_promise", ""},
+	{"12", "session", "snapshot_reads_its_promise", ""},
 }
 
 // searches are the models with all their rules, in bounds that an exact search

@@ -2,7 +2,7 @@
  *
  * Processes: an origin client, a server that may die alone and come back, a reader
  * and a writer of a snapshot. Reports, leases, mappings and the resumption of a
- * session: rules 3, 5, 7, 8 and 9 of their order. Writes are durable at once here;
+ * session: rules 3, 5, 7, 8, 9 and 12 of their order. Writes are durable at once here;
  * power.pml has what a power cut adds. Every alternative of the loop at the end is
  * a step that nothing interrupts. See README.md.
  */
@@ -57,10 +57,12 @@ byte position;					/* number of the next report */
 bool changed;
 bool reader_known;				/* the reader keeps snapshot 1 from being deleted */
 chan reports = [2] of { byte };			/* numbers of batches; in the socket, lost with the server */
+bool answered;					/* the answer is in the socket, lost with the server */
 
 /* ---- Memory of the origin client. It holds a lock while it lives. ---- */
 
 bool client_lives, connected;
+bool asking;					/* to resume, and has no answer yet */
 byte client_gen, client_newest;			/* its state: current generation, newest snapshot or 0 */
 byte settled[CHUNKS];
 byte lease;					/* slot + 1, or 0 */
@@ -114,6 +116,11 @@ inline begin_write(chunk)
 	fi
 }
 
+#ifndef NO_RULE_12
+#define MAY_COMMIT (!asking)	/* Rule 12: the server may have begun a session already. */
+#else
+#define MAY_COMMIT true
+#endif
 /* Copies the chunk to the leased slot. No server is needed. */
 inline copy_out()
 {
@@ -178,7 +185,9 @@ inline forget_client()
 	quiet = false;
 	write_is = IDLE;
 	copied = 0;
-	copied_epoch = 0
+	copied_epoch = 0;
+	asking = false;
+	answered = false
 }
 
 inline update_client()
@@ -279,6 +288,7 @@ inline crash()
 	position = 0;
 	changed = false;
 	reader_known = false;
+	answered = false;
 	for (n : 0 .. CHUNKS * SNAPS - 1) {
 		exc[n] = 0
 	}
@@ -346,7 +356,8 @@ inline open_session()
 }
 
 /* The client comes back to a server that was restarted, with its lease and its
- * position, which is the log's end. */
+ * position, which is the log's end. The server begins a session before its answer is
+ * heard, and may die between; the client then asks the next one. */
 #define CAN_RESUME (server_lives && client_lives && !connected && has_client && !ready)
 inline resume()
 {
@@ -356,10 +367,18 @@ inline resume()
 	:: else
 	fi;
 	next_session();
-	connected = true;
-	copied_epoch = session;
-	update_client();
+	asking = true;
+	answered = true;
 	check_mapped()
+}
+
+inline hear()
+{
+	connected = true;
+	asking = false;
+	answered = false;
+	copied_epoch = session;
+	update_client()
 }
 
 /* What the server knows is what the log has: a shared chunk is shared. */
@@ -525,7 +544,7 @@ active proctype world()
 	do
 	:: STEP(CAN_BEGIN, begin_write(0))
 	:: STEP(CAN_BEGIN, begin_write(1))
-	:: STEP(write_is == WAIT && lease, copy_out())
+	:: STEP(write_is == WAIT && lease && MAY_COMMIT, copy_out())
 	:: STEP(CAN_REPORT, report())
 	:: STEP(CAN_END, end_write())
 	:: STEP(client_lives && deaths < DEATHS, deaths++; forget_client())
@@ -536,6 +555,7 @@ active proctype world()
 	:: STEP(server_lives && crashes < CRASHES, crash())
 	:: STEP(!server_lives, start())
 	:: STEP(CAN_RESUME, resume())
+	:: STEP(answered, hear())
 	:: STEP(CAN_TAKE_BACK, take_back())
 	:: STEP(CAN_ATTACH, attach())
 
@@ -552,7 +572,7 @@ active proctype world()
 	:: STEP(reader_is == DONE, close_reader())
 
 	/* The end: nothing is left to be done. A write may wait only for room. */
-	:: server_lives && ready && !changed && len(reports) == 0 && reader_is == CLOSED && !quiet &&
+	:: server_lives && ready && !changed && len(reports) == 0 && reader_is == CLOSED && !quiet && !asking &&
 	   (write_is == IDLE || (write_is == WAIT && FULL)) -> break
 	od
 }

@@ -256,7 +256,23 @@ func (s *Store) replay() error {
 	if err != nil {
 		return err
 	}
-	return log.Replay(s.sb.Epoch, s.sb.LogPos, s.replayBatch)
+	if err := log.Replay(s.sb.Epoch, s.sb.LogPos, s.replayBatch); err != nil {
+		return err
+	}
+	return s.flushReplayed(s.sb.LogPos)
+}
+
+// flushReplayed makes durable what the batches from a position on lead to. The last of
+// them may have been found in the cache of a device that has not lost power, and their
+// records be forgotten with the next checkpoint.
+func (s *Store) flushReplayed(from layout.Position) error {
+	if s.opts.ReadOnly || s.devs.Meta == nil || s.nextSeq() == from.Seq {
+		return nil // or the checkpoint does, on the same device
+	}
+	if err := s.devs.Store.Flush(); err != nil {
+		return fmt.Errorf("flushing what the log has: %w", err)
+	}
+	return nil
 }
 
 // nextEpoch begins the epoch after the one that was recovered. The lock is held, or

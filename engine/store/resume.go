@@ -52,7 +52,9 @@ func (s *Store) Resume(c wire.Client, p wire.Progress) (*wire.Session, error) {
 // resumable returns an error unless the client's progress can be one with this store.
 // It reports whether the log may go on after what is known of it: not if a session was
 // begun for the client of which it has never heard, because a server ended before it
-// could answer. Then all that the client has written was read for that session.
+// could answer. Then all that the client has written was read for that session. Nor if
+// this opening has read a batch that the client could not make durable: what it says is
+// what the origin still holds, and the client gives the batch's number up.
 func (s *Store) resumable(p wire.Progress) (readOn bool, err error) {
 	failed := s.failed.Load()
 	s.mu.Lock()
@@ -67,6 +69,9 @@ func (s *Store) resumable(p wire.Progress) (readOn bool, err error) {
 	case p.UUID == s.sb.UUID && p.Epoch <= s.sb.Epoch && s.position == s.sb.LogPos && p.Position.Seq < s.position.Seq &&
 		p.Generation <= s.sb.Generation:
 		return false, nil
+	case p.UUID == s.sb.UUID && p.Epoch == s.sb.Epoch && s.awaiting.Load() && p.Position.Seq+1 == s.position.Seq &&
+		p.Generation <= s.sb.Generation:
+		return false, nil // its last batch failed, but was found whole
 	case p.UUID != s.sb.UUID || p.Epoch != s.sb.Epoch:
 		return false, fmt.Errorf("%w: it is of epoch %d of store %v, this is epoch %d of %v", ErrStale, p.Epoch, p.UUID, s.sb.Epoch, s.sb.UUID)
 	case p.Generation > s.sb.Generation:
@@ -122,7 +127,10 @@ func (s *Store) readOn(end *layout.Position) error {
 		}
 		return s.replayBatch(r)
 	})
-	if err != nil && !errors.Is(err, errEnd) { // half of a batch may have been taken in
+	if err == nil || errors.Is(err, errEnd) {
+		err = s.flushReplayed(session.Position)
+	}
+	if err != nil { // half of a batch may have been taken in
 		return s.fail(fmt.Errorf("reading on in the log: %w", err))
 	}
 	s.mu.Lock()

@@ -17,20 +17,26 @@ import (
 	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/metamorphic/rig"
 	"zumastor.org/zumastor/engine/store"
+	"zumastor.org/zumastor/engine/wire"
 )
 
 // snapped returns a volume of small's size that is full of ones, with a snapshot, and
 // a plan for its store device.
 func snapped(t *testing.T, o rig.Options) (*rig.Rig, *errdev.Plan) {
 	var plan errdev.Plan
-	r, err := rig.New(o, planned(rig.Store, &plan))
+	return filled(t, o, planned(rig.Store, &plan), 1), &plan
+}
+
+// filled returns a volume that is full of a byte, with a snapshot.
+func filled(t *testing.T, o rig.Options, w rig.Wrappers, content byte) *rig.Rig {
+	r, err := rig.New(o, w)
 	require.NoError(t, err)
 	t.Cleanup(r.Abandon)
-	_, err = r.Volume.WriteAt(bytes.Repeat([]byte{1}, int(o.OriginSize)), 0)
+	_, err = r.Volume.WriteAt(bytes.Repeat([]byte{content}, int(o.OriginSize)), 0)
 	require.NoError(t, err)
 	_, err = r.Server.CreateSnapshot(1)
 	require.NoError(t, err)
-	return r, &plan
+	return r
 }
 
 // requireOnes checks that snapshot 1 of a closed rig is what it was made of.
@@ -186,5 +192,67 @@ func TestFailingBatchesUnderLoad(t *testing.T) {
 		writers.Wait()
 		requireOnes(t, r.Flushed())
 		r.Abandon()
+	}
+}
+
+// renewing is a server whose Renew is another function.
+type renewing struct {
+	wire.Server
+	renew func(s wire.Server, f wire.Failure) (*wire.Session, error)
+}
+
+func (s renewing) Renew(f wire.Failure) (*wire.Session, error) { return s.renew(s.Server, f) }
+
+// failing is filled with a server whose Renew is renew, and a plan for its store device.
+func failing(t *testing.T, p layout.Placement, content byte, renew func(s wire.Server, f wire.Failure) (*wire.Session, error)) (*rig.Rig, *errdev.Plan) {
+	var plan errdev.Plan
+	w := planned(rig.Store, &plan)
+	w.Server = func(s wire.Server) wire.Server { return renewing{s, renew} }
+	return filled(t, small(p), w, content), &plan
+}
+
+// A batch is on the medium, but its flush has failed: once its number is given up no
+// recovery takes it in, for its slots are others' by then. (Its chunks are zeroes, so that
+// the server's trying of the slots leaves them as they are.)
+func TestBatchGivenUpIsNotFound(t *testing.T) {
+	for _, p := range everyPlacement {
+		t.Run(p.String(), func(t *testing.T) {
+			var r, cut *rig.Rig
+			r, plan := failing(t, p, 0, func(s wire.Server, f wire.Failure) (*wire.Session, error) {
+				session, err := s.Renew(f)
+				cut = r.Flushed() // before the answer
+				return session, err
+			})
+			used := r.Server.Status().SlotsUsed
+			plan.Inject(errdev.Fault{Kinds: errdev.Flushes})
+			_, err := r.Volume.WriteAt([]byte{511: 2}, 0)
+			require.NoError(t, err)
+			require.NotNil(t, cut)
+			again, err := store.Open(cut.Devices, store.Options{})
+			require.NoError(t, err)
+			require.Equal(t, used, again.Status().SlotsUsed)
+			require.NoError(t, again.Close())
+		})
+	}
+}
+
+// A recovery finds a batch whose flush has failed, in the cache of a device that has
+// not lost power. Where the checkpoint goes to another device, what the batch leads to
+// is durable before it.
+func TestRecoveryFlushesWhatItFinds(t *testing.T) {
+	for _, p := range everyPlacement {
+		t.Run(p.String(), func(t *testing.T) {
+			r, plan := failing(t, p, 1, func(wire.Server, wire.Failure) (*wire.Session, error) {
+				return nil, store.ErrTrouble // it does not get so far
+			})
+			plan.Inject(errdev.Fault{Kinds: errdev.Flushes})
+			_, err := r.Volume.WriteAt([]byte{511: 2}, 0)
+			require.Error(t, err)
+			next, err := store.Open(r.Devices, store.Options{}) // as after a kill
+			require.NoError(t, err)
+			rng := rand.New(rand.NewPCG(1, 2))
+			requireOnes(t, r.Crash(rng, memdev.Fate{}))
+			require.NoError(t, next.Close())
+		})
 	}
 }

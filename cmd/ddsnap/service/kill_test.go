@@ -13,8 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -26,6 +24,7 @@ import (
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/client"
 	"zumastor.org/zumastor/engine/device"
+	"zumastor.org/zumastor/engine/pattern"
 	"zumastor.org/zumastor/engine/placement"
 	"zumastor.org/zumastor/engine/store"
 	"zumastor.org/zumastor/engine/volume"
@@ -170,18 +169,15 @@ type volumeBed struct {
 	volume   *volume.Origin
 	snapshot *volume.Snapshot
 	source   volume.SnapshotSource
-	contents [2][]byte
-	taken    map[uint32][]byte // contents of snapshots by tag
-	ends     []uint32          // tags of snapshots whose ends are known
-	stop     atomic.Bool
-	load     sync.WaitGroup
-	ops      atomic.Int64
+	loads    []*load                   // of the volume and the snapshot, while they go on
+	taken    map[uint32]pattern.Bounds // contents of snapshots by tag
+	ends     []uint32                  // tags of snapshots whose ends are known
 }
 
 func newVolumeBed(t *testing.T) *volumeBed {
 	const size = 8 << 20
 	dir := t.TempDir()
-	b := &volumeBed{t: t, paths: Paths{Store: filepath.Join(dir, "store")}, taken: make(map[uint32][]byte)}
+	b := &volumeBed{t: t, paths: Paths{Store: filepath.Join(dir, "store")}, taken: make(map[uint32]pattern.Bounds)}
 	var err error
 	b.origin, err = device.OpenFile(filepath.Join(dir, "origin"), device.FileOptions{Create: size})
 	require.NoError(t, err)
@@ -204,23 +200,32 @@ func newVolumeBed(t *testing.T) *volumeBed {
 	b.source = volume.SnapshotSource{Server: b.client, Origin: b.origin, Store: b.devs.Devices, ChunkSize: 16 << 10, DataOffset: b.devs.Superblock().DataOffset}
 	b.snapshot, err = volume.OpenSnapshotRef(b.source, wire.SnapshotRef{Tag: 0}, true)
 	require.NoError(t, err)
-	for i, d := range []device.Device{b.volume, b.snapshot} {
-		b.contents[i] = make([]byte, size)
-		b.load.Go(func() { churn(t, d, b.contents[i], &b.stop, &b.ops, uint64(i)) })
-	}
+	b.loads = []*load{loaded(b.volume, size, 1), loaded(b.snapshot, size, 3)}
 	return b
 }
 
-// goesOn waits until requests have been served.
+// goesOn waits until requests of both have been served.
 func (b *volumeBed) goesOn() {
-	had := b.ops.Load()
-	require.Eventually(b.t, func() bool { return b.ops.Load() > had+100 || b.t.Failed() }, time.Minute, time.Millisecond, "nothing goes on")
+	for _, l := range b.loads {
+		l.goOn(b.t, 30)
+	}
 }
 
-// take takes a snapshot and remembers its content.
+// take takes a snapshot, which is to be what the volume was meanwhile, and remembers
+// its content.
 func (b *volumeBed) take(tag uint32) {
-	takeSnapshot(b.t, b.paths.Store, tag)
-	b.taken[tag] = b.read(tag)
+	during, _ := b.loads[0].ledger.During(func() error { takeSnapshot(b.t, b.paths.Store, tag); return nil })
+	b.taken[tag] = b.checked(tag, during)
+}
+
+// checked returns the content of a snapshot, which is to be within bounds.
+func (b *volumeBed) checked(tag uint32, within pattern.Bounds) pattern.Bounds {
+	s, err := volume.OpenSnapshotRef(b.source, wire.SnapshotRef{Tag: block.Tag(tag)}, false)
+	require.NoError(b.t, err)
+	defer func() { require.NoError(b.t, s.Close()) }()
+	found, err := within.Check(s)
+	require.NoError(b.t, err, "snapshot %d", tag)
+	return found
 }
 
 func (b *volumeBed) read(tag uint32) []byte {
@@ -230,21 +235,25 @@ func (b *volumeBed) read(tag uint32) []byte {
 	return whole(b.t, s)
 }
 
-// check ends the load and compares every byte.
+// check ends the loads and compares every byte.
 func (b *volumeBed) check() {
-	b.stop.Store(true)
-	b.load.Wait()
-	require.True(b.t, bytes.Equal(b.contents[0], whole(b.t, b.volume)), "origin")
-	require.True(b.t, bytes.Equal(b.contents[1], whole(b.t, b.snapshot)), "snapshot")
-	for tag, want := range b.taken {
-		require.True(b.t, bytes.Equal(want, b.read(tag)), "snapshot %d", tag)
+	loads := b.loads
+	b.loads = nil
+	for i, d := range []device.Device{b.volume, b.snapshot} {
+		require.NoError(b.t, loads[i].end())
+		_, err := loads[i].ledger.Present().Check(d)
+		require.NoError(b.t, err)
 	}
-	b.t.Logf("%d requests, %d snapshots", b.ops.Load(), len(b.taken))
+	for tag, content := range b.taken {
+		b.checked(tag, content)
+	}
+	b.t.Logf("%d and %d requests, %d snapshots", loads[0].Ops(), loads[1].Ops(), len(b.taken))
 }
 
 func (b *volumeBed) close() {
-	b.stop.Store(true)
-	b.load.Wait()
+	for _, l := range b.loads {
+		_ = l.end() // the test has failed already
+	}
 	require.NoError(b.t, b.snapshot.Close())
 	require.NoError(b.t, b.volume.Close())
 	require.NoError(b.t, b.client.Close())
@@ -290,33 +299,4 @@ func whole(t *testing.T, d device.Device) []byte {
 	_, err := d.ReadAt(p, 0)
 	require.NoError(t, err)
 	return p
-}
-
-// churn writes to a device, and reads back what it wrote.
-func churn(t *testing.T, d device.Device, content []byte, stop *atomic.Bool, ops *atomic.Int64, seed uint64) {
-	rng := rand.New(rand.NewPCG(seed, 7))
-	for !stop.Load() {
-		off := rng.IntN(len(content)/512-64) * 512
-		p := content[off : off+512*(1+rng.IntN(64))]
-		for i := range p {
-			p[i] = byte(rng.Uint32())
-		}
-		if _, err := d.WriteAt(p, int64(off)); err != nil {
-			t.Errorf("writing: %v", err)
-			return
-		}
-		if rng.IntN(16) == 0 {
-			if err := d.Flush(); err != nil {
-				t.Errorf("flushing: %v", err)
-				return
-			}
-		}
-		at := rng.IntN(len(content)/512) * 512
-		got := make([]byte, 512)
-		if _, err := d.ReadAt(got, int64(at)); err != nil || !bytes.Equal(got, content[at:at+512]) {
-			t.Errorf("sector %d is wrong: %v", at/512, err)
-			return
-		}
-		ops.Add(3)
-	}
 }
