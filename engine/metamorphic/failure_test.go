@@ -3,7 +3,11 @@
 package metamorphic
 
 import (
+	"flag"
 	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -84,10 +88,25 @@ func parts(o rig.Options) []string {
 	return names
 }
 
+var whichIO = flag.String("nth", "", "which I/Os TestNthIOFails lets fail: all, or this one and each 11th, or with -short 23rd, after it; by default from a random one on")
+
 // TestNthIOFails lets every single I/O of a script fail, on each device, once and
 // from then on for ever. Whatever fails, no read returns wrong bytes, and when the
-// devices are healthy again all that was promised is there.
+// devices are healthy again all that was promised is there. It tries another share of
+// them each time, and says which.
 func TestNthIOFails(t *testing.T) {
+	step := int64(11)
+	if testing.Short() {
+		step = 23
+	}
+	from := 1 + rand.Int64N(step)
+	if *whichIO == "all" || os.Getenv("ZUMASTOR_SOAK") != "" {
+		from, step = 1, 1
+	} else if *whichIO != "" {
+		var err error
+		from, err = strconv.ParseInt(*whichIO, 10, 64)
+		require.NoError(t, err)
+	}
 	for _, o := range setups() {
 		o.CacheBytes = 1 // so that metadata is read, and reading fails
 		for _, part := range parts(o) {
@@ -96,11 +115,10 @@ func TestNthIOFails(t *testing.T) {
 				require.NoError(t, failing(o, part, &plan, errdev.Fault{Nth: 1 << 40}))
 				total := plan.Counts().Total()
 				require.Greater(t, total, int64(10))
-				step := int64(soaking(23, 1)) // the soak tries them all
-				for n := 1 + int64(len(part)+7*int(o.Placement))%step; n <= total; n += step {
+				for n := from; n <= total; n += step {
 					for _, f := range []errdev.Fault{{Nth: n, Torn: n%2 == 0}, {Nth: n, Forever: true}} {
 						err := failing(o, part, new(errdev.Plan), f)
-						require.NoError(t, err, "fault %+v of %d operations", f, total)
+						require.NoError(t, err, "fault %+v of %d operations, as with -nth %d", f, total, from)
 					}
 				}
 			})
@@ -123,6 +141,9 @@ func failing(o rig.Options, part string, plan *errdev.Plan, f errdev.Fault) erro
 		}
 		if err := r.Do(op); err != nil {
 			return fmt.Errorf("operation %d, %v: %w", i, op, err)
+		}
+		if plan.Counts().Failed == 0 {
+			continue
 		}
 		if err := stillServes(r, part); err != nil {
 			return fmt.Errorf("after operation %d, %v: %w", i, op, err)
