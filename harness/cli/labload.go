@@ -19,7 +19,7 @@ import (
 
 // labLoadCommands run inside a guest, called by the kernel tests.
 func (a *app) labLoadCommands() []*cobra.Command {
-	return []*cobra.Command{a.labLoadCommand(), a.labOpsCommand(), a.labPromiseCommand(), a.labKeepsCommand()}
+	return []*cobra.Command{a.labLoadCommand(), a.labReplayCommand(), a.labOpsCommand(), a.labPromiseCommand(), a.labKeepsCommand()}
 }
 
 func (a *app) labLoadCommand() *cobra.Command {

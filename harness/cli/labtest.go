@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -18,7 +19,7 @@ import (
 
 func (a *app) labTestCommand() *cobra.Command {
 	var f labFlags
-	var asJSON bool
+	var asJSON, long bool
 	cmd := &cobra.Command{
 		Use:   "test [NAME...]",
 		Short: "Run the kernel tests, by default all on each kernel",
@@ -27,6 +28,9 @@ func (a *app) labTestCommand() *cobra.Command {
 		Example: "  zbench lab test\n  zbench lab test --kernel 6.12 001 004",
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if long {
+				f.env = append(f.env, "LONG=yes")
+			}
 			return a.labTest(cmd.Context(), &f, args, asJSON)
 		},
 	}
@@ -34,6 +38,7 @@ func (a *app) labTestCommand() *cobra.Command {
 	flag := cmd.Flags().Lookup("kernel")
 	flag.Usage, flag.DefValue = "the `version`: "+strings.Join(lab.Versions, ", ")+", debug, or all that there are", "all"
 	f.kernel = "all"
+	cmd.Flags().BoolVar(&long, "long", false, "have tests do all they can: hours; set --timeout")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON in place of the table")
 	return cmd
 }
@@ -124,27 +129,51 @@ func (a *app) labTestKernel(ctx context.Context, f *labFlags, names []string, qu
 	return all, err
 }
 
-// labTestMachine runs tests in one machine, and returns what became of those that
-// were begun. An error is one of the lab.
+// labTestMachine runs tests in one machine, or in one after the other with the same
+// disks as long as a test wants that, and returns what became of those that were begun.
+// An error is one of the lab.
 func (a *app) labTestMachine(ctx context.Context, cfg *lab.Config, names []string) ([]lab.Test, error) {
-	cfg.Command = lab.Script(append([]string{"/tests/run", "-o", "/lab/results"}, names...))
 	results := filepath.Join(cfg.Dir, "results")
-	for _, old := range []string{"results.tsv", "running"} {
+	for _, old := range []string{"results.tsv", "running", "again", "cut"} {
 		if err := os.RemoveAll(filepath.Join(results, old)); err != nil {
 			return nil, err
 		}
 	}
-	r, err := lab.Run(ctx, *cfg)
-	tests, rerr := lab.ReadTests(filepath.Join(results, "results.tsv"), cfg.Kernel.Release)
-	running := lab.RunningTest(results)
-	switch {
-	case errors.Is(err, lab.ErrCrashed) && running != "" && rerr == nil:
-		fmt.Fprintf(a.err, "lab: %s ended the machine: %v\n", running, err)
-		return append(tests, lab.Test{Kernel: cfg.Kernel.Release, Name: running, Outcome: "fail", Reason: "it ended the machine"}), nil
-	case err == nil && len(tests) < len(names):
-		err = fmt.Errorf("kernel/tests/run ended after %d of %d tests, with exit code %d", len(tests), len(names), r.Code)
+	left, command := names, []string{"/tests/run", "-o", "/lab/results"}
+	cfg.Again = false
+	for {
+		cfg.Command = lab.Script(append(command, left...))
+		r, err := cutTest(ctx, cfg, results)
+		tests, rerr := lab.ReadTests(filepath.Join(results, "results.tsv"), cfg.Kernel.Release)
+		running := lab.RunningTest(results)
+		ended := (errors.Is(err, lab.ErrCrashed) || errors.Is(err, lab.ErrCut)) && running != "" && rerr == nil
+		switch {
+		case ended && lab.WantsAgain(results):
+			left, command, cfg.Again = names[len(tests):], []string{"/tests/run", "-o", "/lab/results", "--again"}, true
+			continue
+		case ended:
+			fmt.Fprintf(a.err, "lab: %s ended the machine: %v\n", running, err)
+			return append(tests, lab.Test{Kernel: cfg.Kernel.Release, Name: running, Outcome: "fail", Reason: "it ended the machine"}), nil
+		case err == nil && len(tests) < len(names):
+			err = fmt.Errorf("kernel/tests/run ended after %d of %d tests, with exit code %d", len(tests), len(names), r.Code)
+		}
+		return tests, errors.Join(err, rerr)
 	}
-	return tests, errors.Join(err, rerr)
+}
+
+// cutTest runs a machine, whose power it cuts when a test asks for that.
+func cutTest(ctx context.Context, cfg *lab.Config, results string) (lab.Result, error) {
+	ctx, end := context.WithCancelCause(ctx)
+	var cutter sync.WaitGroup
+	cutter.Go(func() {
+		if err := lab.AwaitCut(ctx, results); ctx.Err() == nil {
+			end(errors.Join(lab.ErrCut, err))
+		}
+	})
+	r, err := lab.Run(ctx, *cfg)
+	end(nil)
+	cutter.Wait()
+	return r, err
 }
 
 // labTestConfig is the machine that tests run in. Its first share is the tests.
@@ -158,6 +187,7 @@ func (a *app) labTestConfig(ctx context.Context, f *labFlags) (*lab.Config, erro
 		return nil, err
 	}
 	cfg.Host = "lab"
+	cfg.Environment = append(cfg.Environment, "LAB_CUTS=yes")
 	cfg.Disks = append(lab.TestDisks(), cfg.Disks...)
 	if cfg.NVDIMM == 0 {
 		cfg.NVDIMM = lab.TestNVDIMM

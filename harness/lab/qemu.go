@@ -36,8 +36,12 @@ func arguments(cfg *Config) []string {
 		add("-drive", fmt.Sprintf("file=%s,if=none,id=base%d,format=raw,cache=unsafe,readonly=on,file.locking=off", image, i),
 			"-device", fmt.Sprintf("virtio-blk-pci,drive=base%d", i))
 	}
+	cache := "unsafe"
+	if cfg.Again {
+		cache = "none"
+	}
 	for _, d := range cfg.Disks {
-		add("-drive", fmt.Sprintf("file=%s,if=none,id=disk-%s,format=raw,cache=unsafe%s", cfg.diskFile(d.Name), d.Name, throttles[d.Model]),
+		add("-drive", fmt.Sprintf("file=%s,if=none,id=disk-%s,format=raw,cache=%s%s", cfg.diskFile(d.Name), d.Name, cache, throttles[d.Model]),
 			"-device", fmt.Sprintf("virtio-blk-pci,drive=disk-%s,serial=%s", d.Name, d.Name))
 	}
 	add(virtfs("lab", cfg.Dir, false)...)

@@ -3,11 +3,14 @@
 package lab
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Test is what became of a script of kernel/tests on a kernel.
@@ -68,3 +71,41 @@ func ReadTests(name, kernel string) ([]Test, error) {
 	}
 	return tests, nil
 }
+
+// ErrCut is the cause of a machine's end that its test asked for.
+var ErrCut = errors.New("the power was cut")
+
+// AwaitCut waits until the test that runs in a machine asks for a power cut, by a file
+// "cut" beside its results that has a number of milliseconds, and until these are over. It
+// returns the error of ctx if that ends before.
+func AwaitCut(ctx context.Context, results string) error {
+	name := filepath.Join(results, "cut")
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+		text, err := os.ReadFile(name)
+		if err != nil || !strings.HasSuffix(string(text), "\n") {
+			continue
+		}
+		ms, err := strconv.Atoi(strings.TrimSpace(string(text)))
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		if err := os.Remove(name); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Duration(ms) * time.Millisecond):
+			return nil
+		}
+	}
+}
+
+// WantsAgain returns whether the test that ran in a machine goes on in the next one, with
+// the same disks, and forgets that.
+func WantsAgain(results string) bool { return os.Remove(filepath.Join(results, "again")) == nil }
