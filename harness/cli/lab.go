@@ -66,7 +66,8 @@ func (f *labFlags) add(flags *pflag.FlagSet) {
 func (a *app) labCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "lab", Short: "Run real kernels in virtual machines", Long: aboutLab, Args: between(0, 0, "a command")}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-	cmd.AddCommand(a.labBuildCommand(), a.labRunCommand(), a.labShellCommand(), a.labTestCommand(), a.labBenchCommand(), a.labHeadersCommand(), a.labHostileCommand())
+	cmd.AddCommand(a.labBuildCommand(), a.labRunCommand(), a.labShellCommand(), a.labTestCommand(), a.labBenchCommand(), a.labHeadersCommand(), a.labHostileCommand(),
+		a.labSnapshotsCommand())
 	cmd.AddCommand(a.labLoadCommands()...)
 	return cmd
 }

@@ -206,7 +206,7 @@ func TestArguments(t *testing.T) {
 
 	cfg.ICount, cfg.Command, cfg.Accel = true, "", ""
 	line = strings.Join(arguments(cfg), " ")
-	for _, want := range []string{"-accel tcg,thread=single", "-smp 1", "-icount shift=2,sleep=off", "-serial mon:stdio"} {
+	for _, want := range []string{"-accel tcg,thread=single", "-cpu max,-erms,-fsrm", "-smp 1", "-icount shift=0,sleep=off", "-serial mon:stdio"} {
 		require.Contains(t, line, want)
 	}
 }

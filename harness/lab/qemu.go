@@ -68,8 +68,10 @@ func machine(cfg *Config) []string {
 	accel, cpus, cpu := cfg.Accel, cfg.CPUs, "max"
 	switch {
 	case cfg.ICount:
-		accel, cpus = "tcg,thread=single", 1
-		more = append(more, "-icount", "shift=2,sleep=off")
+		// An iteration of a repeated string instruction counts as an instruction: kernels
+		// that believe in fast ones would copy and clear a byte a time.
+		accel, cpus, cpu = "tcg,thread=single", 1, "max,-erms,-fsrm"
+		more = append(more, "-icount", "shift=0,sleep=off")
 	case accel == "tcg":
 		accel = "tcg,thread=multi"
 	case accel == "kvm":
