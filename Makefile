@@ -66,8 +66,9 @@ lint: deps ## gofmt, vet, staticcheck, the rules of harness/lint
 	$(GO) tool staticcheck ./...
 	$(GO) test -count=1 ./harness/lint
 
-bench: build ## run the benchmark suite: SUITE=smoke (45 s), quick (8 min), full
+bench: build $(if $(LAB),deps-lab) ## run the benchmark suite: SUITE=smoke (45 s), quick (8 min), full; LAB=1: the kernel's target, too
 	bin/zbench run --suite $(SUITE) $(BENCH_FLAGS)
+	$(if $(LAB),bin/zbench lab bench --into latest $(LAB_FLAGS))
 
 goals: build ## the goals' table of the newest run
 	@bin/zbench goals

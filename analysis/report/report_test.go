@@ -243,3 +243,29 @@ func TestReportSaysWhatItCannotShow(t *testing.T) {
 	require.NoError(t, Write(run))
 	require.Equal(t, html, read(t, run, File), "the same record gives the same report")
 }
+
+func TestReportOfTheKernelTarget(t *testing.T) {
+	run := sampleRun(t, 0)
+	m := &maker{rng: rand.New(rand.NewPCG(1, 2))}
+	for m.round = range 6 {
+		for _, v := range []string{"snapshot", "ddsnap", "ublk"} {
+			for _, n := range []string{"1", "4"} {
+				m.add(results.Measured, "LAB", 100, "op", "firstwrite", "variant", v, "snapshots", n, "device", "ssd", "engine", "libaio", "qd", "1")
+			}
+		}
+		for _, v := range []string{"linear", "ddsnap"} {
+			m.add(results.Measured, "LAB", 100, "op", "rewrite", "variant", v, "device", "brd", "engine", "io_uring", "qd", "16")
+			m.add(results.Measured, "LAB", 100, "op", "nsnaps", "variant", v, "device", "hdd")
+		}
+	}
+	require.NoError(t, run.Append(m.samples...))
+	require.NoError(t, Write(run))
+	html := read(t, run, File)
+	require.Contains(t, html, "<h3>LAB ·")
+	require.NotRegexp(t, "warnings?</summary>", html)
+	require.NotEmpty(t, read(t, run, "figures/lab-rewrite-qd16-measured.svg"))
+	table := read(t, run, "tables/lab-firstwrite-devicessd-qd1-measured.txt")
+	require.Contains(t, table, "ddsnap")
+	require.Contains(t, table, "ublk")
+	wellFormed(t, html)
+}

@@ -105,7 +105,7 @@ func goal(v float64, text string) []plot.Reference { return []plot.Reference{{Va
 // sections returns the experiments in the order of the report. The same ones
 // serve both kinds; a figure appears where there are samples for it.
 func sections() []section {
-	return []section{nsnaps(), chunkSize(), placement(), originRead(), manySnapshots(), depth(), snapshotIO(), ownServer(), scale(), crashes(), peer(), fioClient()}
+	return []section{nsnaps(), chunkSize(), placement(), originRead(), manySnapshots(), depth(), snapshotIO(), ownServer(), scale(), crashes(), peer(), fioClient(), kernelTarget()}
 }
 
 func nsnaps() section {
@@ -349,5 +349,46 @@ func fioClient() section {
 			each:  []string{"qd"},
 			apart: "raw",
 		}},
+	}
+}
+
+// kernelTarget is what "zbench lab bench" measures, in virtual machines.
+func kernelTarget() section {
+	return section{
+		Experiment: "LAB", Title: "The kernel's target beside its peers",
+		Says: "Device-mapper targets, and this engine in user space over ublk, in a virtual machine whose clock counts instructions: 1 ns each, on one CPU. The devices are in memory, without latency (brd) or with that of a model. Figures compare the length of code and the waits for devices; they are no times of this machine.",
+		figures: []figure{{
+			Name: "lab-firstwrite",
+			Figure: plot.Figure{
+				Title: "First write, random 4 KiB, by number of snapshots", X: plot.Axis{Label: "snapshots held", Scale: plot.Log},
+				Y: plot.Axis{Label: "speed against dm-snapshot", Unit: "x", Scale: plot.Log},
+			},
+			query: group.Query{Where: group.Selector{"experiment": "LAB", "op": "firstwrite"}, Unit: results.NsPerOp, As: group.Speed,
+				Against: group.Selector{"variant": "snapshot"}, X: "snapshots", Line: "variant"},
+			each: []string{"device", "qd"},
+		}, {
+			Name: "lab-chunk", shape: bars,
+			Figure: plot.Figure{
+				Title: "First write of whole 64 KiB chunks", X: plot.Axis{Label: "device"},
+				Y: plot.Axis{Label: "speed against dm-thin", Unit: "x"}, References: goal(0.4, "goal: at least 0.4x"),
+			},
+			query: group.Query{Where: group.Selector{"experiment": "LAB", "op": "firstwrite-chunk"}, Unit: results.NsPerOp, As: group.Speed,
+				Against: group.Selector{"variant": "thin"}, X: "device", Line: "variant"},
+			each: []string{"qd"},
+		}, labAgainstLinear("read", "Random 4 KiB reads of the origin", 0.98),
+			labAgainstLinear("rewrite", "Rewrite of settled chunks, random 4 KiB", 0.95)},
+	}
+}
+
+func labAgainstLinear(op, title string, least float64) figure {
+	return figure{
+		Name: "lab-" + op, shape: bars,
+		Figure: plot.Figure{
+			Title: title, X: plot.Axis{Label: "how fio submits"},
+			Y: plot.Axis{Label: "speed against dm-linear", Unit: "x"}, References: goal(least, fmt.Sprintf("goal: at least %gx", least)),
+		},
+		query: group.Query{Where: group.Selector{"experiment": "LAB", "op": op}, Unit: results.NsPerOp, As: group.Speed,
+			Against: group.Selector{"variant": "linear"}, X: "engine", Line: "variant"},
+		each: []string{"qd"},
 	}
 }

@@ -15,6 +15,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"zumastor.org/zumastor/analysis/goals"
+	"zumastor.org/zumastor/analysis/group"
+	"zumastor.org/zumastor/analysis/report"
 	"zumastor.org/zumastor/analysis/table"
 	"zumastor.org/zumastor/harness/lab"
 	"zumastor.org/zumastor/results"
@@ -27,6 +29,7 @@ const labSuite = "lab"
 type benchFlags struct {
 	rounds                       int
 	wall                         bool
+	into                         string
 	experiments, layers, devices []string
 }
 
@@ -38,10 +41,10 @@ func (a *app) labBenchCommand() *cobra.Command {
 		Short: "Measure writes and reads through block layers, side by side",
 		Long: "Bench measures this engine, as the kernel's target and in user space, beside dm-linear,\n" +
 			"dm-snapshot and dm-thin, on devices in memory without latency (brd) and with that of an\n" +
-			"NVMe device (nvme, 10 us), a SATA SSD (ssd, 100 us) and a hard disk (hdd, 8 ms, no seeks).\n" +
-			"It makes a run below --results, which zbench goals shows. The clock counts instructions,\n" +
-			"so that figures are the same on every host: they are path lengths and the devices' times,\n" +
-			"and know no caches and no second CPU.",
+			"NVMe device (nvme), a SATA SSD (ssd) and a hard disk (hdd); docs/lab.md says what they are.\n" +
+			"It makes a run below --results, which zbench goals shows, or adds to one. The clock counts\n" +
+			"instructions, so that figures are the same on every host: they are path lengths and the\n" +
+			"devices' times, and know no caches and no second CPU.",
 		Args: between(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := b.check(); err != nil {
@@ -57,6 +60,7 @@ func (a *app) labBenchCommand() *cobra.Command {
 	flags.Lookup("timeout").Value.Set("20m")
 	flags.IntVar(&b.rounds, "rounds", 3, "`number` of times that each is measured")
 	flags.BoolVar(&b.wall, "wall", false, "go by the wall clock, on all CPUs: only factors of 3 or more mean anything without KVM")
+	flags.StringVar(&b.into, "into", "", "add the figures to a `run` and its report, by name or \"latest\"; those that it had are replaced")
 	for _, l := range b.lists() {
 		flags.StringSliceVar(l.value, l.flag, l.preset, "which `"+l.flag+"`, of "+strings.Join(l.known, ", "))
 	}
@@ -92,6 +96,11 @@ func (b *benchFlags) check() error {
 }
 
 func (a *app) labBench(ctx context.Context, f *labFlags, b *benchFlags) error {
+	if b.into != "" { // or it is found missing when all has been measured
+		if _, err := a.openRun([]string{b.into}); err != nil {
+			return err
+		}
+	}
 	cfg, err := a.labConfig(ctx, f)
 	if err != nil {
 		return err
@@ -117,7 +126,7 @@ func (a *app) labBench(ctx context.Context, f *labFlags, b *benchFlags) error {
 	var record *results.Run
 	if samples, parsed := benchSamples(cfg); parsed == nil && len(samples) > 0 {
 		var recorded error
-		record, recorded = a.recordBench(cfg, samples, err)
+		record, recorded = a.recordBench(cfg, b.into, samples, err)
 		err = errors.Join(err, recorded)
 	} else {
 		err = errors.Join(err, parsed)
@@ -151,23 +160,43 @@ func benchSamples(cfg *lab.Config) ([]results.Sample, error) {
 		N: 1, Values: map[string]float64{goals.CodeLines: float64(lines)}}), nil
 }
 
-// recordBench makes the run. What failed is a warning of it.
-func (a *app) recordBench(cfg *lab.Config, samples []results.Sample, failed error) (*results.Run, error) {
+// recordBench makes the run, or adds to another. What failed is a warning of it.
+func (a *app) recordBench(cfg *lab.Config, into string, samples []results.Sample, failed error) (*results.Run, error) {
 	clock := "wall"
 	if cfg.ICount {
 		clock = "instructions"
 	}
-	record, err := results.Create(a.root, results.Manifest{Suite: labSuite, Command: append([]string{"zbench"}, a.args...),
-		Settings: map[string]string{"kernel": cfg.Kernel.Release, "clock": clock}})
+	record, err := a.benchRun(cfg, into, clock)
 	if err != nil {
 		return nil, err
 	}
 	if failed != nil {
 		first, _, _ := strings.Cut(failed.Error(), "\n")
-		err = record.Warn(first)
+		err = record.Warn("lab: " + first)
 	}
-	return record, errors.Join(err, record.SetEnvironment(results.CollectEnvironment(cfg.Dir)), record.Append(samples...),
-		record.Complete(lab.BenchExperiment), record.Finish(), record.WriteJSON(results.SummaryFile, benchSummary(record)))
+	err = errors.Join(err, record.Append(samples...), record.Complete(lab.BenchExperiment), record.Finish(), report.Write(record))
+	if into == "" { // whose goals are the others too
+		err = errors.Join(err, record.WriteJSON(results.SummaryFile, benchSummary(record)))
+	}
+	return record, err
+}
+
+// benchRun opens the run that figures are added to, without those it had, or makes one.
+func (a *app) benchRun(cfg *lab.Config, into, clock string) (*results.Run, error) {
+	if into == "" {
+		record, err := results.Create(a.root, results.Manifest{Suite: labSuite, Command: append([]string{"zbench"}, a.args...),
+			Settings: map[string]string{"kernel": cfg.Kernel.Release, "clock": clock}})
+		if err != nil {
+			return nil, err
+		}
+		return record, record.SetEnvironment(results.CollectEnvironment(cfg.Dir))
+	}
+	record, err := a.openRun([]string{into})
+	if err != nil {
+		return nil, err
+	}
+	return record, errors.Join(record.Discard(lab.BenchExperiment),
+		record.Warn(fmt.Sprintf("lab: the kernel's targets were measured in a virtual machine: kernel %s, clock: %s", cfg.Kernel.Release, clock)))
 }
 
 // benchSummary has the goals that the benchmark measured.
@@ -180,8 +209,12 @@ func benchSummary(record *results.Run) goals.Summary {
 // showBench prints all that was measured, and the goals.
 func (a *app) showBench(record *results.Run) error {
 	m := record.Manifest()
-	fmt.Fprintf(a.out, "kernel %s, clock: %s, wrote %s\n", m.Settings["kernel"], m.Settings["clock"], record.Dir())
-	if err := lab.WriteFigures(a.out, lab.Figures(record.Measured())); err != nil {
+	if kernel := m.Settings["kernel"]; kernel != "" {
+		fmt.Fprintf(a.out, "kernel %s, clock: %s, ", kernel, m.Settings["clock"])
+	}
+	fmt.Fprintf(a.out, "wrote %s\n", record.Dir())
+	of := group.Selector{"experiment": lab.BenchExperiment}
+	if err := lab.WriteFigures(a.out, lab.Figures(record.Measured().Filter(of.Match))); err != nil {
 		return err
 	}
 	measured, _ := table.OfGoals(benchSummary(record).Goals)
