@@ -86,7 +86,7 @@ func (c *checker) run(d Devices) {
 		c.total += c.sb.Roots[layout.KindExceptions-1].Entries
 	}
 	for _, step := range []func(){
-		c.readSnapshots, c.readSlots, c.readLeases, c.claimLeases, c.claimGrown, c.replay, c.checkExceptions, c.checkChanges, c.checkLeaks,
+		c.readSnapshots, c.readSlots, c.readLeases, c.claimLeases, c.claimGrown, c.replay, c.readDigests, c.checkExceptions, c.checkChanges, c.checkLeaks,
 	} {
 		if step(); c.stopped {
 			return

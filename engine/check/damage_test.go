@@ -99,16 +99,24 @@ func (r *rig) editSnapshots(change func(*layout.TreePage[layout.Snapshot])) {
 	edit(r, layout.SnapshotCodec{}, layout.KindSnapshots, 0, change)
 }
 
-// setLeases makes the last tree page, which must be free, the tree of leases.
 func (r *rig) setLeases(runs ...layout.SlotRun) {
+	setTree(r, layout.LeaseCodec{}, layout.KindLeases, runs)
+}
+
+func (r *rig) setDigests(sums ...layout.DigestSum) {
+	setTree(r, layout.DigestCodec{}, layout.KindDigests, sums)
+}
+
+// setTree makes the last tree page, which must be free, a tree that was empty.
+func setTree[E any](r *rig, codec layout.EntryCodec[E], kind uint8, entries []E) {
 	sb := r.superblock()
 	p := sb.TreePages.End() - 1
 	buf := make([]byte, block.PageSize)
-	h := layout.PageHeader{Kind: layout.KindLeases, Page: p, Identity: sb.UUID}
-	require.NoError(r.t, layout.EncodePage(layout.LeaseCodec{}, h, runs, nil, buf))
+	h := layout.PageHeader{Kind: kind, Page: p, Identity: sb.UUID}
+	require.NoError(r.t, layout.EncodePage(codec, h, entries, nil, buf))
 	r.setPage(int64(p), buf)
 	r.editSuperblock(func(sb *layout.Superblock) {
-		sb.Roots[layout.KindLeases-1] = layout.Root{Page: p, Entries: uint64(len(runs))}
+		sb.Roots[kind-1] = layout.Root{Page: p, Entries: uint64(len(entries))}
 	})
 }
 
@@ -288,6 +296,14 @@ func TestContradictionsAreFound(t *testing.T) {
 				r.editSuperblock(func(sb *layout.Superblock) { sb.Clean = false })
 			},
 			sorted(check.BadLease),
+		},
+		"digest of a node that is not there": {
+			func(r *rig) { r.setDigests(layout.DigestSum{Level: 4, Index: 256, Generation: 1}) },
+			sorted(check.BadDigest),
+		},
+		"digest of what is to come": {
+			func(r *rig) { r.setDigests(layout.DigestSum{Generation: 1}, layout.DigestSum{Generation: 1000}) },
+			sorted(check.BadDigest),
 		},
 		"count of allocated slots": {
 			func(r *rig) { r.editSuperblock(func(sb *layout.Superblock) { sb.Allocated-- }) },

@@ -96,8 +96,8 @@ func TestRunsTakeFewBytes(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 4<<20/chunkSize, st.Exceptions())
 	for _, tree := range st.Trees {
-		if tree.Name == "leases" {
-			require.Zero(t, tree.Pages(), "of a store that is closed")
+		if tree.Name == "leases" || tree.Name == "digests" {
+			require.Zero(t, tree.Pages(), "%s of a store that is closed, and of which no digest was taken", tree.Name)
 			continue
 		}
 		require.EqualValues(t, 1, tree.Pages(), tree.Name)

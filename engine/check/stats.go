@@ -82,6 +82,7 @@ func (img *image) stats(report report) *Stats {
 		measure(img, layout.SlotWordCodec{}, layout.KindSlots, report),
 		measure(img, layout.SnapshotCodec{}, layout.KindSnapshots, report),
 		measure(img, layout.LeaseCodec{}, layout.KindLeases, report),
+		measure(img, layout.DigestCodec{}, layout.KindDigests, report),
 	}}
 }
 

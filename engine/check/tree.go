@@ -11,7 +11,7 @@ import (
 )
 
 // treeNames are the trees by kind.
-var treeNames = [...]string{"", "exceptions", "changes", "slots", "snapshots", "leases"}
+var treeNames = [...]string{"", "exceptions", "changes", "slots", "snapshots", "leases", "digests"}
 
 func pageName(kind uint8, p block.Page) string {
 	return fmt.Sprintf("%s page %d", treeNames[kind], p)

@@ -63,6 +63,7 @@ const (
 	LeakedSlot     Code = "leaked-slot"     // a slot is allocated, but nothing is in it
 	BadSlots       Code = "slots"           // an impossible entry of the slot tree, or a wrong count of them
 	BadLease       Code = "lease"           // a lease of slots that cannot be leased
+	BadDigest      Code = "digest"          // an impossible entry of the tree of digests
 	NeedlessCopy   Code = "needless-copy"   // an exception that no snapshot reads
 	MissingChange  Code = "missing-change"  // an exception without its mirror
 	DanglingChange Code = "dangling-change" // a mirror without its exception

@@ -19,7 +19,8 @@ const (
 	KindSlots                       // SlotWord entries
 	KindSnapshots                   // Snapshot entries
 	KindLeases                      // SlotRun entries
-	Kinds          = int(KindLeases)
+	KindDigests                     // DigestSum entries
+	Kinds          = int(KindDigests)
 )
 
 // Exception says where a chunk's content of some generations is. Of the origin, it

@@ -125,6 +125,10 @@ func FuzzDecodeEveryTree(f *testing.F) {
 			fuzzPage(t, layout.SlotWordCodec{}, kind, level, n, body)
 		case layout.KindSnapshots:
 			fuzzPage(t, layout.SnapshotCodec{}, kind, level, n, body)
+		case layout.KindLeases:
+			fuzzPage(t, layout.LeaseCodec{}, kind, level, n, body)
+		case layout.KindDigests:
+			fuzzPage(t, layout.DigestCodec{}, kind, level, n, body)
 		}
 	})
 }

@@ -188,6 +188,8 @@ func vectors() map[string]vector {
 			[]layout.SlotWord{{Index: 0, Bits: ^uint64(0)}, {Index: 1, Bits: ^uint64(0)}, {Index: 2, Bits: 0xff}, {Index: 500, Bits: 1 << 63}}, nil),
 		"snapshots-leaf": pageVector(layout.SnapshotCodec{}, layout.PageHeader{Kind: layout.KindSnapshots, Page: 5006},
 			[]layout.Snapshot{exampleSnapshot, {Generation: 12, Tag: 1<<32 - 1, State: layout.SnapshotDeleting, Created: 1_699_999_999_000_000_000, Size: 1 << 29}}, nil),
+		"digests-leaf": pageVector(layout.DigestCodec{}, layout.PageHeader{Kind: layout.KindDigests, Page: 40002, Checkpoint: 41},
+			[]layout.DigestSum{{Index: 7, Generation: 3, Sum: [32]byte{1}}, {Index: 8, Generation: 3, Sum: [32]byte{2, 31: 9}}, {Index: 8, Generation: 5}, {Level: 5, Generation: 3, Sum: [32]byte{7}}}, nil),
 		"leases-leaf": pageVector(layout.LeaseCodec{}, layout.PageHeader{Kind: layout.KindLeases, Page: 40001, Checkpoint: 41},
 			[]layout.SlotRun{{First: 100, Len: 64}, {First: 5000, Len: 647}}, nil),
 	}

@@ -174,6 +174,9 @@ func decodeLeaf[E any](c EntryCodec[E], h PageHeader, body []byte) ([]E, error) 
 			entries[i] = c.Next(prev)
 			c.DecodeExtra(body[:extra], &entries[i])
 			body = body[extra:]
+			if !c.Follows(prev, entries[i]) {
+				return nil, h.corrupt(fmt.Sprintf("entry %d cannot be coded as its predecessor's successor", i), nil, nil)
+			}
 		}
 		if i > 0 && c.Compare(prev, entries[i]) >= 0 {
 			return nil, h.corrupt(fmt.Sprintf("entry %d is not above its predecessor", i), nil, nil)

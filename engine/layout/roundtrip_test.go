@@ -76,6 +76,14 @@ func TestEntriesRoundTrip(t *testing.T) {
 			return drawSnapshot(t)
 		})
 	})
+	t.Run("digests", func(t *testing.T) {
+		roundTrip(t, layout.DigestCodec{}, layout.KindDigests, func(t *rapid.T) layout.DigestSum {
+			return layout.DigestSum{
+				Level: rapid.Uint8Max(layout.MaxDigestLevel).Draw(t, "level"), Index: small(uint64(1)<<40).Draw(t, "index"),
+				Generation: small(block.Generation(top)).Draw(t, "generation"), Sum: [32]byte{rapid.Byte().Draw(t, "sum"), 31: 1},
+			}
+		})
+	})
 	t.Run("leases", func(t *testing.T) {
 		roundTrip(t, layout.LeaseCodec{}, layout.KindLeases, func(t *rapid.T) layout.SlotRun {
 			return layout.SlotRun{First: small(block.Slot(top)).Draw(t, "first"), Len: rapid.Uint64Range(1, 1<<62).Draw(t, "len")}

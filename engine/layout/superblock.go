@@ -200,12 +200,12 @@ type superblockDisk struct {
 	Generation  uint64
 	ControlPos  Position // offset 152
 	LogPos      Position
-	Allocated   uint64 // offset 184
-	Roots       [Kinds]rootDisk
-	RestoreGen  uint64 // offset 312
+	Allocated   uint64              // offset 184
+	Roots       [Kinds - 1]rootDisk // without that of the digests
+	RestoreGen  uint64              // offset 312
 	RestoreNext uint64
 	Grown       [MaxGrown]Extent // offset 328
-	Reserved    [512 - 488]byte
+	Digests     rootDisk         // offset 488
 }
 
 type rootDisk struct {
@@ -213,6 +213,14 @@ type rootDisk struct {
 	Entries uint64
 	Level   uint8
 	Zero    [7]byte
+}
+
+// root returns the i-th root.
+func (d *superblockDisk) root(i int) *rootDisk {
+	if i < len(d.Roots) {
+		return &d.Roots[i]
+	}
+	return &d.Digests
 }
 
 const superblockCRC = 12 // offset of superblockDisk.CRC
@@ -249,7 +257,7 @@ func (s *Superblock) Encode() []byte {
 		d.Flags |= flagMerge
 	}
 	for i, r := range s.Roots {
-		d.Roots[i] = rootDisk{Page: uint64(r.Page), Entries: r.Entries, Level: r.Level}
+		*d.root(i) = rootDisk{Page: uint64(r.Page), Entries: r.Entries, Level: r.Level}
 	}
 	copy(d.Grown[:], s.Grown)
 	p, err := binary.Append(make([]byte, 0, SuperblockSize), binary.LittleEndian, &d)
@@ -295,7 +303,8 @@ func DecodeSuperblock(p []byte) (*Superblock, error) {
 		Policy: Policy(d.Policy), Grown: append([]Extent(nil), d.Grown[:d.GrownCount]...),
 		Restore: Restore{Generation: block.Generation(d.RestoreGen), Next: block.Chunk(d.RestoreNext), Merge: d.Flags&flagMerge != 0},
 	}
-	for i, r := range d.Roots {
+	for i := range s.Roots {
+		r := d.root(i)
 		s.Roots[i] = Root{Page: block.Page(r.Page), Level: r.Level, Entries: r.Entries}
 	}
 	if err := s.validate(); err != nil {

@@ -11,7 +11,7 @@ import (
 	"zumastor.org/zumastor/engine/layout"
 )
 
-var kindNames = [...]string{"", "exceptions", "changes", "slots", "snapshots", "leases"}
+var kindNames = [...]string{"", "exceptions", "changes", "slots", "snapshots", "leases", "digests"}
 
 // key is an entry's place in its tree's order: branch, chunk, generation of an
 // exception; branch, generation, chunk of a change.

@@ -22,7 +22,7 @@ type tree interface {
 
 // trees returns the trees by kind.
 func (s *Store) trees() [layout.Kinds]tree {
-	return [...]tree{s.index.Exceptions, s.index.Changes, s.slots.Tree(), s.snaps.tree, s.leases}
+	return [...]tree{s.index.Exceptions, s.index.Changes, s.slots.Tree(), s.snaps.tree, s.leases, s.digests.tree}
 }
 
 // image is a checkpoint on its way to the device.

@@ -64,6 +64,9 @@ func Open(d placement.Devices, o Options) (*Store, error) {
 	if err := s.claimPages(); err != nil {
 		return nil, err
 	}
+	if err := s.digests.load(); err != nil {
+		return nil, fmt.Errorf("reading which digests there are: %w", err)
+	}
 	if err := s.loadSnapshots(); err != nil {
 		return nil, err
 	}
@@ -192,6 +195,7 @@ func (s *Store) openTrees() {
 	s.slots = alloc.NewSlots(slots, s.sb.Slots, s.sb.Allocated)
 	s.snaps = newTable(btree.Open(layout.SnapshotCodec{}, layout.KindSnapshots, p, s.cache, s.sb.UUID, root(layout.KindSnapshots)))
 	s.leases = btree.Open(layout.LeaseCodec{}, layout.KindLeases, p, s.cache, s.sb.UUID, root(layout.KindLeases))
+	s.digests.tree = btree.Open(layout.DigestCodec{}, layout.KindDigests, p, s.cache, s.sb.UUID, root(layout.KindDigests))
 	s.pages = alloc.NewPages(s.sb.TreeExtents()...)
 	s.control = journal.New(journal.OnDevice{Device: s.meta}, int64(s.sb.Control.First)*block.PageSize,
 		int64(s.sb.Control.Len)*block.PageSize, block.PageSize, s.sb.UUID)

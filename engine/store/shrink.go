@@ -193,6 +193,7 @@ func (s *Store) movePages(ctx context.Context, limit block.Page, progress func(P
 		moveTree(s, s.slots.Tree(), limit, step),
 		moveTree(s, s.snaps.tree, limit, step),
 		moveTree(s, s.leases, limit, step),
+		moveTree(s, s.digests.tree, limit, step),
 	)
 	if err != nil {
 		return fmt.Errorf("moving metadata pages: %w", err)

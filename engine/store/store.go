@@ -128,14 +128,15 @@ type Store struct {
 	feed      feed                          // of events
 	space     atomic.Pointer[chan struct{}] // is closed, and replaced, when there may be space
 
-	mu     sync.Mutex // guards all below
-	sb     layout.Superblock
-	cache  *btree.Cache
-	index  exception.Index
-	slots  *alloc.Slots
-	leases *btree.Tree[layout.SlotRun] // as the last checkpoint has them
-	pages  *alloc.Pages
-	snaps  table
+	mu      sync.Mutex // guards all below
+	sb      layout.Superblock
+	cache   *btree.Cache
+	index   exception.Index
+	slots   *alloc.Slots
+	leases  *btree.Tree[layout.SlotRun] // as the last checkpoint has them
+	pages   *alloc.Pages
+	snaps   table
+	digests digests
 	// reclaiming is how far the deletion under way has come.
 	reclaiming reclaiming
 	pace       pace
@@ -256,6 +257,9 @@ func (s *Store) Maintain() (more bool, err error) {
 		return false, nil
 	}
 	more, err = s.reclaim(1)
+	if err == nil && !more {
+		more, err = s.sweepDigests()
+	}
 	if err != nil {
 		return false, err
 	}

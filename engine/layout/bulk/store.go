@@ -18,6 +18,7 @@ type Contents struct {
 	Slots      iter.Seq[layout.SlotWord]
 	Snapshots  iter.Seq[layout.Snapshot]
 	Leases     iter.Seq[layout.SlotRun]
+	Digests    iter.Seq[layout.DigestSum]
 }
 
 // WriteTrees writes a store's trees into the tree pages of sb, none of which is in
@@ -44,6 +45,7 @@ func WriteTrees(w io.WriterAt, sb *layout.Superblock, c Contents, fill float64) 
 		func() error { return writeTree(p, layout.SlotWordCodec{}, layout.KindSlots, sb, fill, slots) },
 		func() error { return writeTree(p, layout.SnapshotCodec{}, layout.KindSnapshots, sb, fill, c.Snapshots) },
 		func() error { return writeTree(p, layout.LeaseCodec{}, layout.KindLeases, sb, fill, c.Leases) },
+		func() error { return writeTree(p, layout.DigestCodec{}, layout.KindDigests, sb, fill, c.Digests) },
 		p.Finish,
 	} {
 		if err := write(); err != nil {

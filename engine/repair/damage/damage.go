@@ -141,6 +141,7 @@ func Spots(d device.Device) ([]Spot, error) {
 		func() ([]Spot, error) { return spots(d, layout.SlotWordCodec{}, sb, layout.KindSlots) },
 		func() ([]Spot, error) { return spots(d, layout.SnapshotCodec{}, sb, layout.KindSnapshots) },
 		func() ([]Spot, error) { return spots(d, layout.LeaseCodec{}, sb, layout.KindLeases) },
+		func() ([]Spot, error) { return spots(d, layout.DigestCodec{}, sb, layout.KindDigests) },
 	} {
 		more, err := pages()
 		if err != nil {
