@@ -27,6 +27,7 @@ type Status struct {
 	SlotsLeased    uint64
 	SlotsWaiting   uint64 // freed, but not yet free to be leased
 	Exceptions     uint64
+	Digests        uint64 // sums that are kept of snapshots' content
 	MetadataPages  uint64 // in all
 	MetadataUsed   uint64 // pages
 	MetadataBytes  uint64 // bytes of tree pages in use
@@ -80,6 +81,7 @@ func (s *Store) Status() Status {
 		Created: s.sb.Created, Generation: s.sb.Generation,
 		Slots: s.slots.Total(), SlotsUsed: s.slots.Used(), SlotsLeased: leased, SlotsWaiting: s.slots.Waiting(),
 		Exceptions:    s.index.Exceptions.Len(),
+		Digests:       s.digests.tree.Len(),
 		MetadataPages: s.pages.Total(), MetadataUsed: s.pages.Used(), MetadataBytes: s.pages.Used() * block.PageSize,
 		CacheBytes: s.cache.Bytes(), Checkpoint: s.sb.Checkpoint, UnsavedBytes: s.copied,
 		SnapshotsLive: s.snaps.readable(), SnapshotsGoing: s.snaps.reclaiming, Restore: s.restoreStatus(),
