@@ -92,6 +92,15 @@ func BenchmarkImages(b *testing.B) {
 	for _, path := range strings.Split(paths, ":") {
 		for _, size := range []int64{64 << 10, 1 << 20} {
 			p := openPair(b, path, size)
+			b.Run(fmt.Sprintf("%s/%dK/best", p.name, size>>10), func(b *testing.B) {
+				learned := codec.NewLearned()
+				best, err := codec.NewBest(codec.BestOptions{Extent: int(size), Similar: p.index, Learned: learned})
+				require.NoError(b, err)
+				p.run(b, best)
+				for _, f := range learned.Figures() {
+					b.Logf("%s %d: tried %d, chosen %d, %d of %d bytes, %.0f MB/s", f.Codec, f.Level, f.Extents, f.Chosen, f.Coded, f.Content, float64(f.Content)/f.Spent.Seconds()/1e6)
+				}
+			})
 			for _, id := range all {
 				if names := os.Getenv(codecsVariable); names != "" && !strings.Contains(":"+names+":", ":"+id.String()+":") {
 					continue

@@ -131,13 +131,33 @@ func (x *Index) find(found []candidate, content []byte, from, to int) []candidat
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	sample(content, from, to, x.rate, func(end int, hash uint64) {
-		e := entry(hash, 0)
-		for _, old := range x.bucket(hash) {
-			if old != 0 && old>>placeBits == e>>placeBits {
-				found = append(found, candidate{end, int64(old & maxPlace)})
-				return
-			}
+		if place := x.place(hash); place != 0 {
+			found = append(found, candidate{end, place})
 		}
 	})
 	return found
+}
+
+// place returns where the window of that hash ended, or 0.
+func (x *Index) place(hash uint64) int64 {
+	e := entry(hash, 0)
+	for _, old := range x.bucket(hash) {
+		if old != 0 && old>>placeBits == e>>placeBits {
+			return int64(old & maxPlace)
+		}
+	}
+	return 0
+}
+
+// Count returns how many samples content has, and how many of them are found.
+func (x *Index) Count(content []byte) (found, samples int) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	sample(content, 0, len(content), x.rate, func(_ int, hash uint64) {
+		samples++
+		if x.place(hash) != 0 {
+			found++
+		}
+	})
+	return found, samples
 }

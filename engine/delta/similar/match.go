@@ -10,7 +10,7 @@ const (
 	minJump = 32
 	// patience is how many bytes may differ before a way through the base, at a
 	// fixed distance from the content, is given up.
-	patience = 512
+	patience = 64
 	// regret is the longest copy that a later one, which covers it, replaces.
 	regret = 4096
 )

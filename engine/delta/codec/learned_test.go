@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package codec
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func anyOf(int) bool { return true }
+
+// TestLearnedPlan shows that what does well is taken, that this changes when it
+// does so no more, and that others get a trial now and then.
+func TestLearnedPlan(t *testing.T) {
+	l := NewLearned()
+	k := kind{entropy: 2}
+	const n = 1 << 20
+	teach := func(good int) {
+		for range 300 {
+			for i := range contenders {
+				coded := n / 2
+				if i == good {
+					coded = n / 4
+				}
+				l.note(k, i, n, coded, time.Millisecond)
+			}
+		}
+	}
+	for _, good := range []int{2, 5, 3} {
+		l.plan(k, n, 0, anyOf)
+		teach(good)
+		others := 0
+		for range 1000 {
+			try, runnerUp, ratio := l.plan(k, n, 0, anyOf)
+			require.Equal(t, good, try[0])
+			require.NotEqual(t, good, runnerUp)
+			require.InDelta(t, 0.25, ratio, 0.03)
+			others += len(try) - 1
+		}
+		require.Greater(t, others, 2)
+		require.Less(t, others, 100)
+	}
+	try, _, _ := l.plan(k, n, 0, func(i int) bool { return contenders[i].id == Raw })
+	require.Equal(t, []int{0}, try)
+}
+
+// TestLearnedLink shows how the link weighs against the processor.
+func TestLearnedLink(t *testing.T) {
+	l := NewLearned()
+	k := kind{}
+	const n = 1 << 20
+	l.plan(k, n, 0, anyOf)
+	for i := range contenders {
+		l.note(k, i, n, n>>i, time.Duration(i*i*i)*time.Millisecond)
+	}
+	first := func(link float64) int {
+		try, _, _ := l.plan(k, n, link, anyOf)
+		return try[0]
+	}
+	require.Equal(t, heaviest, first(0))
+	require.Equal(t, heaviest, first(1e4))
+	require.Equal(t, 0, first(1e12))
+	require.Equal(t, 1, first(2e9), "1 ms of the processor for 2 ms of the link")
+}
+
+func TestJudge(t *testing.T) {
+	require.Equal(t, kind{}, judge(make([]byte, 4096), nil, 0, 0))
+	require.Equal(t, kind{same: 2}, judge(make([]byte, 1<<20), make([]byte, 1<<20), 0, 9))
+	half := append(make([]byte, 2048), []byte("changed")...)
+	require.Equal(t, 1, judge(make([]byte, 5000), half, 1, 9).same)
+	require.Equal(t, kind{found: 2}, judge(make([]byte, 5000), nil, 9, 9))
+	require.Equal(t, kind{found: 1}, judge(make([]byte, 5000), nil, 4, 9))
+	for i, want := range []int{0, 1, 2, 3} {
+		content := make([]byte, 1<<16)
+		for j := range content {
+			content[j] = byte(j % []int{2, 20, 100, 256}[i])
+		}
+		require.Equal(t, want, judge(content, nil, 0, 0).entropy)
+	}
+	for number := range kinds {
+		k := kind{number / 9, number / 3 % 3, number % 3}
+		require.Equal(t, number, k.number())
+	}
+}
