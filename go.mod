@@ -6,6 +6,8 @@ require golang.org/x/sys v0.49.0
 
 require github.com/anishathalye/porcupine v1.3.1
 
+require github.com/kr/binarydist v0.1.0 // indirect
+
 require (
 	codeberg.org/go-fonts/liberation v0.5.0 // indirect
 	codeberg.org/go-latex/latex v0.2.0 // indirect

@@ -40,7 +40,7 @@ const (
 	Raw       ID = 1 + iota // the content itself
 	Zlib                    // RFC 1950
 	Zstd                    // one frame of RFC 8878
-	Bsdiff                  // BSDIFF40 against the base at the same place
+	Bsdiff                  // BSDIFF40 against the base at the same place, with runs of one byte shortened
 	VCDIFF                  // RFC 3284 against the base at the same place
 	ZstdPatch               // zstd with the base at the same place as its dictionary
 	Similar                 // copies of blocks of the base, and zstd with similar ones as its dictionary
@@ -142,6 +142,8 @@ func NewEncoder(id ID, o Options) (Encoder, error) {
 		return newZlibEncoder(o)
 	case Zstd, ZstdPatch:
 		return newZstdEncoder(id, o)
+	case Bsdiff:
+		return newBsdiffEncoder()
 	case Similar:
 		return newSimilarEncoder(o)
 	}
@@ -179,6 +181,8 @@ func NewDecoder(id ID, l Limits) (Decoder, error) {
 	case Zstd, ZstdPatch:
 		d, err := newZstdDecoder(id)
 		return bounded{d, l}, err
+	case Bsdiff:
+		return bounded{&bsdiffDecoder{}, l}, nil
 	case Similar:
 		d, err := newSimilarDecoder()
 		return bounded{d, l}, err

@@ -14,7 +14,7 @@ import (
 )
 
 // all are the codecs of this version.
-var all = []codec.ID{codec.Raw, codec.Zlib, codec.Zstd, codec.ZstdPatch, codec.Similar}
+var all = []codec.ID{codec.Raw, codec.Zlib, codec.Zstd, codec.Bsdiff, codec.ZstdPatch, codec.Similar}
 
 func coders(id codec.ID) codectest.Coders {
 	return codectest.Coders{
@@ -27,7 +27,14 @@ func coders(id codec.ID) codectest.Coders {
 
 func TestConformance(t *testing.T) {
 	for _, id := range all {
-		t.Run(id.String(), func(t *testing.T) { codectest.Run(t, coders(id)) })
+		t.Run(id.String(), func(t *testing.T) {
+			c := coders(id)
+			if id == codec.Bsdiff {
+				tool(t, "bzip2")
+				c.Slow = true // it starts three processes for each extent
+			}
+			codectest.Run(t, c)
+		})
 	}
 }
 

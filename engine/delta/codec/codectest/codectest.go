@@ -25,6 +25,7 @@ import (
 type Coders struct {
 	Encoder func(extent int) (codec.Encoder, error)
 	Decoder func(l codec.Limits) (codec.Decoder, error)
+	Slow    bool // leave out contents of more than 64 KiB and some
 }
 
 // Case is content with a base.
@@ -36,12 +37,24 @@ type Case struct {
 }
 
 // Cases returns content of every kind, from 1 byte to 1 MiB.
-func Cases() []Case {
+func Cases() []Case { return casesUpTo(1 << 20) }
+
+func casesUpTo(most int) []Case {
 	var all []Case
 	for _, n := range []int{1, 511, 4096, 64<<10 + 1, 1 << 20} {
-		all = append(all, casesOf(n)...)
+		if n <= most {
+			all = append(all, casesOf(n)...)
+		}
 	}
 	return all
+}
+
+// most returns the size of the largest content.
+func (c Coders) most() int {
+	if c.Slow {
+		return 64<<10 + 1
+	}
+	return 1 << 20
 }
 
 func casesOf(n int) []Case {
@@ -117,7 +130,7 @@ func encode(t *testing.T, e codec.Encoder, k Case) []byte {
 func testRoundTrip(t *testing.T, c Coders) {
 	e, d := c.open(t)
 	done := 0
-	for _, k := range Cases() {
+	for _, k := range casesUpTo(c.most()) {
 		content := bytes.Clone(k.Content)
 		coded := encode(t, e, k)
 		require.True(t, bytes.Equal(content, k.Content), "%s: the encoder leaves content as it is", k.Name)
@@ -170,7 +183,11 @@ func testDamage(t *testing.T, c Coders) {
 				require.ErrorIs(t, err, codec.ErrCorrupt, k.Name)
 			}
 		}
-		for range min(60, len(coded)) {
+		tries := 60
+		if c.Slow {
+			tries = 15
+		}
+		for range min(tries, len(coded)) {
 			cut := r.IntN(len(coded))
 			require.ErrorIs(t, d.Decode(dst, coded[:cut], k.Offset, k.Base), codec.ErrCorrupt, "%s cut to %d bytes", k.Name, cut)
 			damaged := bytes.Clone(coded)
@@ -207,7 +224,7 @@ func testLimits(t *testing.T, c Coders) {
 // testMemory holds the decoder to its bound: 6 extents and 16 MiB.
 func testMemory(t *testing.T, c Coders) {
 	e, d := c.open(t)
-	for _, k := range casesOf(1 << 20) {
+	for _, k := range casesOf(c.most()) {
 		coded := encode(t, e, k)
 		if coded == nil {
 			continue
