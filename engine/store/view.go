@@ -53,7 +53,7 @@ func (s *Store) mapOne(snap *snapshot, c, end block.Chunk) (wire.Mapping, error)
 			}
 			if ok {
 				m := stored(e)
-				m.Owned = at == snap && m.Kind == wire.Stored && s.snaps.newestOf(e.Branch) <= e.Generation
+				m.Owned = at == snap && m.Kind == wire.Stored && !s.readByOthers(e)
 				return m, nil
 			}
 			if end, err = s.nextEntry(at.branch(), c, end); err != nil {
@@ -70,6 +70,12 @@ func (s *Store) mapOne(snap *snapshot, c, end block.Chunk) (wire.Mapping, error)
 		}
 		at = parent
 	}
+}
+
+// readByOthers reports whether a snapshot of a branch reads the branch's newest entry of a
+// chunk, or a client may that has not heard that its snapshot was squashed.
+func (s *Store) readByOthers(e layout.Exception) bool {
+	return s.snaps.newestOf(e.Branch) > e.Generation || s.snaps.anyStalled(e.Branch, s.geo.Offset(e.Chunk), e.Generation, math.MaxUint64)
 }
 
 // mapOrigin is mapOne for a snapshot of the origin to which nothing was written.
