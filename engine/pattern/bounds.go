@@ -66,6 +66,16 @@ func (b Bounds) scan(p []byte, off int64, seqs []uint64) error {
 	return nil
 }
 
+// all checks the sectors of p. With an error it returns which is wrong.
+func (b Bounds) all(p []byte, off int64, least, most []uint64) (wrong int, err error) {
+	for i := range least {
+		if _, err := b.one(p[i*SectorSize:][:SectorSize], off+int64(i)*SectorSize, least[i], most[i]); err != nil {
+			return i, err
+		}
+	}
+	return 0, nil
+}
+
 // one checks one sector.
 func (b Bounds) one(p []byte, off int64, least, most uint64) (uint64, error) {
 	s, err := Read(p, off)

@@ -3,6 +3,7 @@
 package pattern
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -19,8 +20,9 @@ type Ledger struct {
 	issued  []uint64
 	acked   []uint64
 	flushed []uint64
-	busy    []bool // a write is under way
-	pending []span // acknowledged, and not flushed
+	busy    []bool     // a write is under way
+	ended   *sync.Cond // of mu: a write has
+	pending []span     // acknowledged, and not flushed
 }
 
 // span is a write.
@@ -38,6 +40,7 @@ func NewLedger(b Bounds, log *Log) *Ledger {
 		stream: b.Stream, log: log, busy: make([]bool, len(b.Least)),
 		issued: slices.Clone(b.Most), acked: slices.Clone(b.Least), flushed: slices.Clone(b.Least),
 	}
+	l.ended = sync.NewCond(&l.mu)
 	if len(b.Most) > 0 {
 		l.last = slices.Max(b.Most)
 	}
@@ -82,6 +85,7 @@ func (l *Ledger) End(first, n int, s Stamp, acknowledged bool) error {
 	for i := first; i < first+n; i++ {
 		l.busy[i] = false
 	}
+	l.ended.Broadcast()
 	if !acknowledged {
 		return nil
 	}
@@ -165,23 +169,34 @@ func (l *Ledger) Recover(found Bounds) error {
 	return nil
 }
 
-// read checks what do reads into p at off.
+// read checks what do reads into p at off. A sector that is torn while it is being
+// written is read again, once that write has ended.
 func (l *Ledger) read(p []byte, off int64, do func() error) error {
 	first, n := int(off/SectorSize), len(p)/SectorSize
-	l.mu.Lock()
-	least := slices.Clone(l.acked[first : first+n])
-	l.mu.Unlock()
-	if err := do(); err != nil {
-		return err
-	}
-	l.mu.Lock()
-	most := slices.Clone(l.issued[first : first+n])
-	l.mu.Unlock()
-	b := Bounds{Stream: l.stream}
-	for i := range n {
-		if _, err := b.one(p[i*SectorSize:][:SectorSize], off+int64(i)*SectorSize, least[i], most[i]); err != nil {
+	for {
+		l.mu.Lock()
+		least, began := slices.Clone(l.acked[first:first+n]), slices.Clone(l.issued[first:first+n])
+		amid := slices.Clone(l.busy[first : first+n])
+		l.mu.Unlock()
+		if err := do(); err != nil {
 			return err
 		}
+		l.mu.Lock()
+		most := slices.Clone(l.issued[first : first+n])
+		l.mu.Unlock()
+		i, err := Bounds{Stream: l.stream}.all(p, off, least, most)
+		if !errors.As(err, new(torn)) || !amid[i] && most[i] == began[i] {
+			return err
+		}
+		l.await(first + i)
 	}
-	return nil
+}
+
+// await returns when no write of the sector is under way.
+func (l *Ledger) await(sector int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.busy[sector] {
+		l.ended.Wait()
+	}
 }

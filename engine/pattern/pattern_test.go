@@ -9,6 +9,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -114,6 +116,47 @@ func TestChurnFindsWhatIsWrong(t *testing.T) {
 			require.ErrorIs(t, err, pattern.ErrWrong)
 		})
 	}
+}
+
+// cached is a device behind a page cache: what is being written may be read torn.
+type cached struct {
+	mu   sync.Mutex
+	data []byte
+	lose int // one in how many pieces of what is written is lost; 0: none
+	n    int // pieces written
+}
+
+func (c *cached) pieces(p []byte, off int64, each func(p, data []byte)) {
+	for n := 0; n < len(p); n += 128 {
+		c.mu.Lock()
+		each(p[n:n+128], c.data[off+int64(n):])
+		c.mu.Unlock()
+		runtime.Gosched()
+	}
+}
+
+func (c *cached) ReadAt(p []byte, off int64) (int, error) {
+	c.pieces(p, off, func(p, data []byte) { copy(p, data) })
+	return len(p), nil
+}
+
+func (c *cached) WriteAt(p []byte, off int64) (int, error) {
+	c.pieces(p, off, func(p, data []byte) {
+		if c.n++; c.lose == 0 || c.n%c.lose != 0 {
+			copy(data, p)
+		}
+	})
+	return len(p), nil
+}
+
+func (c *cached) Flush() error { return nil }
+
+// What is read torn is read again if it was being written meanwhile, and only then.
+func TestChurnReadsWhatIsBeingWritten(t *testing.T) {
+	o := pattern.Options{Workers: 4, MostBytes: 4096}
+	loaded(t, &cached{data: make([]byte, size)}, pattern.NewLedger(pattern.Zeroes(stream, size), nil), o, 2000)
+	c := pattern.NewChurn(pattern.NewLedger(pattern.Zeroes(stream, size), nil), o)
+	require.ErrorIs(t, c.Run(t.Context(), &cached{data: make([]byte, size), lose: 99}), pattern.ErrWrong)
 }
 
 // A load that spares an error goes on: what failed may have happened or not.

@@ -20,11 +20,17 @@ import (
 	"hash/crc32"
 )
 
-// SectorSize is the unit of the pattern, in bytes: no device tears less.
+// SectorSize is the unit of the pattern, in bytes: no device tears less in a crash. By
+// way of a page cache, what is just being written may be read torn within.
 const SectorSize = 512
 
 // ErrWrong is wrapped by errors about bytes that should not be where they are.
 var ErrWrong = errors.New("wrong content")
+
+// torn is an error about a sector that no write has made as it is.
+type torn struct{ error }
+
+func (t torn) Unwrap() error { return t.error }
 
 // Stamp says which write a sector is from. The zero Stamp is that of a sector of
 // zeroes, which was never written.
@@ -71,14 +77,14 @@ func Read(p []byte, off int64) (Stamp, error) {
 	if le.Uint64(p) != magic {
 		for _, b := range p[:SectorSize] {
 			if b != 0 {
-				return Stamp{}, fmt.Errorf("%w at %d: no sector of the pattern, it begins with % x", ErrWrong, off, p[:16])
+				return Stamp{}, torn{fmt.Errorf("%w at %d: no sector of the pattern, it begins with % x", ErrWrong, off, p[:16])}
 			}
 		}
 		return Stamp{}, nil
 	}
 	s := Stamp{Stream: le.Uint64(p[8:]), Seq: le.Uint64(p[24:])}
 	if crc32.Checksum(p[:508], castagnoli) != le.Uint32(p[508:]) {
-		return s, fmt.Errorf("%w at %d: torn: it begins as write %d of stream %x", ErrWrong, off, s.Seq, s.Stream)
+		return s, torn{fmt.Errorf("%w at %d: torn: it begins as write %d of stream %x", ErrWrong, off, s.Seq, s.Stream)}
 	}
 	if at := le.Uint64(p[16:]); at != uint64(off) {
 		return s, fmt.Errorf("%w at %d: sector of offset %d, write %d of stream %x", ErrWrong, off, at, s.Seq, s.Stream)
