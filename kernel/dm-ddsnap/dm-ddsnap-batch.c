@@ -146,10 +146,12 @@ int dds_batch_read(struct dds_batch *b, struct dm_io_client *io, struct block_de
 {
 	u32 shift = b->chunk_shift - SECTOR_SHIFT, i, n;
 	struct dm_io_region *r;
+	struct blk_plug plug;
 	sector_t end;
 	int err;
 
 	batch_begin_io(b);
+	blk_start_plug(&plug);
 	for (i = 0; i < b->count; i += n) {
 		for (n = 1; i + n < b->count && b->copies[i + n].chunk == b->copies[i].chunk + n &&
 		     (n + 1) << b->chunk_shift <= READ_BYTES; n++)
@@ -164,6 +166,7 @@ int dds_batch_read(struct dds_batch *b, struct dm_io_client *io, struct block_de
 			       ((size_t)n << b->chunk_shift) - (r->count << SECTOR_SHIFT));
 		batch_io(b, io, REQ_OP_READ, r, batch_chunk(b, i));
 	}
+	blk_finish_plug(&plug);
 	err = batch_end_io(b);
 	if (err)
 		return err;
@@ -263,6 +266,7 @@ void dds_batch_write(struct dds_batch *b, struct dm_io_client *io, const struct 
 	u32 shift = a->chunk_shift - SECTOR_SHIFT, i, n, len;
 	struct dm_io_region *r = b->regions;
 	blk_opf_t opf = REQ_OP_WRITE;
+	struct blk_plug plug;
 
 	batch_code(b);
 	len = batch_describe(b, uuid, epoch);
@@ -274,6 +278,7 @@ void dds_batch_write(struct dds_batch *b, struct dm_io_client *io, const struct 
 	r->bdev = a->bdev;
 	r->sector = dds_slot_sector(a, b->head + 1) - (len >> SECTOR_SHIFT);
 	r->count = (len >> SECTOR_SHIFT) + ((sector_t)n << shift);
+	blk_start_plug(&plug);
 	batch_io(b, io, opf, r, b->buffer + chunk_size(b) - len);
 	for (i = n; i < b->count; i += n) {
 		for (n = 1; i + n < b->count && b->copies[i + n].slot == b->copies[i].slot + n; n++)
@@ -284,6 +289,7 @@ void dds_batch_write(struct dds_batch *b, struct dm_io_client *io, const struct 
 		r->count = (sector_t)n << shift;
 		batch_io(b, io, opf, r, batch_chunk(b, i));
 	}
+	blk_finish_plug(&plug);
 }
 
 int dds_batch_wait(struct dds_batch *b, const struct dds_area *a)

@@ -733,6 +733,7 @@ static void origin_break(struct dds_origin *o, struct dds_batch *b, int err)
 static void origin_finish(struct dds_origin *o)
 {
 	struct dds_batch *b = o->flying;
+	struct blk_plug plug;
 	struct dds_io *io;
 	int err;
 	u32 i;
@@ -749,11 +750,13 @@ static void origin_finish(struct dds_origin *o)
 	dds_snapshots_copied(o->store, b);
 	WRITE_ONCE(o->batch_count, o->batch_count + 1);
 	WRITE_ONCE(o->copied, o->copied + b->count);
+	blk_start_plug(&plug);	/* they were cut at the chunks, and are neighbours again */
 	while (!list_empty(&b->bios)) {
 		io = list_first_entry(&b->bios, struct dds_io, node);
 		list_del(&io->node);
 		origin_release(o, io);
 	}
+	blk_finish_plug(&plug);
 	percpu_ref_put(&o->writes);
 	spin_lock_irq(&o->lock);
 	o->stalled = false;
