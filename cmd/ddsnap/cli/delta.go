@@ -16,10 +16,11 @@ import (
 func (a *app) delta() *cobra.Command {
 	return family(&cobra.Command{
 		Use:   "delta",
-		Short: "What changed between snapshots",
-		Long: `Delta says which parts of a volume changed between two snapshots. The cost is
-that of what changed, whatever the size of the volume.`,
-	}, a.changelist(), a.deltaInfo(), a.deltaVerify())
+		Short: "What changed between snapshots, as a list, a file or a stream",
+		Long: `Delta says which parts of a volume changed between two snapshots, and makes a delta of
+them: a file or a stream by which whoever has the older snapshot's content gets the
+newer's. The cost is that of what changed, whatever the size of the volume.`,
+	}, a.changelist(), a.deltaCreate(), a.deltaApply(), a.deltaInfo(), a.deltaVerify())
 }
 
 func (a *app) changelist() *cobra.Command {

@@ -43,7 +43,7 @@ func exitMeanings() []string {
 		exitDone:     "done; of status --state: the snapshot is normal",
 		exitAbsent:   "there is no such snapshot",
 		exitSquashed: "the snapshot was squashed: its content was given up for space",
-		exitExists:   "a snapshot with this tag or name exists already",
+		exitExists:   "a snapshot with this tag or name, or a file to be made, exists already",
 		exitInUse:    "the snapshot, store or device is in use, or held",
 		exitRefused:  "refused, because something would be lost: see --force, --recursive and --yes",
 		exitWrong:    "not a store, not this store's device, or a size that does not fit",
@@ -102,7 +102,7 @@ func exitCode(err error) int {
 		{store.ErrNoGroup, exitAbsent}, {group.ErrIncomplete, exitRefused}, {store.ErrRestoring, exitInUse}, {store.ErrResizing, exitInUse}, {store.ErrTooSmall, exitWrong}, {store.ErrSize, exitWrong}, {store.ErrDamaged, exitDamaged},
 		{store.ErrHeld, exitInUse}, {store.ErrInUse, exitInUse}, {store.ErrAttached, exitInUse}, {device.ErrInUse, exitInUse},
 		{alloc.ErrNoSpace, exitNoSpace}, {unix.ENOSPC, exitNoSpace}, {unix.EDQUOT, exitNoSpace}, {unix.EFBIG, exitNoSpace},
-		{store.ErrNoStore, exitWrong}, {block.ErrGeometry, exitWrong}, {placement.ErrNoJournal, exitWrong}, {device.ErrAlign, exitWrong}, {device.ErrKind, exitWrong}, {os.ErrNotExist, exitWrong},
+		{store.ErrNoStore, exitWrong}, {block.ErrGeometry, exitWrong}, {placement.ErrNoJournal, exitWrong}, {device.ErrAlign, exitWrong}, {device.ErrKind, exitWrong}, {os.ErrNotExist, exitWrong}, {os.ErrExist, exitExists},
 		{layout.ErrCorrupt, exitDamaged}, {layout.ErrVersion, exitDamaged},
 		{delta.ErrBase, exitWrong}, {delta.ErrCut, exitDamaged}, {delta.ErrCorrupt, exitDamaged}, {delta.ErrVersion, exitDamaged},
 	} {

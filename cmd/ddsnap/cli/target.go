@@ -24,8 +24,9 @@ import (
 type target struct {
 	admin.Manager
 	name    string
-	offline *server.Server // nil for a running server
-	unclean bool           // if offline: whoever last had it open did not close it
+	offline *server.Server   // nil for a running server
+	unclean bool             // if offline: whoever last had it open did not close it
+	devs    *service.Devices // if offline
 	close   func() error
 }
 
@@ -134,7 +135,7 @@ func openStore(p service.Paths, readOnly bool) (*target, error) {
 		return nil, errors.Join(err, devs.Close())
 	}
 	return &target{
-		Manager: admin.Local{Store: s, Held: &admin.Held{}}, name: p.Store, offline: s, unclean: unclean,
+		Manager: admin.Local{Store: s, Held: &admin.Held{}}, name: p.Store, offline: s, unclean: unclean, devs: devs,
 		close: func() error { return errors.Join(s.Close(), devs.Close()) },
 	}, nil
 }

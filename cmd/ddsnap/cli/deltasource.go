@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"zumastor.org/zumastor/cmd/ddsnap/service"
+	"zumastor.org/zumastor/engine/admin"
+	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/delta"
+	"zumastor.org/zumastor/engine/device"
+	"zumastor.org/zumastor/engine/nbd/nbdclient"
+	"zumastor.org/zumastor/engine/volume"
+	"zumastor.org/zumastor/engine/wire"
+)
+
+// contentFlags say where the content of a target's snapshots is read.
+type contentFlags struct {
+	origin, nbd string
+}
+
+func (f *contentFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.origin, "origin", "", "`device` of the origin, of a store that no server has open")
+	cmd.Flags().StringVar(&f.nbd, "nbd", "", "`address` where the running server exports over NBD (default STORE.nbd)")
+}
+
+// openedContent is the content of a snapshot. While it is open the snapshot cannot be
+// deleted.
+type openedContent struct {
+	delta.Content
+	io.Closer
+}
+
+// opener opens the content of snapshots.
+type opener struct {
+	open  func(admin.Snapshot) (openedContent, error)
+	close func() error
+}
+
+// opener returns what opens the content of a target's snapshots.
+func (f *contentFlags) opener(t *target) (opener, error) {
+	if t.offline == nil {
+		return f.overNBD(t)
+	}
+	switch {
+	case f.nbd != "":
+		return opener{}, noServer(t, "read it with --origin")
+	case f.origin == "":
+		return opener{}, usageError{fmt.Errorf("no server has the store on %s open: name its origin with --origin", t.name)}
+	}
+	origin, err := device.OpenFile(f.origin, device.FileOptions{ReadOnly: true})
+	if err != nil {
+		return opener{}, err
+	}
+	geo := t.offline.Geometry()
+	if origin.Size() < geo.Size() {
+		err = codeError{fmt.Errorf("origin %s has %d bytes, and the store on %s is for one of %d: is it the right device?",
+			f.origin, origin.Size(), t.name, geo.Size()), exitWrong}
+		return opener{}, errors.Join(err, origin.Close())
+	}
+	src := volume.SnapshotSource{
+		Server: t.offline, Origin: origin, Store: t.devs.Devices, ChunkSize: geo.ChunkSize(), DataOffset: t.offline.DataOffset(),
+	}
+	return opener{open: func(s admin.Snapshot) (openedContent, error) {
+		v, err := volume.OpenSnapshotRef(src, wire.SnapshotRef{Tag: s.Tag}, false)
+		if err != nil {
+			return openedContent{}, err
+		}
+		return openedContent{sectors{v}, v}, nil
+	}, close: origin.Close}, nil
+}
+
+// overNBD opens the content of a running server's snapshots.
+func (f *contentFlags) overNBD(t *target) (opener, error) {
+	if f.origin != "" {
+		return opener{}, usageError{fmt.Errorf("--origin is for a store that no server has open, and one has %s", t.name)}
+	}
+	addr := service.Address{Network: "unix", Address: strings.TrimSuffix(t.name, service.ControlSuffix) + service.NBDSuffix}
+	var err error
+	if f.nbd != "" {
+		if addr, err = service.ParseAddress(f.nbd); err != nil {
+			return opener{}, usageError{fmt.Errorf("--nbd: %w", err)}
+		}
+	} else if !strings.HasSuffix(t.name, service.ControlSuffix) {
+		if addr.Address, err = service.Socket(t.name, service.NBDSuffix); err != nil {
+			return opener{}, err
+		}
+	}
+	return opener{open: func(s admin.Snapshot) (openedContent, error) {
+		c, err := nbdclient.Dial(addr.Network, addr.Address, service.SnapshotPrefix+formatTag(s.Tag), nbdclient.Options{})
+		if err != nil {
+			return openedContent{}, fmt.Errorf("%w: does the server export over NBD there? (\"ddsnap nbd\" does, \"ddsnap attach\" with --listen)", err)
+		}
+		return openedContent{sectors{c}, c}, nil
+	}, close: func() error { return nil }}, nil
+}
+
+// sectors is a device that reads at any offset.
+type sectors struct{ delta.Content }
+
+// ReadAt reads the sectors around the range, if it is not of whole ones.
+func (s sectors) ReadAt(p []byte, off int64) (int, error) {
+	if (off|int64(len(p)))%block.SectorSize == 0 {
+		return s.Content.ReadAt(p, off)
+	}
+	first := off / block.SectorSize * block.SectorSize
+	end := min((off+int64(len(p))+block.SectorSize-1)/block.SectorSize*block.SectorSize, s.Size())
+	if end <= off {
+		return 0, io.EOF
+	}
+	buf := make([]byte, end-first)
+	if _, err := s.Content.ReadAt(buf, first); err != nil {
+		return 0, err
+	}
+	n := copy(p, buf[off-first:])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}

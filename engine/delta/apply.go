@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package delta
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Receiver is what is to become the newer state.
+type Receiver interface {
+	Content
+	io.WriterAt
+	// Zero makes a range read as zeroes.
+	Zero(off, n int64) error
+	// Flush makes durable what was written.
+	Flush() error
+}
+
+// ApplyOptions say how a delta is applied.
+type ApplyOptions struct {
+	// Resume says that the receiver may have some of the content already, from the same
+	// delta: what is there is not written again.
+	Resume bool
+	// Progress is told up to which offset of how many bytes the receiver is done; it may
+	// be nil.
+	Progress func(done, total int64)
+}
+
+// CheckBase reads a delta to its end and returns an error unless it is whole and the base
+// holds, at the places of all records, what it held when the delta was made. Nothing is
+// written. The error wraps [ErrBase] if the base is another one.
+func CheckBase(ctx context.Context, r *Reader, base Content) error {
+	if err := fits(r.Header(), base); err != nil {
+		return err
+	}
+	d := newDecoder(r.Header())
+	for {
+		rec, err := r.Next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		}
+		if err := d.checkBase(rec, base); err != nil {
+			return err
+		}
+	}
+}
+
+// fits returns an error unless the base can be that of a delta.
+func fits(h Header, base Content) error {
+	switch {
+	case h.From == nil:
+		return nil
+	case base == nil:
+		return fmt.Errorf("%w: there is none, and it needs snapshot %d", ErrBase, h.From.Tag)
+	case base.Size() != h.From.Size:
+		return fmt.Errorf("%w: it has %d bytes and not %d", ErrBase, base.Size(), h.From.Size)
+	}
+	return nil
+}
+
+// Apply writes to a receiver, which holds what the base does or, with
+// [ApplyOptions.Resume], some of the delta already, what a delta says. Base must stay as
+// it is meanwhile; it is nil for a delta of all of a volume. Each record is written only
+// after its base and its content were verified. All is durable when Apply returns nil,
+// and only then is the receiver the newer state: after an error, it is neither.
+func Apply(ctx context.Context, r *Reader, base Content, to Receiver, o ApplyOptions) (Summary, error) {
+	h := r.Header()
+	if err := fits(h, base); err != nil {
+		return Summary{}, err
+	}
+	if h.From == nil {
+		base = nil
+	}
+	if to.Size() < h.To.Size {
+		return Summary{}, fmt.Errorf("the receiver has %d bytes, and the delta makes %d", to.Size(), h.To.Size)
+	}
+	a := applying{decoder: newDecoder(h), base: base, to: to, resume: o.Resume}
+	for {
+		rec, err := r.Next()
+		switch {
+		case errors.Is(err, io.EOF):
+			if err := to.Flush(); err != nil {
+				return r.Summary(), fmt.Errorf("flushing what the delta made: %w", err)
+			}
+			return r.Summary(), nil
+		case err != nil:
+			return r.Summary(), err
+		case ctx.Err() != nil:
+			return r.Summary(), context.Cause(ctx)
+		}
+		if err := a.record(rec); err != nil {
+			return r.Summary(), err
+		}
+		if o.Progress != nil {
+			o.Progress(rec.end(), h.To.Size)
+		}
+	}
+}
+
+// applying is one run of Apply.
+type applying struct {
+	decoder *decoder
+	base    Content // nil for none
+	to      Receiver
+	resume  bool
+	buf     []byte
+	there   []byte
+}
+
+func (a *applying) record(r *Record) error {
+	if r.Kind == KindZero {
+		if err := a.to.Zero(r.Offset, r.Length); err != nil {
+			return fmt.Errorf("zeroing %d bytes at offset %d: %w", r.Length, r.Offset, err)
+		}
+		return nil
+	}
+	if a.resume && r.Kind != KindComposed {
+		a.there = grown(a.there, r.Length)
+		if err := readFull(a.to, a.there, r.Offset); err != nil {
+			return fmt.Errorf("the receiver: %w", err)
+		}
+		if SumOf(a.there) == r.Sum {
+			return nil
+		}
+	}
+	if a.base != nil {
+		if err := a.decoder.checkBase(r, a.base); err != nil {
+			return err
+		}
+	}
+	a.buf = grown(a.buf, r.Length)
+	if err := a.decoder.content(a.buf, r, a.base, a.to); err != nil {
+		return err
+	}
+	if _, err := a.to.WriteAt(a.buf, r.Offset); err != nil {
+		return fmt.Errorf("writing %d bytes at offset %d: %w", r.Length, r.Offset, err)
+	}
+	return nil
+}
+
+// grown returns p with n bytes, of memory that it had if that is enough.
+func grown(p []byte, n int64) []byte {
+	if int64(cap(p)) < n {
+		p = make([]byte, n)
+	}
+	return p[:n]
+}

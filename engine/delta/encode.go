@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package delta
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"sync"
+
+	"zumastor.org/zumastor/engine/delta/codec"
+)
+
+// Extent is Length bytes from Offset on.
+type Extent struct {
+	Offset, Length int64
+}
+
+// Source is what a delta is made of.
+type Source struct {
+	Base    Content  // nil where the delta has all of Target
+	Target  Content  // whose size is the header's
+	Extents []Extent // that may differ: whole chunks, ascending, not overlapping
+}
+
+// EncodeOptions say how a delta is made.
+type EncodeOptions struct {
+	Header
+	// Chooser returns what codes extents; each worker has one of its own. It must not
+	// choose a codec that is not one of the header's.
+	Chooser func() (codec.Chooser, error)
+	Workers int   // zero: as many as there are processors
+	Memory  int64 // bound of the buffers in bytes; zero: DefaultMemory
+	// Progress is told, by one goroutine, how many bytes of the extents are done of how
+	// many; it may be nil.
+	Progress func(done, total int64)
+}
+
+// DefaultMemory bounds the buffers of Encode, whatever the size of the volume.
+const DefaultMemory = 96 << 20
+
+// buffersPerJob is how many times the bound of an extent one job has in buffers: content,
+// base and coded form.
+const buffersPerJob = 4
+
+// Encode writes to w the delta by which the base of a source becomes its target. Chunks
+// that hold the same in both are left out; zeroes, and chunks of which an earlier one
+// holds the same, cost next to nothing.
+//
+// Reading, coding and writing overlap, on all processors, and what is written does not
+// depend on how many there are. Memory: [EncodeOptions.Memory], at least twice four
+// times the bound of extents; 16 bytes for each of the source's extents; 8 MiB to find
+// chunks again; and what each worker's codec takes. It returns when ctx ends, or with
+// the first error; then what was written is not a whole delta, and is known not to be.
+func Encode(ctx context.Context, w io.Writer, src Source, o EncodeOptions) (Summary, error) {
+	if src.Target.Size() < o.To.Size || (src.Base == nil) != (o.From == nil) || src.Base != nil && src.Base.Size() < o.From.Size {
+		return Summary{}, errors.New("the source is not what the header says")
+	}
+	out, err := NewWriter(w, o.Header)
+	if err != nil {
+		return Summary{}, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	e := &encoding{source: src, o: o, seen: newSeen(src.Target)}
+	if src.Base != nil {
+		e.base = sized{src.Base, o.From.Size}
+	}
+	if err := e.run(ctx, cancel, out); err != nil {
+		return out.sum, err
+	}
+	return out.Close()
+}
+
+// encoding is one run of Encode.
+type encoding struct {
+	source Source
+	base   Content // nil for none
+	o      EncodeOptions
+	seen   *seen
+	free   chan *job
+}
+
+// job is the coding of a piece of the target, which lies within a bound of extents.
+type job struct {
+	Extent
+	content, base, coded []byte
+	records              []Record
+	err                  error
+	before               <-chan struct{} // closed when the jobs before have looked for chunks that were seen
+	looked, done         chan struct{}
+}
+
+func (e *encoding) run(ctx context.Context, cancel context.CancelFunc, out *Writer) error {
+	workers := e.o.Workers
+	if workers <= 0 {
+		workers = runtime.GOMAXPROCS(0)
+	}
+	memory := e.o.Memory
+	if memory <= 0 {
+		memory = DefaultMemory
+	}
+	jobs := int(max(2, min(int64(2*workers), memory/int64(buffersPerJob*e.o.Extent))))
+	workers = min(workers, jobs)
+	e.free = make(chan *job, jobs)
+	for range jobs {
+		e.free <- &job{}
+	}
+	work, order := make(chan *job, jobs), make(chan *job, jobs)
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer cancel()
+	for range workers {
+		c, err := e.o.Chooser()
+		if err != nil {
+			close(work)
+			return err
+		}
+		all.Go(func() {
+			for j := range work {
+				e.do(ctx, j, c)
+			}
+		})
+	}
+	all.Go(func() { e.plan(ctx, work, order) })
+	if err := e.write(ctx, out, order); err != nil {
+		return err
+	}
+	return context.Cause(ctx)
+}
+
+// plan hands out the pieces of the target, in order.
+func (e *encoding) plan(ctx context.Context, work, order chan<- *job) {
+	defer close(order)
+	defer close(work)
+	before := make(chan struct{})
+	close(before)
+	window := int64(e.o.Extent)
+	for _, x := range e.source.Extents {
+		for x.Length > 0 {
+			n := min(x.Length, window-x.Offset%window)
+			var j *job
+			select {
+			case <-ctx.Done():
+				return
+			case j = <-e.free:
+			}
+			j.Extent, j.before = Extent{x.Offset, n}, before
+			j.looked, j.done = make(chan struct{}), make(chan struct{})
+			before = j.looked
+			work <- j
+			order <- j
+			x.Offset, x.Length = x.Offset+n, x.Length-n
+		}
+	}
+}
+
+// write writes what the jobs made, in order.
+func (e *encoding) write(ctx context.Context, out *Writer, order <-chan *job) error {
+	var done, total int64
+	for _, x := range e.source.Extents {
+		total += x.Length
+	}
+	var zeroes Record // not written yet: more may follow
+	flush := func() error {
+		if zeroes.Length == 0 {
+			return nil
+		}
+		z := zeroes
+		zeroes = Record{}
+		return out.Write(&z)
+	}
+	for j := range order {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-j.done:
+		}
+		if j.err != nil {
+			return j.err
+		}
+		for i := range j.records {
+			r := &j.records[i]
+			if r.Kind == KindZero && zeroes.Length > 0 && zeroes.end() == r.Offset {
+				zeroes.Length += r.Length
+				continue
+			}
+			if err := flush(); err != nil {
+				return err
+			}
+			if r.Kind == KindZero {
+				zeroes = *r
+			} else if err := out.Write(r); err != nil {
+				return err
+			}
+		}
+		done += j.Length
+		if e.o.Progress != nil {
+			e.o.Progress(done, total)
+		}
+		e.free <- j
+	}
+	return flush()
+}
+
+// do carries out a job.
+func (e *encoding) do(ctx context.Context, j *job, c codec.Chooser) {
+	defer close(j.done)
+	j.err = e.read(ctx, j)
+	var runs []run
+	<-j.before
+	if j.err == nil {
+		runs, j.err = e.sort(j)
+	}
+	close(j.looked)
+	j.records, j.coded = j.records[:0], j.coded[:0]
+	for _, r := range runs {
+		if j.err == nil {
+			j.err = e.code(j, r, c)
+		}
+	}
+}
+
+// read reads a job's content and base.
+func (e *encoding) read(ctx context.Context, j *job) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if j.content == nil {
+		j.content = make([]byte, e.o.Extent)
+	}
+	j.content = j.content[:j.Length]
+	if err := readFull(e.source.Target, j.content, j.Offset); err != nil {
+		return fmt.Errorf("the newer snapshot: %w", err)
+	}
+	j.base = j.base[:0]
+	if e.base == nil || j.Offset >= e.base.Size() {
+		return nil
+	}
+	if cap(j.base) == 0 {
+		j.base = make([]byte, e.o.Extent)
+	}
+	j.base = j.base[:min(j.Length, e.base.Size()-j.Offset)]
+	if err := readFull(e.base, j.base, j.Offset); err != nil {
+		return fmt.Errorf("the older snapshot: %w", err)
+	}
+	return nil
+}
+
+// code appends the record of a run to those of its job.
+func (e *encoding) code(j *job, r run, c codec.Chooser) error {
+	rec := Record{Kind: r.kind, Offset: j.Offset + int64(r.from), Length: int64(r.to - r.from), Source: r.source}
+	content := j.content[r.from:r.to]
+	if r.kind != KindZero {
+		rec.Sum = SumOf(content)
+		if r.from < len(j.base) {
+			rec.Base, rec.HasBase = SumOf(j.base[r.from:min(r.to, len(j.base))]), true
+		}
+	}
+	if r.kind == KindExtent {
+		var base codec.Base
+		if e.base != nil {
+			base = &window{e.base, j.Offset, j.base}
+		}
+		from := len(j.coded)
+		var err error
+		if rec.Codec, j.coded, err = c.Encode(j.coded, content, rec.Offset, base); err != nil {
+			return fmt.Errorf("coding %d bytes at offset %d: %w", len(content), rec.Offset, err)
+		}
+		rec.Payload = j.coded[from:]
+	}
+	j.records = append(j.records, rec)
+	return nil
+}
+
+// sized is content of which only the begin counts.
+type sized struct {
+	io.ReaderAt
+	size int64
+}
+
+// Size implements Content.
+func (s sized) Size() int64 { return s.size }
+
+// window is content of which a piece is in memory.
+type window struct {
+	Content
+	off int64
+	p   []byte
+}
+
+// ReadAt implements Content.
+func (w *window) ReadAt(p []byte, off int64) (int, error) {
+	if off >= w.off && off+int64(len(p)) <= w.off+int64(len(w.p)) {
+		return copy(p, w.p[off-w.off:]), nil
+	}
+	return w.Content.ReadAt(p, off)
+}
