@@ -43,6 +43,8 @@ type Snapshot struct {
 	GroupSize  int              `json:"group_size,omitempty"`
 	Created    time.Time        `json:"created"`
 	Size       int64            `json:"size_bytes"`
+	Source     *Source          `json:"source,omitempty"`   // that it is a copy of
+	Applying   string           `json:"applying,omitempty"` // the delta by which the origin is being made a newer state
 	Readers    int              `json:"readers"`          // clients that have it open
 	Writer     bool             `json:"writer,omitempty"` // one of them may write
 }
@@ -119,6 +121,12 @@ func describe(s store.SnapshotInfo) Snapshot {
 	}
 	if s.GroupSize > 0 {
 		d.Group, d.GroupSize = s.Group.String(), int(s.GroupSize)
+	}
+	if s.Source.Generation != 0 {
+		d.Source = &Source{s.Source.Store.String(), s.Source.Generation}
+	}
+	if s.Applying != (layout.UUID{}) {
+		d.Applying = s.Applying.String()
 	}
 	return d
 }

@@ -25,6 +25,7 @@ const (
 	KindNoGroup  Kind = "no-group"    // store.ErrNoGroup
 	KindName     Kind = "bad-name"    // store.ErrName
 	KindRestore  Kind = "restoring"   // store.ErrRestoring
+	KindApplying Kind = "applying"    // store.ErrApplying
 	KindResizing Kind = "resizing"    // store.ErrResizing
 	KindSmall    Kind = "too-small"   // store.ErrTooSmall
 	KindGeometry Kind = "geometry"    // block.ErrGeometry
@@ -49,7 +50,7 @@ var kinds = []struct {
 }{
 	{KindExists, store.ErrExists}, {KindAbsent, store.ErrNoSnapshot}, {KindInUse, store.ErrInUse}, {KindHeld, store.ErrHeld},
 	{KindParent, store.ErrHasSnapshots}, {KindSquashed, store.ErrSquashed}, {KindName, store.ErrName}, {KindNoGroup, store.ErrNoGroup},
-	{KindRestore, store.ErrRestoring}, {KindSize, store.ErrSize}, {KindDamaged, store.ErrDamaged},
+	{KindRestore, store.ErrRestoring}, {KindApplying, store.ErrApplying}, {KindSize, store.ErrSize}, {KindDamaged, store.ErrDamaged},
 	{KindResizing, store.ErrResizing}, {KindSmall, store.ErrTooSmall}, {KindGeometry, block.ErrGeometry},
 	{KindReadOnly, store.ErrReadOnly}, {KindFailed, store.ErrFailed}, {KindNoSpace, alloc.ErrNoSpace},
 	{KindCorrupt, layout.ErrCorrupt}, {KindRequest, ErrRequest},

@@ -146,7 +146,7 @@ func (l Local) endGroup(v Verb, g *Group) (*Snapshot, error) {
 func parseUUID(text string) (id layout.UUID, err error) {
 	raw, err := hex.DecodeString(strings.ReplaceAll(text, "-", ""))
 	if err != nil || len(raw) != len(id) {
-		return id, fmt.Errorf("%w: %q is not the UUID of a group", ErrRequest, text)
+		return id, fmt.Errorf("%w: %q is not a UUID", ErrRequest, text)
 	}
 	copy(id[:], raw)
 	return id, nil

@@ -116,6 +116,16 @@ func (l Local) create(n *NewSnapshot) (*Snapshot, error) {
 		parent := n.Parent.wire()
 		want.Parent = &parent
 	}
+	if n.Source != nil {
+		store, err := parseUUID(n.Source.Store)
+		if err != nil {
+			return nil, err
+		}
+		want.Source = layout.Source{Store: store, Generation: n.Source.Generation}
+		if (store == layout.UUID{}) != (n.Source.Generation == 0) {
+			return nil, fmt.Errorf("%w: source %v", ErrRequest, *n.Source)
+		}
+	}
 	s, err := l.Store.Create(want)
 	if err != nil {
 		return nil, err
@@ -126,6 +136,13 @@ func (l Local) create(n *NewSnapshot) (*Snapshot, error) {
 
 func (l Local) change(ref wire.SnapshotRef, c *Change) (*Snapshot, error) {
 	var changed layout.Snapshot
+	var applying layout.UUID
+	if c.Applying != nil && *c.Applying != "" {
+		var err error
+		if applying, err = parseUUID(*c.Applying); err != nil {
+			return nil, err
+		}
+	}
 	err := l.Store.Change(ref, func(s *layout.Snapshot) error {
 		if c.Name != nil {
 			s.Name = *c.Name
@@ -135,6 +152,9 @@ func (l Local) change(ref wire.SnapshotRef, c *Change) (*Snapshot, error) {
 		}
 		if c.Held != nil {
 			s.Held = *c.Held
+		}
+		if c.Applying != nil {
+			s.Applying = applying
 		}
 		uses := int64(s.UseCount) + c.Uses
 		if uses < 0 || uses > math.MaxUint32 {

@@ -123,6 +123,13 @@ type NewSnapshot struct {
 	Parent   *Ref      `json:"parent,omitempty"` // of what snapshot; nil: of the origin
 	Priority int8      `json:"priority,omitempty"`
 	Held     bool      `json:"held,omitempty"`
+	Source   *Source   `json:"source,omitempty"` // that it is a copy of
+}
+
+// Source names a snapshot of which there are copies in other stores.
+type Source struct {
+	Store      string           `json:"store_uuid"`
+	Generation block.Generation `json:"generation"`
 }
 
 // Change says what is to be different about a snapshot. What is nil stays.
@@ -131,6 +138,9 @@ type Change struct {
 	Priority *int8   `json:"priority,omitempty"`
 	Held     *bool   `json:"held,omitempty"`
 	Uses     int64   `json:"uses,omitempty"` // added to the use count
+	// Applying is the identity, as a UUID, of the delta by which the origin is being made
+	// a newer state than the snapshot; empty: of none.
+	Applying *string `json:"applying,omitempty"`
 }
 
 // Response is the answer to a request: an error, or what the verb sets.

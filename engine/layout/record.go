@@ -124,21 +124,54 @@ func AppendSnapshotRecord(dst []byte, s Snapshot) []byte {
 	dst = le.AppendUint16(dst, s.GroupSize)
 	dst = le.AppendUint16(dst, 0)
 	dst = append(dst, s.Group[:]...)
-	return append(dst, s.Name...)
+	dst = append(dst, s.Name...)
+	if s.Source != (Source{}) {
+		dst = append(dst, s.Source.Store[:]...)
+		dst = le.AppendUint64(dst, uint64(s.Source.Generation))
+	}
+	if s.Applying != (UUID{}) {
+		dst = append(dst, s.Applying[:]...)
+	}
+	return dst
 }
 
-const snapshotRecordSize = 64 // without the name
+// Sizes of parts of a snapshot record.
+const (
+	snapshotRecordSize = 64 // without the name and what follows it
+	sourceSize         = 24
+	applyingSize       = 16
+)
+
+// snapshotRecordLen returns the size of a record with such a name and flags.
+func snapshotRecordLen(name int, flags uint8) int {
+	n := snapshotRecordSize + name
+	if flags&flagSource != 0 {
+		n += sourceSize
+	}
+	if flags&flagApplying != 0 {
+		n += applyingSize
+	}
+	return n
+}
 
 // DecodeSnapshotRecord is the reverse of [AppendSnapshotRecord].
 func DecodeSnapshotRecord(p []byte) (Snapshot, error) {
-	if len(p) < snapshotRecordSize || len(p) != snapshotRecordSize+int(p[23]) {
+	if len(p) < snapshotRecordSize || len(p) != snapshotRecordLen(int(p[23]), p[21]) {
 		return Snapshot{}, fmt.Errorf("%w: snapshot record of %d bytes", ErrCorrupt, len(p))
 	}
 	le := binary.LittleEndian
 	s := Snapshot{
 		Generation: block.Generation(le.Uint64(p)), Parent: block.Branch(le.Uint64(p[8:])), Tag: block.Tag(le.Uint32(p[16:])),
 		State: SnapshotState(p[20]), Priority: int8(p[22]), Created: int64(le.Uint64(p[24:])), Size: int64(le.Uint64(p[32:])),
-		UseCount: le.Uint32(p[40:]), GroupSize: le.Uint16(p[44:]), Group: UUID(p[48:64]), Name: string(p[snapshotRecordSize:]),
+		UseCount: le.Uint32(p[40:]), GroupSize: le.Uint16(p[44:]), Group: UUID(p[48:64]), Name: string(p[snapshotRecordSize : snapshotRecordSize+int(p[23])]),
+	}
+	rest := p[snapshotRecordSize+int(p[23]):]
+	if p[21]&flagSource != 0 {
+		s.Source = Source{Store: UUID(rest[:16]), Generation: block.Generation(le.Uint64(rest[16:]))}
+		rest = rest[sourceSize:]
+	}
+	if p[21]&flagApplying != 0 {
+		s.Applying = UUID(rest)
 	}
 	if !s.setFlags(p[21]) || le.Uint16(p[46:]) != 0 || !s.valid() {
 		return s, fmt.Errorf("%w: snapshot record of generation %d in state %d", ErrCorrupt, s.Generation, s.State)

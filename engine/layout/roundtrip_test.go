@@ -104,6 +104,12 @@ func drawSnapshot(t *rapid.T) layout.Snapshot {
 	if rapid.Bool().Draw(t, "grouped") {
 		s.Group[3], s.GroupSize = 1, rapid.Uint16Min(1).Draw(t, "group size")
 	}
+	if rapid.Bool().Draw(t, "copied") {
+		s.Source = layout.Source{Store: layout.UUID{5: 1}, Generation: block.Generation(rapid.Uint64Min(1).Draw(t, "source"))}
+	}
+	if rapid.Bool().Draw(t, "applying") {
+		s.Applying = layout.UUID{9: 7}
+	}
 	return s
 }
 

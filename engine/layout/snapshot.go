@@ -58,13 +58,24 @@ type Snapshot struct {
 	Created    int64  // nanoseconds since 1970 UTC
 	Size       int64  // of its parent when it was made, in bytes
 	Name       string // the user's name for it, at most MaxName bytes of UTF-8; or empty
+	Source     Source // the snapshot that it is a copy of, or zero
+	Applying   UUID   // the delta by which the origin is being made a newer state than this, or zero
+}
+
+// Source is a snapshot of which there are copies in other stores.
+type Source struct {
+	Store      UUID
+	Generation block.Generation
 }
 
 // Flags of a coded snapshot.
 const (
 	flagHeld = 1 << iota
 	flagDamaged
-	knownSnapshotFlags = flagHeld | flagDamaged
+	flagGroup // in the tree only
+	flagSource
+	flagApplying
+	knownSnapshotFlags = flagHeld | flagDamaged | flagSource | flagApplying
 )
 
 func (s *Snapshot) flags() (f uint8) {
@@ -74,18 +85,27 @@ func (s *Snapshot) flags() (f uint8) {
 	if s.Damaged {
 		f |= flagDamaged
 	}
+	if s.Source != (Source{}) {
+		f |= flagSource
+	}
+	if s.Applying != (UUID{}) {
+		f |= flagApplying
+	}
 	return f
 }
 
+// setFlags takes flags in, and reports whether they are those of what was decoded
+// before.
 func (s *Snapshot) setFlags(f uint8) bool {
 	s.Held, s.Damaged = f&flagHeld != 0, f&flagDamaged != 0
-	return f&^knownSnapshotFlags == 0
+	return f == s.flags()
 }
 
 // valid reports whether the entry can be: what no checksum can tell.
 func (s *Snapshot) valid() bool {
 	return s.Generation != 0 && uint64(s.Parent) < uint64(s.Generation) && s.State != 0 && s.State <= maxSnapshotState &&
-		len(s.Name) <= MaxName && utf8.ValidString(s.Name) && (s.Group == UUID{}) == (s.GroupSize == 0)
+		len(s.Name) <= MaxName && utf8.ValidString(s.Name) && (s.Group == UUID{}) == (s.GroupSize == 0) &&
+		(s.Source.Store == UUID{}) == (s.Source.Generation == 0)
 }
 
 // SnapshotCodec codes the entries of the snapshot tree. An entry is
@@ -94,16 +114,16 @@ func (s *Snapshot) valid() bool {
 //	uvarint  parent
 //	uvarint  tag
 //	u8       state
-//	u8       flags: 1 held, 2 damaged, 4 a group follows
+//	u8       flags: 1 held, 2 damaged, 4 a group follows, 8 a source does, 16 a delta does
 //	u8       priority
 //	uvarint  use count
 //	varint   created - previous created
 //	varint   size - previous size
 //	16       group, and uvarint group size  only with flag 4
+//	16       source: store, and uvarint generation  only with flag 8
+//	16       delta that is being applied  only with flag 16
 //	uvarint  length of the name, and so many bytes
 type SnapshotCodec struct{}
-
-const flagGroup = knownSnapshotFlags + 1
 
 // Compare orders by generation.
 func (SnapshotCodec) Compare(a, b Snapshot) int { return cmp.Compare(a.Generation, b.Generation) }
@@ -131,6 +151,13 @@ func (SnapshotCodec) Append(dst []byte, prev, e Snapshot, _ bool) []byte {
 		dst = append(dst, e.Group[:]...)
 		dst = binary.AppendUvarint(dst, uint64(e.GroupSize))
 	}
+	if flags&flagSource != 0 {
+		dst = append(dst, e.Source.Store[:]...)
+		dst = binary.AppendUvarint(dst, uint64(e.Source.Generation))
+	}
+	if flags&flagApplying != 0 {
+		dst = append(dst, e.Applying[:]...)
+	}
 	dst = binary.AppendUvarint(dst, uint64(len(e.Name)))
 	return append(dst, e.Name...)
 }
@@ -150,6 +177,13 @@ func (SnapshotCodec) Decode(src []byte, prev Snapshot, _ bool) (Snapshot, []byte
 	if flags&flagGroup != 0 {
 		copy(e.Group[:], d.bytes(len(e.Group)))
 		e.GroupSize = uint16(d.uvarintUpTo(math.MaxUint16))
+	}
+	if flags&flagSource != 0 {
+		copy(e.Source.Store[:], d.bytes(len(e.Source.Store)))
+		e.Source.Generation = block.Generation(d.uvarint())
+	}
+	if flags&flagApplying != 0 {
+		copy(e.Applying[:], d.bytes(len(e.Applying)))
 	}
 	e.Name = string(d.bytes(int(d.uvarintUpTo(MaxName))))
 	if !e.setFlags(flags&^flagGroup) || (flags&flagGroup != 0) != (e.GroupSize != 0) || !e.valid() {

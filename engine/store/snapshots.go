@@ -24,6 +24,9 @@ type NewSnapshot struct {
 	Group     layout.UUID
 	GroupSize uint16
 	Prepared  bool // its group has yet to be made
+	// Source is the snapshot, of another store, that it is a copy of. One such may be
+	// made while a delta is being applied: it says that this is done.
+	Source layout.Source
 }
 
 // CreateSnapshot makes a snapshot of the origin with nothing but a tag; see
@@ -36,7 +39,8 @@ func (s *Store) CreateSnapshot(tag block.Tag) (layout.Snapshot, error) {
 // have returned belong to it, those that begin after it has returned do not. It is
 // durable when Create returns. The cost is one record, however many snapshots there
 // are. The error wraps [ErrExists] if tag or name is taken, [ErrNoSnapshot] if
-// there is no such parent, and [ErrRestoring] if the origin is being restored.
+// there is no such parent, [ErrRestoring] if the origin is being restored, and
+// [ErrApplying] if it is being made a newer state by a delta.
 func (s *Store) Create(n NewSnapshot) (layout.Snapshot, error) {
 	return s.createThen(n, func() error { return nil })
 }
@@ -192,7 +196,11 @@ func (s *Store) create(n NewSnapshot, parent *snapshot) (snap layout.Snapshot, e
 		if n.Prepared {
 			snap.State = layout.SnapshotPrepared
 		}
+		snap.Source = n.Source
 		if parent == nil {
+			if err := s.notApplying(n); err != nil {
+				return err
+			}
 			return s.record(snap)
 		}
 		snap.Parent, snap.Size = parent.branch(), parent.Size
@@ -312,8 +320,21 @@ func (s *Store) deletable(snap *snapshot) error {
 		return fmt.Errorf("snapshot %d: %w: its use count is %d", snap.Tag, ErrInUse, snap.UseCount)
 	case s.sb.Restore.Generation == snap.Generation:
 		return fmt.Errorf("snapshot %d: %w: the origin is being restored from it", snap.Tag, ErrInUse)
+	case snap.Applying != layout.UUID{}:
+		return fmt.Errorf("snapshot %d: %w: a delta that begins at it is being applied", snap.Tag, ErrInUse)
 	}
 	return nil
+}
+
+// notApplying returns an error that wraps [ErrApplying] unless a snapshot of the origin
+// may be made: while a delta is being applied to it, it holds what nobody ever wrote.
+// The lock is held.
+func (s *Store) notApplying(n NewSnapshot) error {
+	newest := s.snaps.get(s.snaps.newestOf(0))
+	if newest == nil || newest.Applying == (layout.UUID{}) || n.Source != (layout.Source{}) {
+		return nil
+	}
+	return fmt.Errorf("%w to snapshot %d", ErrApplying, newest.Tag)
 }
 
 // Change changes what is changeable of a snapshot: its priority, use count, hold,

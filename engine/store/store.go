@@ -58,6 +58,9 @@ var (
 	ErrHasSnapshots = errors.New("snapshot has snapshots of its own")
 	// ErrSquashed is wrapped when a snapshot was given up for space.
 	ErrSquashed = fmt.Errorf("snapshot was squashed: its content was given up for space: %w", unix.EIO)
+	// ErrApplying is wrapped when something cannot be done while a delta is being
+	// applied to the origin.
+	ErrApplying = errors.New("a delta is being applied")
 	// ErrName is wrapped when a name cannot be a snapshot's.
 	ErrName = errors.New("bad name")
 )
