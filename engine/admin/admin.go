@@ -45,8 +45,8 @@ type Snapshot struct {
 	Size       int64            `json:"size_bytes"`
 	Source     *Source          `json:"source,omitempty"`   // that it is a copy of
 	Applying   string           `json:"applying,omitempty"` // the delta by which the origin is being made a newer state
-	Readers    int              `json:"readers"`          // clients that have it open
-	Writer     bool             `json:"writer,omitempty"` // one of them may write
+	Readers    int              `json:"readers"`            // clients that have it open
+	Writer     bool             `json:"writer,omitempty"`   // one of them may write
 }
 
 // Status describes a store. What needs no unit in its name counts things.

@@ -231,10 +231,14 @@ func (c *deltaCreation) options(ctx context.Context, t *target, list *admin.Chan
 // deltaEndOf describes a snapshot of a store as an end of a delta.
 func deltaEndOf(store *admin.Status, s *admin.Snapshot) (delta.End, error) {
 	e := delta.End{Tag: s.Tag, Name: s.Name, Created: s.Created.UnixNano(), Size: s.Size}
-	e.Generation = s.Generation
-	p, err := hex.DecodeString(strings.ReplaceAll(store.UUID, "-", ""))
+	id := admin.Source{Store: store.UUID, Generation: s.Generation}
+	if s.Source != nil { // it is a copy
+		id = *s.Source
+	}
+	e.Generation = id.Generation
+	p, err := hex.DecodeString(strings.ReplaceAll(id.Store, "-", ""))
 	if err != nil || len(p) != len(e.Store) {
-		return e, fmt.Errorf("the server has %q for the identity of its store", store.UUID)
+		return e, fmt.Errorf("the server has %q for the identity of a store", id.Store)
 	}
 	copy(e.Store[:], p)
 	return e, nil
