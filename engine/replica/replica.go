@@ -69,6 +69,9 @@ type Result struct {
 type Options struct {
 	delta.ApplyOptions
 	DryRun bool // verify, and write nothing
+	// Confirm is asked before all that the origin holds is overwritten, by a delta of all
+	// of a volume; its error ends Apply. It may be nil.
+	Confirm func(delta.Header) error
 }
 
 // Apply makes the volume the newer state of a delta, and a snapshot of it with the
@@ -116,6 +119,11 @@ func Apply(ctx context.Context, from io.Reader, v Volume, o Options) (res Result
 	}
 	if o.DryRun {
 		return res, nil
+	}
+	if p.base == nil && o.Confirm != nil {
+		if err := o.Confirm(res.Header); err != nil {
+			return res, err
+		}
 	}
 	return v.carryOut(ctx, r, base, p, res, o)
 }

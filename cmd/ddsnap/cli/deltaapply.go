@@ -6,45 +6,89 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
+	"zumastor.org/zumastor/cmd/ddsnap/service"
+	"zumastor.org/zumastor/engine/admin"
+	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/delta"
+	"zumastor.org/zumastor/engine/replica"
+	"zumastor.org/zumastor/engine/volume"
 )
 
 // deltaApplication is one run of delta apply.
 type deltaApplication struct {
-	app          *app
-	base, output string
+	app                  *app
+	base, output         string
+	content              contentFlags
+	yes, dryRun, abandon bool
 }
 
 func (a *app) deltaApply() *cobra.Command {
 	d := &deltaApplication{app: a}
 	cmd := &cobra.Command{
-		Use:   "apply --output NEW [flags] FILE|-",
-		Short: "Make the newer content of the older and a delta",
-		Long: `Apply makes the file NEW, which must not exist, what the delta makes of the file or device
---base, which must hold what the snapshot FROM of the delta held and stays as it is;
-a delta of all of a volume needs none. Where the file system can, NEW shares what is the
-same. NEW is there only when it is complete, verified and durable.
+		Use:   "apply [flags] SERVER|STORE FILE|-\n  ddsnap delta apply --output NEW [--base OLD] FILE|-\n  ddsnap delta apply --abandon SERVER|STORE",
+		Short: "Make a volume, or a file, what a delta says",
+		Long: `Apply makes the origin of a volume what the delta FILE, or with "-" the one on standard
+input, says, and a snapshot of it with the sender's tag and name. The newest snapshot of the
+volume must be the one that the delta leads from, known by where it was made first and
+not by its name, and the origin must hold the same; a volume without snapshots takes a
+delta of all of one. Nobody else may write to the origin.
 
-A delta that can be read twice, which a pipe cannot, is verified as a whole, and
-against the base, before anything is made. It is refused with 6 if the base is not the
-right one.`,
-		Example: `  ddsnap delta apply --base monday.img --output tuesday.img tuesday.delta
-  ssh origin ddsnap delta create /srv/vm.store 1 - | ddsnap delta apply --output vm.img -`,
-		Args: args(1, 1, "FILE|-"),
+A delta that can be read twice, which a pipe cannot, is verified as a whole, and against
+the base, before the first byte is written. At any crash or cut the older snapshot is
+what it was, and the newer one is there whole or not at all. In between, the same delta
+goes on where it was; no other is taken, and no snapshot, until --abandon gives the origin
+the older content back.
+
+With --output it makes the file NEW, which must not exist, of OLD, which stays as it is.
+Where the file system can, they share what is the same.
+
+A running server is written to over NBD; of a store that no server has open, --origin names
+the origin.`,
+		Example: `  ddsnap delta apply /srv/copy.store tuesday.delta
+  ssh origin ddsnap delta create /srv/vm.store 1 2 - | ddsnap delta apply /srv/copy.store -
+  ddsnap delta apply --base monday.img --output tuesday.img tuesday.delta`,
 	}
-	cmd.Flags().StringVar(&d.base, "base", "", "`file` that has the older content")
-	cmd.Flags().StringVarP(&d.output, "output", "o", "", "the `file` to make")
+	fl := cmd.Flags()
+	fl.StringVar(&d.base, "base", "", "with --output, the `file` that has the older content")
+	fl.StringVarP(&d.output, "output", "o", "", "the `file` to make")
+	fl.BoolVar(&d.abandon, "abandon", false, "give the origin the content of the older snapshot back")
+	fl.BoolVar(&d.dryRun, "dry-run", false, "verify, print what would be done, and do nothing")
+	fl.BoolVarP(&d.yes, "yes", "y", false, "don't ask before all of an origin is overwritten")
+	d.content.add(cmd)
+	f := a.targetFlags(cmd)
 	a.progressFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if d.output == "" {
-			return usageError{errors.New("name the file to make with --output")}
+	cmd.Args = func(cmd *cobra.Command, got []string) error {
+		switch {
+		case d.output != "":
+			return args(1, 1, "FILE|-")(cmd, got)
+		case d.base != "":
+			return usageError{errors.New("--base is for --output: a volume has its base")}
+		case d.abandon:
+			return args(1, 1, "SERVER|STORE")(cmd, got)
 		}
+		return args(2, 2, "SERVER|STORE", "FILE|-")(cmd, got)
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx, stop := untilSignal(cmd.Context())
 		defer stop()
-		return d.toFile(ctx, args[0])
+		if d.output != "" {
+			return d.toFile(ctx, args[0])
+		}
+		f.works = !d.dryRun
+		t, err := a.open(ctx, args[0], f, d.dryRun)
+		if err != nil {
+			return err
+		}
+		if d.abandon {
+			err = d.giveBack(ctx, t)
+		} else {
+			err = d.toVolume(ctx, t, args[1])
+		}
+		return errors.Join(err, t.close())
 	}
 	return cmd
 }
@@ -55,14 +99,117 @@ func (d *deltaApplication) toFile(ctx context.Context, name string) error {
 		return err
 	}
 	defer done()
-	show, finish := d.app.progress("applying")
+	o, finish := d.options()
 	defer finish()
-	var o delta.ApplyOptions
+	if _, err := delta.ApplyToFile(ctx, from, d.base, d.output, o); err != nil {
+		return fmt.Errorf("applying %s: %w", name, err)
+	}
+	return nil
+}
+
+// options has progress shown.
+func (d *deltaApplication) options() (o delta.ApplyOptions, finish func()) {
+	show, finish := d.app.progress("applying")
 	if show != nil {
 		o.Progress = func(done, total int64) { show(uint64(done), uint64(total)) }
 	}
-	if _, err := delta.ApplyToFile(ctx, from, d.base, d.output, o); err != nil {
-		return fmt.Errorf("applying %s: %w", name, err)
+	return o, finish
+}
+
+func (d *deltaApplication) toVolume(ctx context.Context, t *target, name string) (err error) {
+	from, done, err := d.app.openDelta(name)
+	if err != nil {
+		return err
+	}
+	defer done()
+	v, closeVolume, err := d.volume(t)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeVolume()) }()
+	o, finish := d.options()
+	defer finish()
+	res, err := replica.Apply(ctx, from, v, replica.Options{ApplyOptions: o, DryRun: d.dryRun, Confirm: func(delta.Header) error {
+		if d.yes {
+			return nil
+		}
+		return d.app.confirm(fmt.Sprintf("What the origin on %s holds will be lost.", t.name))
+	}})
+	switch {
+	case errors.Is(err, replica.ErrOther):
+		return fmt.Errorf("applying %s to %s: %w with --abandon", name, t.name, err)
+	case err != nil:
+		return fmt.Errorf("applying %s to %s: %w", name, t.name, err)
+	case d.app.json:
+		return d.app.printJSON(appliedDelta{res.Header.To.Tag, res.Header.To.Name, res.Resumed, res.There, d.dryRun})
+	case d.dryRun && res.There:
+		fmt.Fprintf(d.app.Out, "snapshot %d is there already: nothing would be done\n", res.Header.To.Tag)
+	case d.dryRun:
+		fmt.Fprintf(d.app.Out, "would make %s\nnothing was done (--dry-run)\n", endText(&res.Header.To))
+	}
+	return nil
+}
+
+// appliedDelta is what apply --json prints.
+type appliedDelta struct {
+	Tag     block.Tag `json:"tag"`
+	Name    string    `json:"name,omitempty"`
+	Resumed bool      `json:"resumed"`
+	There   bool      `json:"was_there"`
+	DryRun  bool      `json:"dry_run,omitempty"`
+}
+
+// volume opens what the delta is applied to.
+func (d *deltaApplication) volume(t *target) (v replica.Volume, done func() error, err error) {
+	v.Manager = t
+	if t.offline == nil {
+		addr, err := d.content.address(t)
+		if err != nil {
+			return v, nil, err
+		}
+		origin, err := dialExport(addr, service.OriginExport)
+		if err != nil {
+			return v, nil, err
+		}
+		snapshots, err := d.content.overNBD(t)
+		v.Origin, v.Open = replica.OnDevice(origin), openForReplica(snapshots.open)
+		return v, origin.Close, err
+	}
+	origin, err := d.content.openOrigin(t, d.dryRun)
+	if err != nil {
+		return v, nil, err
+	}
+	v.Open = openForReplica(fromStore(t, origin))
+	if d.dryRun {
+		v.Origin = replica.OnDevice(origin)
+		return v, origin.Close, nil
+	}
+	live, err := volume.OpenOrigin(t.offline, origin, t.devs.Devices, volume.Options{})
+	if err != nil {
+		return v, nil, errors.Join(err, origin.Close())
+	}
+	v.Origin = replica.OnDevice(live)
+	return v, func() error { return errors.Join(live.Close(), origin.Close()) }, nil
+}
+
+func openForReplica(open func(admin.Snapshot) (openedContent, error)) func(admin.Snapshot) (delta.Content, io.Closer, error) {
+	return func(s admin.Snapshot) (delta.Content, io.Closer, error) {
+		c, err := open(s)
+		return c, c, err
+	}
+}
+
+// giveBack undoes a delta that was applied in part.
+func (d *deltaApplication) giveBack(ctx context.Context, t *target) error {
+	if d.dryRun {
+		return usageError{errors.New("--dry-run is not for --abandon")}
+	}
+	base, err := replica.Abandon(ctx, t)
+	switch {
+	case err != nil:
+		return fmt.Errorf("abandoning the delta that is being applied to %s: %w", t.name, err)
+	case d.app.json:
+		return d.app.printJSON(base)
 	}
 	return nil
 }

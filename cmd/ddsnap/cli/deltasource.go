@@ -48,57 +48,86 @@ func (f *contentFlags) opener(t *target) (opener, error) {
 	if t.offline == nil {
 		return f.overNBD(t)
 	}
-	switch {
-	case f.nbd != "":
-		return opener{}, noServer(t, "read it with --origin")
-	case f.origin == "":
-		return opener{}, usageError{fmt.Errorf("no server has the store on %s open: name its origin with --origin", t.name)}
-	}
-	origin, err := device.OpenFile(f.origin, device.FileOptions{ReadOnly: true})
+	origin, err := f.openOrigin(t, true)
 	if err != nil {
 		return opener{}, err
 	}
-	geo := t.offline.Geometry()
-	if origin.Size() < geo.Size() {
+	return opener{open: fromStore(t, origin), close: origin.Close}, nil
+}
+
+// openOrigin opens the origin of a store that no server has open.
+func (f *contentFlags) openOrigin(t *target, readOnly bool) (*device.File, error) {
+	switch {
+	case f.nbd != "":
+		return nil, noServer(t, "name its origin with --origin instead of --nbd")
+	case f.origin == "":
+		return nil, usageError{fmt.Errorf("no server has the store on %s open: name its origin with --origin", t.name)}
+	}
+	origin, err := device.OpenFile(f.origin, device.FileOptions{ReadOnly: readOnly})
+	if err != nil {
+		return nil, err
+	}
+	if size := t.offline.Geometry().Size(); origin.Size() < size {
 		err = codeError{fmt.Errorf("origin %s has %d bytes, and the store on %s is for one of %d: is it the right device?",
-			f.origin, origin.Size(), t.name, geo.Size()), exitWrong}
-		return opener{}, errors.Join(err, origin.Close())
+			f.origin, origin.Size(), t.name, size), exitWrong}
+		return nil, errors.Join(err, origin.Close())
 	}
+	return origin, nil
+}
+
+// fromStore opens the snapshots of a store that no server has open.
+func fromStore(t *target, origin device.Device) func(admin.Snapshot) (openedContent, error) {
 	src := volume.SnapshotSource{
-		Server: t.offline, Origin: origin, Store: t.devs.Devices, ChunkSize: geo.ChunkSize(), DataOffset: t.offline.DataOffset(),
+		Server: t.offline, Origin: origin, Store: t.devs.Devices, ChunkSize: t.offline.Geometry().ChunkSize(), DataOffset: t.offline.DataOffset(),
 	}
-	return opener{open: func(s admin.Snapshot) (openedContent, error) {
+	return func(s admin.Snapshot) (openedContent, error) {
 		v, err := volume.OpenSnapshotRef(src, wire.SnapshotRef{Tag: s.Tag}, false)
 		if err != nil {
 			return openedContent{}, err
 		}
 		return openedContent{sectors{v}, v}, nil
-	}, close: origin.Close}, nil
+	}
 }
 
 // overNBD opens the content of a running server's snapshots.
 func (f *contentFlags) overNBD(t *target) (opener, error) {
-	if f.origin != "" {
-		return opener{}, usageError{fmt.Errorf("--origin is for a store that no server has open, and one has %s", t.name)}
-	}
-	addr := service.Address{Network: "unix", Address: strings.TrimSuffix(t.name, service.ControlSuffix) + service.NBDSuffix}
-	var err error
-	if f.nbd != "" {
-		if addr, err = service.ParseAddress(f.nbd); err != nil {
-			return opener{}, usageError{fmt.Errorf("--nbd: %w", err)}
-		}
-	} else if !strings.HasSuffix(t.name, service.ControlSuffix) {
-		if addr.Address, err = service.Socket(t.name, service.NBDSuffix); err != nil {
-			return opener{}, err
-		}
+	addr, err := f.address(t)
+	if err != nil {
+		return opener{}, err
 	}
 	return opener{open: func(s admin.Snapshot) (openedContent, error) {
-		c, err := nbdclient.Dial(addr.Network, addr.Address, service.SnapshotPrefix+formatTag(s.Tag), nbdclient.Options{})
+		c, err := dialExport(addr, service.SnapshotPrefix+formatTag(s.Tag))
 		if err != nil {
-			return openedContent{}, fmt.Errorf("%w: does the server export over NBD there? (\"ddsnap nbd\" does, \"ddsnap attach\" with --listen)", err)
+			return openedContent{}, err
 		}
 		return openedContent{sectors{c}, c}, nil
 	}, close: func() error { return nil }}, nil
+}
+
+// address returns where a running server exports.
+func (f *contentFlags) address(t *target) (addr service.Address, err error) {
+	if f.origin != "" {
+		return addr, usageError{fmt.Errorf("--origin is for a store that no server has open, and one has %s", t.name)}
+	}
+	if f.nbd != "" {
+		if addr, err = service.ParseAddress(f.nbd); err != nil {
+			err = usageError{fmt.Errorf("--nbd: %w", err)}
+		}
+		return addr, err
+	}
+	addr = service.Address{Network: "unix", Address: strings.TrimSuffix(t.name, service.ControlSuffix) + service.NBDSuffix}
+	if !strings.HasSuffix(t.name, service.ControlSuffix) {
+		addr.Address, err = service.Socket(t.name, service.NBDSuffix)
+	}
+	return addr, err
+}
+
+func dialExport(addr service.Address, name string) (*nbdclient.Client, error) {
+	c, err := nbdclient.Dial(addr.Network, addr.Address, name, nbdclient.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("%w: does the server export over NBD there? (\"ddsnap nbd\" does, \"ddsnap attach\" with --listen)", err)
+	}
+	return c, nil
 }
 
 // sectors is a device that reads at any offset.

@@ -18,6 +18,7 @@ import (
 	"zumastor.org/zumastor/engine/group"
 	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/placement"
+	"zumastor.org/zumastor/engine/replica"
 	"zumastor.org/zumastor/engine/store"
 )
 
@@ -104,6 +105,7 @@ func exitCode(err error) int {
 		{alloc.ErrNoSpace, exitNoSpace}, {unix.ENOSPC, exitNoSpace}, {unix.EDQUOT, exitNoSpace}, {unix.EFBIG, exitNoSpace},
 		{store.ErrNoStore, exitWrong}, {block.ErrGeometry, exitWrong}, {placement.ErrNoJournal, exitWrong}, {device.ErrAlign, exitWrong}, {device.ErrKind, exitWrong}, {os.ErrNotExist, exitWrong}, {os.ErrExist, exitExists},
 		{layout.ErrCorrupt, exitDamaged}, {layout.ErrVersion, exitDamaged},
+		{replica.ErrNotEmpty, exitRefused}, {replica.ErrChanged, exitRefused}, {replica.ErrOther, exitInUse}, {replica.ErrNothing, exitWrong},
 		{delta.ErrBase, exitWrong}, {delta.ErrCut, exitDamaged}, {delta.ErrCorrupt, exitDamaged}, {delta.ErrVersion, exitDamaged},
 	} {
 		if errors.Is(err, c.is) {

@@ -33,6 +33,7 @@ type target struct {
 // targetFlags are the flags of the verbs that take a target.
 type targetFlags struct {
 	meta, journal string
+	works         bool // the background work of a store that no server has open is done too
 }
 
 // defaultTimeout is how long a verb waits for a running server.
@@ -59,7 +60,7 @@ func (a *app) open(ctx context.Context, name string, f *targetFlags, readOnly bo
 		return nil, err
 	}
 	if info.Mode().Type() != os.ModeSocket {
-		t, err := openStore(service.Paths{Store: name, Meta: f.meta, Journal: f.journal}, readOnly)
+		t, err := openStore(service.Paths{Store: name, Meta: f.meta, Journal: f.journal}, readOnly, f.works)
 		if errors.Is(err, device.ErrInUse) {
 			if client, _ := serverOf(ctx, service.Paths{Store: name, Meta: f.meta}); client != nil {
 				return &target{Manager: client, name: name, close: client.Close}, nil
@@ -122,14 +123,14 @@ func dialStore(ctx context.Context, uuid, socket string) *admin.Client {
 	return client
 }
 
-func openStore(p service.Paths, readOnly bool) (*target, error) {
+func openStore(p service.Paths, readOnly, works bool) (*target, error) {
 	devs, err := service.OpenDevices(p, service.Access{ReadOnly: readOnly})
 	if err != nil {
 		return nil, err
 	}
 	sb := devs.Superblock()
 	unclean := sb != nil && !sb.Clean
-	s, err := server.Open(devs.Devices, server.Options{Manual: true, Store: store.Options{ReadOnly: readOnly}})
+	s, err := server.Open(devs.Devices, server.Options{Manual: !works, Store: store.Options{ReadOnly: readOnly}})
 	if err != nil {
 		err = storeHint(devs, p, err)
 		return nil, errors.Join(err, devs.Close())
