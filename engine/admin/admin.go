@@ -77,6 +77,7 @@ type Status struct {
 	Written       uint64           `json:"written_chunks"`              // of snapshots
 	Trouble       string           `json:"trouble,omitempty"`           // why the store's devices take no writes
 	SlotsAside    uint64           `json:"slots_aside,omitempty"`       // that could not be written
+	AsideSince    *time.Time       `json:"slots_aside_since,omitempty"` // when the first of them was found
 	Full          bool             `json:"full"`                        // a client has found no space
 	FullIn        *float64         `json:"full_in_seconds,omitempty"`   // as it has been filling lately
 	Restore       *Restore         `json:"restore,omitempty"`           // of the origin, that is under way
@@ -142,6 +143,10 @@ func describeStatus(s store.Status) Status {
 		Batches: s.Batches, Copied: s.Copies, Written: s.Written,
 	}
 	d.Full, d.Trouble, d.SlotsAside = s.Full, s.Trouble, s.SlotsAside
+	if s.AsideSince != 0 {
+		since := time.Unix(0, s.AsideSince).UTC()
+		d.AsideSince = &since
+	}
 	if s.Fill.UntilFull != store.Never {
 		in := s.Fill.UntilFull.Seconds()
 		d.FullIn = &in

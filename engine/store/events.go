@@ -27,7 +27,8 @@ const (
 	EventFailed   EventKind = "failed"   // the store takes no more changes
 	EventTrouble  EventKind = "trouble"  // the devices take no writes; Text says what becomes of those that need a copy
 	EventHealed   EventKind = "healed"   // they take writes again
-	EventAside    EventKind = "aside"    // slots that cannot be written are not used any more
+	EventAside    EventKind = "aside"    // slots that could not be written are not used while others are free
+	EventUsable   EventKind = "usable"   // slots that were set aside can be written again
 	EventPolicy   EventKind = "policy"   // of a full store, was changed
 	EventResized  EventKind = "resized"  // the origin or the store
 	EventReverted EventKind = "reverted" // the origin, to a snapshot

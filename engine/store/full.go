@@ -30,7 +30,14 @@ func (s *Store) AwaitSpace(h wire.Handle) error {
 		if found || err != nil {
 			return err
 		}
-		<-changed
+		var retry <-chan time.Time
+		if s.mustRetry() {
+			retry = time.After(s.opts.Retry)
+		}
+		select {
+		case <-changed:
+		case <-retry:
+		}
 	}
 }
 
@@ -54,9 +61,6 @@ func (s *Store) findSpace(h wire.Handle) (found bool, err error) {
 	s.dropping.Lock()
 	defer s.dropping.Unlock()
 	policy, err := s.shortOf(h)
-	if err == nil && s.inTrouble() && s.opts.OnFailure == HoldWrites && !s.closing.Load() {
-		return false, nil // until that is over
-	}
 	if err != nil {
 		return false, err
 	}
@@ -73,8 +77,14 @@ func (s *Store) findSpace(h wire.Handle) (found bool, err error) {
 		if s.hasSpace(h) { // somebody has used his leases meanwhile
 			return true, nil
 		}
+		if s.retryAside() {
+			continue
+		}
 		if s.giveUpShrink() { // it ends, and then there is room
 			return false, nil
+		}
+		if wait, err := s.lacks(); wait || err != nil {
+			return false, err
 		}
 		s.noteFull(policy)
 		dropped := false
@@ -148,6 +158,7 @@ func (s *Store) noteFull(policy layout.Policy) {
 func (s *Store) noteSpace() {
 	free := s.slots.Leasable()
 	if free > 0 {
+		s.aside.lack = false
 		s.spaceChanged()
 	}
 	if s.full && free >= s.leaseSlots() {

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"zumastor.org/zumastor/engine/alloc"
-	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/device"
 	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/wire"
@@ -57,14 +55,10 @@ const (
 	// quickRenewals is how many batches in a row may fail before the devices are taken
 	// to be in trouble, though a single page can be written.
 	quickRenewals = 3
-	// maxAside bounds the runs of slots that are set aside: there are not so many
-	// leases. The oldest are given out again first.
-	maxAside = 16
 )
 
 // Renew begins a new session after a batch that its client could not make durable;
-// see [wire.Server]. Slots that cannot be written are set aside: they are not leased
-// again before the client detaches, or a shrink needs to know what lies in its way.
+// see [wire.Server]. Slots that cannot be written are set aside; see setAside.
 // When the devices take no writes at all, or one batch after another fails, the
 // [FailurePolicy] decides. The error wraps [ErrTrouble] where that says so, and
 // [device.ErrClosed] when the store ends.
@@ -120,7 +114,7 @@ func (s *Store) renew(f wire.Failure, gone bool) (*wire.Session, error) {
 			return nil, err
 		}
 	}
-	return s.renewed(bad)
+	return s.renewed(bad, f.Reason)
 }
 
 func (s *Store) nextSeq() uint64 {
@@ -129,69 +123,9 @@ func (s *Store) nextSeq() uint64 {
 	return s.position.Seq
 }
 
-// probe finds out whether the store device takes writes. It returns those of the
-// failed slots that are to be set aside; an error says that nothing can be written.
-func (s *Store) probe(f wire.Failure) (bad []layout.SlotRun, err error) {
-	defer s.endProbe()
-	failed := s.beginProbe(f.Slots)
-	for _, r := range failed {
-		if s.tryRun(r) != nil {
-			bad = append(bad, r)
-		}
-	}
-	if len(bad) < len(failed) {
-		return bad, nil
-	}
-	var spare []layout.SlotRun
-	err = s.step(func() (err error) {
-		spare, err = s.takeSlots(1, max(1, s.originRuns()))
-		s.probing = append(s.probing, spare...)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("%s; looking for another place: %w", f.Reason, err)
-	}
-	return bad, s.tryRun(spare[0])
-}
-
-// beginProbe returns those of the runs that the origin's client has leased, and keeps
-// them from being freed until the end of the probe.
-func (s *Store) beginProbe(runs []layout.SlotRun) []layout.SlotRun {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, r := range runs {
-		if covers(s.slots.Leases(), r) && !s.leasedElsewhere(r) {
-			s.probing = append(s.probing, r)
-		}
-	}
-	return slices.Clone(s.probing)
-}
-
-func (s *Store) endProbe() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.probing = nil
-	if s.client == nil { // it has detached meanwhile
-		s.takeBack()
-	}
-}
-
-// tryRun writes to the end of each slot of a run, where a descriptor would be. What
-// the slots hold is nothing that anybody reads.
-func (s *Store) tryRun(r layout.SlotRun) error {
-	page := device.Buffer(block.PageSize)
-	for i := range r.Len {
-		end := s.sb.DataOffset + int64((uint64(r.First)+i+1)<<s.geo.ChunkShift())
-		if _, err := s.devs.Store.WriteAt(page, end-block.PageSize); err != nil {
-			return fmt.Errorf("slot %d: %w", uint64(r.First)+i, err)
-		}
-	}
-	return s.devs.Store.Flush()
-}
-
 // renewed begins the new session.
-func (s *Store) renewed(bad []layout.SlotRun) (*wire.Session, error) {
-	s.setAside(bad)
+func (s *Store) renewed(bad []layout.SlotRun, reason string) (*wire.Session, error) {
+	s.setAside(bad, reason)
 	seq := s.nextSeq()
 	var leases []layout.SlotRun
 	err := s.step(func() (err error) {
@@ -209,38 +143,19 @@ func (s *Store) renewed(bad []layout.SlotRun) (*wire.Session, error) {
 		}
 		return nil, fmt.Errorf("a new place for a failed batch: %w", err)
 	}
+	s.endTrouble()
 	return s.session(leases), nil
-}
-
-// setAside takes the client's leases back, but for slots that cannot be written.
-func (s *Store) setAside(bad []layout.SlotRun) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, r := range bad {
-		if !covers(s.slots.Leases(), r) { // taken back by a try before this one
-			continue
-		}
-		if len(s.aside) == maxAside {
-			s.slots.Return(s.aside[0])
-			s.aside = slices.Delete(s.aside, 0, 1)
-		}
-		s.aside = append(s.aside, r)
-		s.emit(Event{Kind: EventAside, Text: fmt.Sprintf("%d slots from %d on cannot be written", r.Len, r.First)})
-	}
-	s.takeBack()
-}
-
-// without returns the runs less others.
-func without(runs, others []layout.SlotRun) []layout.SlotRun {
-	for _, r := range others {
-		runs = alloc.Subtract(runs, r)
-	}
-	return runs
 }
 
 // noteTrouble takes in that the devices take no writes.
 func (s *Store) noteTrouble(reason error) {
-	if s.distress.Swap(&reason) == nil {
+	s.distress.Store(&reason)
+	s.tellTrouble(reason)
+}
+
+// tellTrouble tells of trouble, once until it is over.
+func (s *Store) tellTrouble(reason error) {
+	if !s.troubled.Swap(true) {
 		s.emit(Event{Kind: EventTrouble, Text: fmt.Sprintf("%v; %s", reason, s.opts.OnFailure.consequence())})
 	}
 }
@@ -258,8 +173,16 @@ func (p FailurePolicy) consequence() string {
 
 // noteHealed takes in that the devices take writes.
 func (s *Store) noteHealed() {
-	if s.distress.Swap(nil) != nil {
+	s.endTrouble()
+	if s.troubled.Swap(false) {
 		s.emit(Event{Kind: EventHealed})
+	}
+}
+
+// endTrouble takes in that the devices took what they were tried with. A batch has yet to
+// show that they are healed.
+func (s *Store) endTrouble() {
+	if s.distress.Swap(nil) != nil {
 		s.spaceChanged()
 	}
 }

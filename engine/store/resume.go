@@ -5,7 +5,6 @@ package store
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/placement"
@@ -190,12 +189,8 @@ func (s *Store) Suspend() error {
 // takeBack sets what the origin client has leased aside to be freed. The lock is
 // held.
 func (s *Store) takeBack() {
-	for _, r := range slices.Clone(s.slots.Leases()) {
-		if !s.leasedElsewhere(r) {
-			for _, part := range without(without([]layout.SlotRun{r}, s.aside), s.probing) {
-				s.slots.Return(part)
-			}
-		}
+	for _, r := range s.originLeases() {
+		s.slots.Return(r)
 	}
 	s.changed = true
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"zumastor.org/zumastor/engine/block"
@@ -109,12 +108,8 @@ func (s *Store) revokeLeases() error {
 	err := client.Quiesce(func() (wire.State, error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.aside = nil
-		for _, r := range slices.Clone(s.slots.Leases()) {
-			if !s.leasedElsewhere(r) {
-				s.slots.Return(r)
-			}
-		}
+		s.aside.runs = nil
+		s.takeBack()
 		s.headless = s.sb.Placement == layout.PlacementInline
 		if s.headless {
 			s.position.Place = 0

@@ -41,7 +41,8 @@ type Status struct {
 
 	Policy       layout.Policy // of a full store
 	Trouble      string        // why the devices take no writes; empty: they do
-	SlotsAside   uint64        // that cannot be written
+	SlotsAside   uint64        // that could not be written
+	AsideSince   int64         // when the first of them was found, nanoseconds since 1970 UTC; 0: there are none
 	Full         bool          // a client has found no space
 	Fill         Fill          // of the data area
 	MetadataFill Fill          // full when no more snapshots are made
@@ -86,9 +87,14 @@ func (s *Store) Status() Status {
 		CacheBytes: s.cache.Bytes(), Checkpoint: s.sb.Checkpoint, UnsavedBytes: s.copied,
 		SnapshotsLive: s.snaps.readable(), SnapshotsGoing: s.snaps.reclaiming, Restore: s.restoreStatus(),
 		Policy: s.sb.Policy, Full: s.full, Fill: s.fill(), MetadataFill: s.metadataFill(),
-		Counters: s.count, SlotsAside: length(s.aside),
+		Counters: s.count, SlotsAside: length(s.aside.runs),
 	}
-	if why := s.distress.Load(); why != nil {
+	if st.SlotsAside > 0 {
+		st.AsideSince = s.aside.since
+	}
+	if why := s.distress.Load(); s.aside.lack {
+		st.Trouble = s.lackReason().Error()
+	} else if why != nil {
 		st.Trouble = (*why).Error()
 	}
 	switch {

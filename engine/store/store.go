@@ -127,6 +127,7 @@ type Store struct {
 	awaiting  atomic.Bool
 	suspended atomic.Bool
 	distress  atomic.Pointer[error] // why the devices take no writes, or nil
+	troubled  atomic.Bool           // events have told of trouble, and not of its end
 	scrub     scrub
 	feed      feed                          // of events
 	space     atomic.Pointer[chan struct{}] // is closed, and replaced, when there may be space
@@ -152,8 +153,8 @@ type Store struct {
 	logged     int   // batches reported since
 	count      Counters
 	client     wire.Client
-	renewals   int              // since a batch was reported
-	aside      []layout.SlotRun // leased by nobody: they cannot be written
+	renewals   int // since a batch was reported
+	aside      aside
 	probing    []layout.SlotRun // leased by nobody: they are being tried
 	headless   bool             // the client has no slot for its next descriptor
 	pin        *Pin             // a checkpoint that is kept, or nil
@@ -447,23 +448,19 @@ func (s *Store) Detach() error {
 	defer s.spaceChanged()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.client, s.aside = nil, nil
+	s.client, s.aside = nil, aside{}
 	s.takeBack()
 	return nil
 }
 
-// leasedElsewhere reports whether the client of a snapshot, or a resize, has the lease.
-// The lock is held.
-func (s *Store) leasedElsewhere(r layout.SlotRun) bool {
-	if covers(s.moving, r) || covers(s.aside, r) || covers(s.probing, r) {
-		return true
-	}
+// originLeases returns what is leased to the origin's client. The lock is held.
+func (s *Store) originLeases() []layout.SlotRun {
+	runs := without(slices.Clone(s.slots.Leases()), s.moving)
+	runs = without(without(runs, s.aside.runs), s.probing)
 	for _, o := range s.handles {
-		if covers(o.leases, r) {
-			return true
-		}
+		runs = without(runs, o.leases)
 	}
-	return false
+	return runs
 }
 
 // Close takes a last checkpoint, that says that there is nothing to replay. The

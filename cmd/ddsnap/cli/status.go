@@ -212,6 +212,15 @@ func offlineMode(unclean bool) string {
 	return "offline"
 }
 
+// badSlots says how many slots are set aside, since when, and what that means.
+func badSlots(st admin.Status, many string) string {
+	since := ""
+	if st.AsideSince != nil {
+		since = " since " + st.AsideSince.Local().Format("2006-01-02 15:04:05")
+	}
+	return many + " could not be written" + since + ": look after the store device; they are tried again when no others are free"
+}
+
 // statusFields are the lines about the store as a whole.
 func statusFields(st admin.Status, verbose bool) [][2]string {
 	slots := func(n uint64) string {
@@ -233,10 +242,10 @@ func statusFields(st admin.Status, verbose bool) [][2]string {
 		{"When full", st.Policy},
 	}
 	if st.Trouble != "" {
-		fields = append(fields, [2]string{"Trouble", "the store takes no writes: " + st.Trouble})
+		fields = append(fields, [2]string{"Trouble", "the store takes no copies: " + st.Trouble})
 	}
 	if st.SlotsAside > 0 {
-		fields = append(fields, [2]string{"Bad slots", slots(st.SlotsAside)})
+		fields = append(fields, [2]string{"Bad slots", badSlots(st, slots(st.SlotsAside))})
 	}
 	if st.FullIn != nil {
 		fields = append(fields, [2]string{"Full", forecast(st.FullIn)})
