@@ -38,7 +38,7 @@ func (s *Store) LeaseBranch(h wire.Handle, want uint64) ([]layout.SlotRun, error
 	if err == nil || !isFull(err) {
 		return runs, err
 	}
-	if err := s.makeRoom(true); err != nil {
+	if _, err := s.makeRoom(true); err != nil {
 		return nil, err
 	}
 	return s.leaseBranch(h, want)

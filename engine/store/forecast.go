@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"zumastor.org/zumastor/engine/block"
-	"zumastor.org/zumastor/engine/layout"
 )
 
 // Fill says how full a part of the store is, and when it will be full. Sizes are in
@@ -134,39 +133,4 @@ func (s *Store) noteFill() {
 	if s.mark > before {
 		s.emit(Event{Kind: EventFill, Text: fmt.Sprintf("over %d %%: %d %% of %d slots are used", marks[s.mark-1], percent, total)})
 	}
-}
-
-// lowTime is how long free slots should last at least, in seconds, while there is
-// something to be dropped.
-const lowTime = 60
-
-// runningLow reports whether a snapshot is to be dropped before a write has to wait
-// for it: when the next lease will find too little, and soon. The lock is held.
-func (s *Store) runningLow() bool {
-	if s.sb.Policy != layout.PolicyDrop || s.client == nil || s.snaps.reclaiming > 0 {
-		return false
-	}
-	leased := uint64(0)
-	for _, r := range s.slots.Leases() {
-		leased += r.Len
-	}
-	free := s.slots.Leasable() + s.slots.Waiting() + uint64(len(s.heads))
-	return free < s.leaseSlots() && s.taken.perSecond(s.opts.Now())*lowTime > float64(free+leased)
-}
-
-// dropAhead drops a snapshot that nobody uses if the store is running low and nobody
-// sees to it already.
-func (s *Store) dropAhead() (dropped bool, err error) {
-	s.mu.Lock()
-	low := s.runningLow()
-	s.mu.Unlock()
-	if !low || !s.dropping.TryLock() {
-		return false, nil
-	}
-	defer s.dropping.Unlock()
-	if !s.admin.TryLock() {
-		return false, nil
-	}
-	defer s.admin.Unlock()
-	return s.dropNext(false)
 }

@@ -65,20 +65,8 @@ func (s *Store) findSpace(h wire.Handle) (found bool, err error) {
 		return false, err
 	}
 	for {
-		if err := s.freeAll(); err != nil {
-			return false, err
-		}
-		if s.hasSpace(h) {
-			return true, nil
-		}
-		if s.takeIdle() {
-			continue
-		}
-		if s.hasSpace(h) { // somebody has used his leases meanwhile
-			return true, nil
-		}
-		if s.retryAside() {
-			continue
+		if found, err := s.findFree(h); found || err != nil {
+			return found, err
 		}
 		if s.giveUpShrink() { // it ends, and then there is room
 			return false, nil
@@ -90,7 +78,7 @@ func (s *Store) findSpace(h wire.Handle) (found bool, err error) {
 		dropped := false
 		if policy == layout.PolicyDrop && h == 0 {
 			s.admin.Lock()
-			dropped, err = s.dropNext(true)
+			dropped, err = s.dropNext()
 			s.admin.Unlock()
 		}
 		switch {
@@ -102,6 +90,29 @@ func (s *Store) findSpace(h wire.Handle) (found bool, err error) {
 			return false, nil
 		case !dropped:
 			return false, fmt.Errorf("%w, policy %v: delete a snapshot", alloc.ErrNoSpace, policy)
+		}
+	}
+}
+
+// findFree looks for space that nobody has to give anything up for, and reports whether
+// there is any.
+func (s *Store) findFree(h wire.Handle) (found bool, err error) {
+	for {
+		more, err := s.freeSome()
+		if err != nil {
+			return false, err
+		}
+		if s.hasSpace(h) {
+			return true, nil
+		}
+		if more || s.takeIdle() {
+			continue
+		}
+		if s.hasSpace(h) { // somebody has used his leases meanwhile
+			return true, nil
+		}
+		if !s.retryAside() {
+			return false, nil
 		}
 	}
 }
@@ -123,13 +134,14 @@ func (s *Store) shortOf(h wire.Handle) (layout.Policy, error) {
 	return s.sb.Policy, nil
 }
 
-// freeAll frees what deletions and the next checkpoint can.
-func (s *Store) freeAll() error {
+// freeSome frees what the next checkpoint and, up to a lease, deletions can. It reports
+// whether more of these is left.
+func (s *Store) freeSome() (more bool, err error) {
 	s.mu.Lock()
 	some := s.snaps.reclaiming > 0 || s.slots.Waiting() > 0 || len(s.heads) > 0
 	s.mu.Unlock()
 	if !some {
-		return nil
+		return false, nil
 	}
 	return s.makeRoom(true)
 }
@@ -202,18 +214,18 @@ func (s *Store) swapPolicy(p layout.Policy) (old layout.Policy) {
 
 // dropNext deletes the snapshot that is needed least: of the lowest priority, the
 // oldest. While there are others, it takes none that is open, held, or has a use
-// count; then, if it may squash, it takes those as well: the content is given up,
+// count; then it takes those as well, and squashes them: the content is given up,
 // their clients get errors, and they stay listed. None is taken that has snapshots of
 // its own, [layout.MaxPriority], or the content that the origin is being restored to.
 // What is dropped is so durably. It reports whether there was one. The caller holds
 // admin.
-func (s *Store) dropNext(maySquash bool) (dropped bool, err error) {
+func (s *Store) dropNext() (dropped bool, err error) {
 	if err := s.begin(); err != nil {
 		return false, err
 	}
 	s.mu.Lock()
 	snap := s.victim()
-	if snap == nil || snap.inUse() && !maySquash {
+	if snap == nil {
 		s.mu.Unlock()
 		return false, nil
 	}

@@ -128,6 +128,44 @@ func TestVictims(t *testing.T) {
 	}
 }
 
+// A store was taken to be about to be full, and dropped snapshots in the background, as
+// many as it took to free a lease, though no write needed that.
+func TestNothingIsDroppedBeforeAWriteWaits(t *testing.T) {
+	r := fullRig(t, 32, 40, "drop")
+	made := block.Tag(0)
+	for ; len(gone(r)) == 0; made++ {
+		_, err := r.Server.CreateSnapshot(made)
+		require.NoError(t, err)
+		for chunk := range int64(4) {
+			_, err := r.Volume.WriteAt([]byte{511: byte(made)}, chunk*fullChunk)
+			require.NoError(t, err)
+			before := gone(r)
+			require.NoError(t, r.Maintain())
+			require.Equal(t, before, gone(r), "dropped in the background")
+		}
+	}
+	require.Equal(t, []string{"dropped 0"}, gone(r), "a write found no space")
+}
+
+// A write that waits for a drop waits until a lease of it is free, not for the rest.
+func TestWriteWaitsForPartOfADeletion(t *testing.T) {
+	o := options(4<<10, 13_000)
+	o.OriginSize, o.Policy = 48<<20, "drop"
+	o.LeaseBytes, o.StoreLeaseBytes = 0, 0
+	r := newRunner(t, o, rig.Wrappers{}).Rig
+	for tag, size := range []int64{o.OriginSize, 4 << 20} {
+		_, err := r.Server.CreateSnapshot(block.Tag(tag))
+		require.NoError(t, err)
+		_, err = r.Volume.WriteAt(device.Buffer(int(size)), 0)
+		require.NoError(t, err)
+	}
+	require.Equal(t, []string{"dropped 0"}, gone(r))
+	require.Equal(t, 1, r.Server.Status().SnapshotsGoing)
+	before := r.Server.Status().Exceptions
+	require.NoError(t, r.Maintain())
+	require.Less(t, r.Server.Status().Exceptions, before)
+}
+
 func TestDropNamesGroupAndSnapshot(t *testing.T) {
 	r := fullRig(t, 16, 40, "drop")
 	_, err := r.Server.Create(store.NewSnapshot{Tag: 1, Name: "nightly", Group: layout.UUID{5}, GroupSize: 2})

@@ -14,8 +14,8 @@ import (
 const insertStep = 64
 
 // Lease gives the client up to want more slots. When less is free but some wait
-// for a checkpoint, it takes that checkpoint first; when none is free, it also
-// ends the deletions under way. How many runs are leased at a time is bounded, so
+// for a checkpoint, it takes that checkpoint first; when none is free, it also goes
+// on with the deletions under way. How many runs are leased at a time is bounded, so
 // that it gives less, or returns an error that wraps [alloc.ErrLeases], where
 // free slots are scattered.
 func (s *Store) Lease(want uint64) ([]layout.SlotRun, error) {
@@ -24,7 +24,7 @@ func (s *Store) Lease(want uint64) ([]layout.SlotRun, error) {
 	}
 	runs, head, err := s.lease(want)
 	if isFull(err) || err == nil && length(runs) < want && s.short() {
-		if err := s.makeRoom(isFull(err)); err != nil {
+		if _, err := s.makeRoom(isFull(err)); err != nil {
 			return nil, err
 		}
 		more, headNow, again := s.lease(want - length(runs))
@@ -39,16 +39,23 @@ func (s *Store) Lease(want uint64) ([]layout.SlotRun, error) {
 	return runs, err
 }
 
-// makeRoom frees what waits for a checkpoint and, if the store is full, ends the
-// deletions under way before.
-func (s *Store) makeRoom(full bool) error {
-	for more := full; more; {
-		var err error
+// makeRoom frees what waits for a checkpoint and, if the store is full, goes on with the
+// deletions under way before, until they have given a lease: somebody waits for it. It
+// reports whether more of them is left.
+func (s *Store) makeRoom(full bool) (more bool, err error) {
+	for more = full; more && !s.leaseWaits(); {
 		if more, err = s.reclaim(widest); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return s.Checkpoint()
+	return more, s.Checkpoint()
+}
+
+// leaseWaits reports whether a checkpoint would free a whole lease.
+func (s *Store) leaseWaits() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.slots.Waiting() >= s.leaseSlots()
 }
 
 // short reports whether no slot is free, but a checkpoint would free some.
@@ -74,9 +81,6 @@ func (s *Store) lease(want uint64) (runs []layout.SlotRun, head bool, err error)
 		}
 		s.changed = true
 		head = s.giveHead(runs)
-		if s.runningLow() {
-			s.wake()
-		}
 		return nil
 	})
 	return runs, head, err

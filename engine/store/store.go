@@ -252,7 +252,7 @@ func (s *Store) wake() {
 }
 
 // Maintain does the background work that is due: a checkpoint, a step of a
-// deletion, a drop. It reports whether more is due right away.
+// deletion. It gives up no snapshot. It reports whether more is due right away.
 func (s *Store) Maintain() (more bool, err error) {
 	if err := s.mutable(); err != nil {
 		return false, err
@@ -273,10 +273,7 @@ func (s *Store) Maintain() (more bool, err error) {
 	if due {
 		err = s.Checkpoint()
 	}
-	if err != nil || more {
-		return more, err
-	}
-	return s.dropAhead()
+	return more, err
 }
 
 // Thresholds of a checkpoint.
