@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,10 +20,12 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"zumastor.org/zumastor/engine/alloc"
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/client"
 	"zumastor.org/zumastor/engine/device"
 	"zumastor.org/zumastor/engine/device/memdev"
+	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/pattern"
 	"zumastor.org/zumastor/engine/placement"
 	"zumastor.org/zumastor/engine/ring"
@@ -375,6 +378,33 @@ func TestDeadClientsAreForgotten(t *testing.T) {
 		require.NoError(t, w.Close())
 		return b.server.DeleteSnapshot(1) == nil
 	}, time.Minute, time.Millisecond)
+}
+
+// A client that asked for space and went away, and may come back, leaves nobody behind
+// who waits for space.
+func TestNobodyWaitsForAClientThatWentAway(t *testing.T) {
+	b := newBed(t)
+	b.alive.Store(true)
+	require.NoError(t, b.server.SetPolicy(layout.PolicyBlock))
+	c, err := client.Dial(t.Context(), b.path, client.Options{})
+	require.NoError(t, err)
+	b.openOrigin(c)
+	for err == nil {
+		_, err = b.server.Lease(1 << 20)
+	}
+	require.ErrorIs(t, err, alloc.ErrNoSpace)
+	ended := make(chan error, 1)
+	go func() { ended <- c.AwaitSpace(0) }()
+	require.Eventually(t, func() bool { return b.server.Status().Full && waits() }, time.Minute, time.Millisecond)
+	require.NoError(t, c.Close()) // without having closed anything
+	require.Error(t, <-ended)
+	require.Eventually(t, func() bool { return !waits() }, time.Minute, time.Millisecond)
+}
+
+// waits reports whether anybody waits for space.
+func waits() bool {
+	p := make([]byte, 1<<20)
+	return bytes.Contains(p[:runtime.Stack(p, true)], []byte("(*Store).AwaitSpace"))
 }
 
 // What a client had open that has died is let go of, though the next one has its lock.

@@ -31,6 +31,7 @@ type conn struct {
 	features uint64
 
 	busy     sync.WaitGroup // requests under way
+	waiting  sync.WaitGroup // what looks for space; it may go on after its request for as long as one look takes
 	inFlight chan struct{}
 
 	received uint64 // bytes read

@@ -4,6 +4,7 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -357,8 +358,10 @@ func (c *conn) awaitSpace(body []byte) (func([]byte) []byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	found := make(chan error, 1)
-	go func() { found <- c.l.server.AwaitSpace(wire.Handle(h)) }()
+	c.waiting.Go(func() { found <- c.l.server.AwaitSpaceContext(ctx, wire.Handle(h)) })
 	select {
 	case err = <-found:
 	case <-c.done: // nobody wants to know any more, and the client's return must not wait

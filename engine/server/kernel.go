@@ -5,6 +5,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"zumastor.org/zumastor/engine/store"
@@ -33,12 +34,14 @@ const (
 // ever. When one ends, another is made, until ctx ends. It returns when the last one is
 // over. It runs beside [Listener.Serve].
 func (l *Listener) ServeKernel(ctx context.Context, bind func() (Transport, error)) {
+	var looks sync.WaitGroup
+	defer looks.Wait()
 	for pause := leastPause; ctx.Err() == nil; pause = min(2*pause, mostPause) {
 		begun := time.Now()
 		if tr, err := bind(); err != nil {
 			l.log.Warn("the kernel's targets are not served; it is tried again", "store", l.server.UUID(), "error", err)
 		} else {
-			l.serveKernel(ctx, tr)
+			looks.Go(l.serveKernel(ctx, tr).waiting.Wait)
 		}
 		if time.Since(begun) > mostPause {
 			pause = leastPause
@@ -50,8 +53,8 @@ func (l *Listener) ServeKernel(ctx context.Context, bind func() (Transport, erro
 	}
 }
 
-// serveKernel serves one connection to its end.
-func (l *Listener) serveKernel(ctx context.Context, tr Transport) {
+// serveKernel serves one connection to its end, and returns it.
+func (l *Listener) serveKernel(ctx context.Context, tr Transport) *conn {
 	c := newConn(l, tr)
 	c.kernel, c.name = true, "kernel"
 	stop := context.AfterFunc(ctx, c.close)
@@ -60,6 +63,7 @@ func (l *Listener) serveKernel(ctx context.Context, tr Transport) {
 	if ctx.Err() == nil {
 		l.log.Warn("the connection with the kernel has ended; another is made", "store", l.server.UUID())
 	}
+	return c
 }
 
 // mayGreet returns an error unless the client may say that it has this lock.

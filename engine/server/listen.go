@@ -147,7 +147,9 @@ func (l *Listener) serve(nc *net.UnixConn) {
 		l.refuse(nc, err)
 		return
 	}
-	l.carry(newConn(l, tr))
+	c := newConn(l, tr)
+	l.carry(c)
+	c.waiting.Wait()
 }
 
 // carry serves a connection until it ends.

@@ -3,6 +3,7 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,9 +25,15 @@ import (
 // [Store.dropNext] for which. Otherwise, and when there is nothing to be dropped, the
 // error wraps [alloc.ErrNoSpace]. The client must keep nobody waiting meanwhile.
 func (s *Store) AwaitSpace(h wire.Handle) error {
+	return s.AwaitSpaceContext(context.Background(), h)
+}
+
+// AwaitSpaceContext is AwaitSpace for a client that may go away: when ctx ends it looks
+// for space no further, and returns the reason, at once if it was waiting.
+func (s *Store) AwaitSpaceContext(ctx context.Context, h wire.Handle) error {
 	for {
 		changed := *s.space.Load() // before looking, so that no change is missed
-		found, err := s.findSpace(h)
+		found, err := s.findSpace(ctx, h)
 		if found || err != nil {
 			return err
 		}
@@ -37,8 +44,15 @@ func (s *Store) AwaitSpace(h wire.Handle) error {
 		select {
 		case <-changed:
 		case <-retry:
+		case <-ctx.Done():
+			return gaveUp(ctx)
 		}
 	}
+}
+
+// gaveUp says that somebody waits for space no more.
+func gaveUp(ctx context.Context) error {
+	return fmt.Errorf("waiting for space: %w", context.Cause(ctx))
 }
 
 // StopWaiting has those fail who wait for space, now and later, with an error that
@@ -57,7 +71,7 @@ func (s *Store) spaceChanged() {
 
 // findSpace does what the policy says, for one client after another: what is dropped
 // for one is room for the next. Without an error and space, the client is to wait.
-func (s *Store) findSpace(h wire.Handle) (found bool, err error) {
+func (s *Store) findSpace(ctx context.Context, h wire.Handle) (found bool, err error) {
 	s.dropping.Lock()
 	defer s.dropping.Unlock()
 	policy, err := s.shortOf(h)
@@ -65,7 +79,7 @@ func (s *Store) findSpace(h wire.Handle) (found bool, err error) {
 		return false, err
 	}
 	for {
-		if found, err := s.findFree(h); found || err != nil {
+		if found, err := s.findFree(ctx, h); found || err != nil {
 			return found, err
 		}
 		if s.giveUpShrink() { // it ends, and then there is room
@@ -96,8 +110,11 @@ func (s *Store) findSpace(h wire.Handle) (found bool, err error) {
 
 // findFree looks for space that nobody has to give anything up for, and reports whether
 // there is any.
-func (s *Store) findFree(h wire.Handle) (found bool, err error) {
+func (s *Store) findFree(ctx context.Context, h wire.Handle) (found bool, err error) {
 	for {
+		if ctx.Err() != nil {
+			return false, gaveUp(ctx)
+		}
 		more, err := s.freeSome()
 		if err != nil {
 			return false, err
