@@ -18,7 +18,8 @@ import (
 
 // AwaitSpace is for a client that was refused slots: h is the snapshot that it
 // writes to, or zero for the origin's. It returns nil when it may ask for them
-// again. What the clients of snapshots have leased and do not use is taken back first.
+// again. What the clients of snapshots have leased and do not use is taken back first
+// and, for one of these, what the origin's has.
 // Then the store's policy says what it does until there is space. With [layout.PolicyBlock]
 // it waits: for a deletion, more room, another policy, or the end of the client. With
 // [layout.PolicyDrop], for the origin, it drops and squashes snapshots; see
@@ -122,7 +123,7 @@ func (s *Store) findFree(ctx context.Context, h wire.Handle) (found bool, err er
 		if s.hasSpace(h) {
 			return true, nil
 		}
-		if more || s.takeIdle() {
+		if more || s.takeIdle(h) {
 			continue
 		}
 		if s.hasSpace(h) { // somebody has used his leases meanwhile

@@ -97,32 +97,17 @@ func (s *Store) revokeLeases() error {
 		return err
 	}
 	client := s.attached()
+	s.mu.Lock()
+	s.aside.runs = nil
+	if client == nil && s.sb.Placement == layout.PlacementInline {
+		s.position.Place = 0 // where the last client's next descriptor would have been
+	}
+	s.mu.Unlock()
 	if client == nil {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.sb.Placement == layout.PlacementInline {
-			s.position.Place = 0 // where the last client's next descriptor would have been
-		}
 		return nil
 	}
-	err := client.Quiesce(func() (wire.State, error) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.aside.runs = nil
-		s.takeBack()
-		s.headless = s.sb.Placement == layout.PlacementInline
-		if s.headless {
-			s.position.Place = 0
-		}
-		s.changed = true
-		state := s.state()
-		state.Revoked = true
-		return state, nil
-	})
-	if err != nil {
-		return fmt.Errorf("taking back the origin's leases: %w", err)
-	}
-	return nil
+	_, err := s.takeOriginLeases(client)
+	return err
 }
 
 // quiesceSnapshots has all clients of snapshots forget where chunks are, and with
