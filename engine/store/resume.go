@@ -52,8 +52,10 @@ func (s *Store) Resume(c wire.Client, p wire.Progress) (*wire.Session, error) {
 // It reports whether the log may go on after what is known of it: not if a session was
 // begun for the client of which it has never heard, because a server ended before it
 // could answer. Then all that the client has written was read for that session. Nor if
-// this opening has read a batch that the client could not make durable: what it says is
-// what the origin still holds, and the client gives the batch's number up.
+// this opening has read the one batch that the client says it could not make durable:
+// what it says is what the origin still holds, and the client gives the batch's number
+// up. A client that does not say so and knows of less than the log is refused: it did not
+// write that log, or has lost what it knew.
 func (s *Store) resumable(p wire.Progress) (readOn bool, err error) {
 	failed := s.failed.Load()
 	s.mu.Lock()
@@ -68,9 +70,9 @@ func (s *Store) resumable(p wire.Progress) (readOn bool, err error) {
 	case p.UUID == s.sb.UUID && p.Epoch <= s.sb.Epoch && s.position == s.sb.LogPos && p.Position.Seq < s.position.Seq &&
 		p.Generation <= s.sb.Generation:
 		return false, nil
-	case p.UUID == s.sb.UUID && p.Epoch == s.sb.Epoch && s.awaiting.Load() && p.Position.Seq+1 == s.position.Seq &&
+	case p.UUID == s.sb.UUID && p.Epoch == s.sb.Epoch && s.awaiting.Load() && p.Failed && p.Position.Seq+1 == s.position.Seq &&
 		p.Generation <= s.sb.Generation:
-		return false, nil // its last batch failed, but was found whole
+		return false, nil // its last batch was found whole
 	case p.UUID != s.sb.UUID || p.Epoch != s.sb.Epoch:
 		return false, fmt.Errorf("%w: it is of epoch %d of store %v, this is epoch %d of %v", ErrStale, p.Epoch, p.UUID, s.sb.Epoch, s.sb.UUID)
 	case p.Generation > s.sb.Generation:

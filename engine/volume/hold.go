@@ -170,7 +170,7 @@ func (v *Origin) Resume(again func(wire.Progress) (*wire.Session, error)) error 
 	// state is looked at after it.
 	quiescing := v.quiescing.Load()
 	state := v.state.Load()
-	s, err := again(wire.Progress{UUID: c.uuid, Epoch: c.epoch, Generation: state.Generation, Position: c.end()})
+	s, err := again(wire.Progress{UUID: c.uuid, Epoch: c.epoch, Generation: state.Generation, Position: c.end(), Failed: c.broken != nil})
 	if err != nil {
 		if !errors.Is(err, wire.ErrAway) {
 			c.fail(fmt.Errorf("resuming: %w", err))

@@ -158,6 +158,44 @@ func succeed(t *testing.T, r *rig.Rig, m *mortal) {
 	r.Server = next
 }
 
+// A client that is a batch behind the log is refused, unless it says that this batch
+// failed.
+func TestClientBehindItsLogIsRefused(t *testing.T) {
+	r, m := dying(t, small(layout.PlacementInline))
+	_, err := r.Volume.WriteAt([]byte{511: 2}, 0)
+	require.NoError(t, err)
+	m.set(nil)
+	_, err = r.Volume.WriteAt([]byte{511: 2}, 512<<10) // a batch that nobody hears of
+	require.NoError(t, err)
+	next, err := server.Open(r.Devices, server.Options{Manual: true, Store: store.Options{Await: true}})
+	require.NoError(t, err)
+	require.NoError(t, r.Volume.Resume(func(p wire.Progress) (*wire.Session, error) {
+		require.False(t, p.Failed)
+		for _, failed := range []bool{false, true} {
+			behind := p
+			behind.Position.Seq, behind.Failed = p.Position.Seq-2, failed
+			_, err := next.Resume(r.Volume, behind)
+			require.ErrorIs(t, err, store.ErrStale, "two batches")
+		}
+		behind := p
+		behind.Position.Seq--
+		_, err := next.Resume(r.Volume, behind)
+		require.ErrorIs(t, err, store.ErrStale, "one batch, which was written as far as it knows")
+		s, err := next.Resume(r.Volume, p)
+		m.set(next)
+		return s, err
+	}))
+	r.Server = next
+	requireAll(t, 1, read(t, r))
+}
+
+// read returns all of snapshot 1.
+func read(t *testing.T, r *rig.Rig) []byte {
+	p, err := r.ReadSnapshot(1, 0, r.OriginSize)
+	require.NoError(t, err)
+	return p
+}
+
 // TestServerDiesAndAnotherGoesOn has the server die again and again while the origin
 // is written to. No write fails, and the snapshot stays as it was.
 func TestServerDiesAndAnotherGoesOn(t *testing.T) {

@@ -57,7 +57,7 @@ func (c *copier) breakOff(b *copylog.Batch, at layout.Position, err error) error
 		slots = append(slots, layout.SlotRun{First: r.Slot, Len: uint64(r.Len)})
 	}
 	c.broken = &wire.Failure{
-		Progress: wire.Progress{UUID: c.uuid, Epoch: c.epoch, Generation: b.Generation, Position: at},
+		Progress: wire.Progress{UUID: c.uuid, Epoch: c.epoch, Generation: b.Generation, Position: at, Failed: true},
 		Slots:    slots[:min(len(slots), wire.MaxRuns)],
 		Reason:   err.Error(),
 	}

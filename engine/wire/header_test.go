@@ -102,11 +102,13 @@ func (f *fields) expected(name string, m message) bool {
 		f.number("epoch", v.Epoch)
 		f.number("generation", uint64(v.Generation))
 		f.position(v.Position)
+		f.number("flags", bit(v.Failed, 1))
 	case wire.Failure:
 		f.bytes("uuid", v.UUID[:])
 		f.number("epoch", v.Epoch)
 		f.number("generation", uint64(v.Generation))
 		f.position(v.Position)
+		f.number("flags", bit(v.Failed, 1))
 		f.bytes("reason", []byte(v.Reason))
 		f.runs(v.Slots)
 	case []layout.SlotRun:

@@ -71,7 +71,9 @@ func messages() map[string]message {
 	open := &wire.SnapshotSession{Handle: 3, Snapshot: snapshot, State: snap}
 	report := wire.Batch{Batch: &layout.Batch{Generation: 9, Copies: copies}, Head: 100, HasHead: true, Position: position}
 	progress := wire.Progress{UUID: uuid, Epoch: 7, Generation: 9, Position: position}
-	failure := wire.Failure{Progress: progress, Slots: runs, Reason: "i/o error"}
+	failed := progress
+	failed.Failed = true
+	failure := wire.Failure{Progress: failed, Slots: runs, Reason: "i/o error"}
 	hello := wire.Hello{Min: 1, Max: 3, Lock: 17, Features: 5}
 	welcome := wire.Welcome{Version: 2, Features: 1, UUID: uuid}
 	fault := wire.Fault{Code: 6, Text: "snapshot 42: no such snapshot"}

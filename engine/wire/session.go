@@ -122,15 +122,17 @@ func DecodeSession(p []byte) (*Session, error) {
 }
 
 // progressSize is the length of a coded Progress.
-const progressSize = 48
+const progressSize = 56
 
 // AppendProgress codes how far an origin client has come:
 //
-//	0 uuid 16   16 epoch u64   24 generation u64   32 place u64   40 sequence number u64
+//	0 uuid 16   16 epoch u64   24 generation u64   32 place u64   40 sequence number u64   48 flags u32: 1 failed   52 zero u32
 func AppendProgress(dst []byte, p Progress) []byte {
 	dst = append(dst, p.UUID[:]...)
 	dst = AppendNumbers(dst, p.Epoch, uint64(p.Generation))
-	return AppendPosition(dst, p.Position)
+	dst = AppendPosition(dst, p.Position)
+	dst = le.AppendUint32(dst, flag(p.Failed, 1))
+	return le.AppendUint32(dst, 0)
 }
 
 // DecodeProgress is the reverse of [AppendProgress].
@@ -139,13 +141,15 @@ func DecodeProgress(b []byte) (p Progress, err error) {
 	copy(p.UUID[:], d.bytes(16))
 	p.Epoch, p.Generation = d.uint64(), block.Generation(d.uint64())
 	p.Position = d.position()
+	p.Failed = d.flags(1) != 0
+	d.zero(4)
 	return p, d.end("progress")
 }
 
-// AppendFailure codes a batch that could not be made durable: the progress, 48 bytes,
-// then
+// AppendFailure codes a batch that could not be made durable: the progress, 56 bytes,
+// whose flag is set, then
 //
-//	48 length of the reason u32   52 zero u32   56 the reason, in UTF-8   then the slots, as runs
+//	56 length of the reason u32   60 zero u32   64 the reason, in UTF-8   then the slots, as runs
 //
 // A reason beyond [MaxText] is cut.
 func AppendFailure(dst []byte, f Failure) []byte {
@@ -162,6 +166,7 @@ func DecodeFailure(b []byte) (f Failure, err error) {
 	if f.Progress, err = DecodeProgress(d.bytes(progressSize)); err != nil {
 		return f, err
 	}
+	d.require(f.Failed)
 	n := int(d.uint32())
 	d.zero(4)
 	d.require(n <= MaxText)

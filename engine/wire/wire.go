@@ -39,12 +39,15 @@ type Progress struct {
 	Epoch      uint64
 	Generation block.Generation // that it knows to be the origin's
 	Position   layout.Position  // of the batch after its last durable one
+	// Failed says that this batch was written and could not be made durable: the log may
+	// have it. Otherwise it was not written.
+	Failed bool
 }
 
 // Failure is a batch that an origin client could not make durable. It may be found in
 // the log all the same, or not.
 type Failure struct {
-	Progress                  // Position is the batch's own: it is the first one that is not durable
+	Progress                  // Failed, and Position is the batch's own: it is the first one that is not durable
 	Slots    []layout.SlotRun // that it was to be written to, its descriptor's first
 	Reason   string           // for the user
 }

@@ -251,6 +251,8 @@ static void origin_begin_session(struct dds_origin *o)
 	spin_lock_irq(&o->lock);
 	type = !o->has_session ? DDSNAP_ATTACH : o->mode == DDS_LIVE ? DDSNAP_RENEW : DDSNAP_RESUME;
 	count = type == DDSNAP_ATTACH ? 0 : type == DDSNAP_RESUME ? 1 : 2;
+	if (o->broken)
+		p.flags = cpu_to_le32(DDSNAP_PROGRESS_FAILED);
 	o->asking = true;
 	o->begin = false;
 	dds_leases_clear(&o->leases);	/* from here on they may be another session's */

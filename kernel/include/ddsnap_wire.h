@@ -143,7 +143,11 @@ struct ddsnap_progress {
 	__le64 epoch;
 	__le64 generation;
 	struct ddsnap_position position;
+	__le32 flags;		/* DDSNAP_PROGRESS_* */
+	__le32 zero;
 };
+
+#define DDSNAP_PROGRESS_FAILED	1u	/* the batch at position was written and failed: the log may have it */
 
 /* A batch that could not be made durable. The reason's text follows, then its slots as runs. */
 struct ddsnap_failure {
@@ -312,8 +316,8 @@ DDSNAP_ASSERT_SIZE(ddsnap_snapshot_state, 24);
 DDSNAP_ASSERT_SIZE(ddsnap_runs, 8);
 DDSNAP_ASSERT_SIZE(ddsnap_run, 16);
 DDSNAP_ASSERT_SIZE(ddsnap_session, 144);
-DDSNAP_ASSERT_SIZE(ddsnap_progress, 48);
-DDSNAP_ASSERT_SIZE(ddsnap_failure, 56);
+DDSNAP_ASSERT_SIZE(ddsnap_progress, 56);
+DDSNAP_ASSERT_SIZE(ddsnap_failure, 64);
 DDSNAP_ASSERT_SIZE(ddsnap_batch_run, 24);
 DDSNAP_ASSERT_SIZE(ddsnap_batch, 24);
 DDSNAP_ASSERT_SIZE(ddsnap_report, 56);

@@ -112,6 +112,7 @@ static void progress(const struct ddsnap_progress *p)
 	N64(p, epoch);
 	N64(p, generation);
 	position(&p->position);
+	N32(p, flags);
 }
 
 static void failure(const struct ddsnap_failure *f)
