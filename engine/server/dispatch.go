@@ -122,6 +122,9 @@ func (c *conn) resume(body []byte) (func([]byte) []byte, error) {
 		return nil, err
 	}
 	return c.begin(func() (*wire.Session, error) {
+		if err := c.holds(OriginLock); err != nil {
+			return nil, err
+		}
 		c.l.takeOver()
 		return c.l.server.Resume(remoteOrigin{c}, p)
 	})

@@ -10,6 +10,7 @@ import (
 
 	"zumastor.org/zumastor/engine/store"
 	"zumastor.org/zumastor/engine/wire"
+	"zumastor.org/zumastor/engine/wire/fault"
 )
 
 // What the kernel's targets have instead of locks. Of both, [ListenOptions.Alive] says
@@ -71,7 +72,19 @@ func (c *conn) mayGreet(lock uint32) error {
 	if c.kernel != (lock == KernelLock) || lock == KernelOrigin {
 		return fmt.Errorf("%w: lock %d is not this client's", wire.ErrProtocol, lock)
 	}
+	if lock != 0 {
+		return c.holds(lock)
+	}
 	return nil
+}
+
+// holds returns an error if nobody holds a lock that the client must hold. The kernel's
+// targets have none.
+func (c *conn) holds(lock uint32) error {
+	if c.kernel || c.l.opts.Held(lock) {
+		return nil
+	}
+	return fmt.Errorf("%w: nobody holds the client's lock, byte %d of the store device; is it another device than the server's?", fault.ErrDenied, lock)
 }
 
 // originLock is the lock under which the client lives as that of the origin.
@@ -85,9 +98,12 @@ func (c *conn) originLock() uint32 {
 // originLives reports whether an origin client lives.
 func (l *Listener) originLives() bool { return l.opts.Alive(OriginLock) || l.opts.Alive(KernelOrigin) }
 
-// mayAttach returns an error if an origin client lives that is not the one which
-// attaches. Who attaches has its lock; the kernel's targets do not know of that.
+// mayAttach returns an error if the client has not the origin's lock, or another origin
+// client lives: the kernel's targets do not know of that lock.
 func (c *conn) mayAttach() error {
+	if err := c.holds(OriginLock); err != nil {
+		return err
+	}
 	other := uint32(KernelOrigin)
 	if c.kernel {
 		other = OriginLock

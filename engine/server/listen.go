@@ -45,6 +45,11 @@ type ListenOptions struct {
 	// Alive reports whether the client that holds a lock lives; see PROTOCOL.md. If
 	// it is nil, a client whose connection ends is dead.
 	Alive func(lock uint32) bool
+	// Held reports whether anybody but this process holds a lock. Who says that a lock
+	// is its own which nobody holds is refused: it would be taken for dead when its
+	// connection ends, and what it goes on using be given to others. If Held is nil,
+	// clients are believed.
+	Held func(lock uint32) bool
 }
 
 // OriginLock is the lock that an origin client holds; see PROTOCOL.md.
@@ -82,6 +87,9 @@ func (s *Server) Listen(o ListenOptions) *Listener {
 	}
 	if o.Alive == nil {
 		o.Alive = func(uint32) bool { return false }
+	}
+	if o.Held == nil {
+		o.Held = func(uint32) bool { return true }
 	}
 	l := &Listener{
 		server: s, opts: o, log: s.opts.Logger, conns: make(map[*conn]bool), gone: make(map[uint32]*old), lives: make(map[uint32]bool),

@@ -62,7 +62,7 @@ func (s *service) openAwaited() error {
 	if s.server.Awaiting() {
 		s.cfg.Logger.Info("clients of an earlier server live: waiting for them", "store", s.cfg.Store)
 	}
-	s.clients = s.server.Listen(server.ListenOptions{Quiet: s.cfg.Quiet, Lives: lives, Alive: s.alive})
+	s.clients = s.server.Listen(server.ListenOptions{Quiet: s.cfg.Quiet, Lives: lives, Alive: s.alive, Held: s.held})
 	s.undo = append(s.undo, s.closeServer)
 	return nil
 }
@@ -77,6 +77,11 @@ func (s *service) alive(lock uint32) bool {
 		has := s.targets()
 		return has.Origin && has.Session
 	}
+	return s.held(lock)
+}
+
+// held reports whether another process holds a lock or, likewise, that cannot be told.
+func (s *service) held(lock uint32) bool {
 	taken, err := s.devs.StoreFile.TakenBytes(lock, lock)
 	return err != nil || slices.Contains(taken, lock)
 }
