@@ -30,6 +30,7 @@ var faults = []struct {
 	{"1_EARLIER", "power", "snapshot_reads_its_promise", ""},
 	{"2", "power", "slot_has_one_owner", ""},
 	{"2_REUSE", "power", "slot_has_one_owner", ""},
+	{"2_RENEW", "power", "snapshot_reads_its_promise", "-DFAILS=1 -DWRITES=2"},
 	{"3", "power", "slot_has_one_owner", ""},
 	{"3_RECORD", "power", "snapshot_reads_its_promise", ""},
 	{"4", "power", "snapshot_made_exists", ""},
@@ -60,6 +61,7 @@ var faults = []struct {
 // covers.
 var searches = []struct{ name, model, bounds string }{
 	{"power cuts", "power", ""},
+	{"power cuts and a batch that fails", "power", "-DFAILS=1 -DWRITES=2"},
 	{"power cuts and a writable snapshot", "power", "-DBRANCH_WRITES=1 -DWRITES=2"},
 	{"power cuts and overwriting in place", "power", "-DBRANCH_WRITES=2 -DWRITES=1"},
 	{"a reader, deaths of server and client", "session", "-DWRITES=2"},

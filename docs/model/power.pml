@@ -20,9 +20,12 @@
 #ifndef BRANCH_WRITES
 #define BRANCH_WRITES 0		/* writes to chunk 0 of snapshot 1 */
 #endif
+#ifndef FAILS
+#define FAILS 0			/* batches that cannot be made durable; not with BRANCH_WRITES */
+#endif
 #define PLACES 2		/* of the log's ring */
 
-byte writes, cuts, deletes, branch_writes;	/* done so far */
+byte writes, cuts, deletes, branch_writes, fails;	/* done so far */
 byte version = CHUNKS;				/* newest content that anyone wrote */
 
 /* ---- Devices: what is on the medium, and what a reader of the device gets. ---- */
@@ -72,6 +75,7 @@ Batch batch[2];					/* one being read while one is committed */
 byte next_number = 1;				/* of the next batch that is read */
 byte position = 1;				/* of the next batch that is reported */
 byte epoch = 1;
+bool renewing;					/* a batch has failed, and no other session has begun */
 
 bool acknowledged[SNAPS + 1];			/* the user was told that the snapshot exists */
 
@@ -141,7 +145,12 @@ inline flush_origin()
 /* ---- Batches. ---- */
 
 #define WAITS(chunk) (write_is[chunk] == WAIT && !batch[0].slot[chunk] && !batch[1].slot[chunk])
-#define CAN_READ(b) (batch[b].is == IDLE && batch[1 - b].is != READ && (WAITS(0) || WAITS(1)) && ANY_SLOT(FREE))
+#ifndef NO_RULE_2_RENEW
+#define IN_SESSION (!renewing)	/* Rule 2: where the log goes on after a gap is durable before anything is written there. */
+#else
+#define IN_SESSION true
+#endif
+#define CAN_READ(b) (IN_SESSION && batch[b].is == IDLE && batch[1 - b].is != READ && (WAITS(0) || WAITS(1)) && ANY_SLOT(FREE))
 
 /* The leader takes all that waits, gives each chunk a slot, and reads it. */
 inline read_batch(b)
@@ -241,6 +250,35 @@ inline commit_batch(b)
 	batch[b].number = 0;
 	batch[b].is = IDLE;
 	changed = true
+}
+
+/* A batch cannot be made durable: each part of it is on the medium, or not, or torn, and
+ * no later flush changes that. Its number is given up, and what was read meanwhile; the
+ * log goes on after it. Its writes begin anew: until then, snapshots may be made. */
+inline give_up_batch(b)
+{
+	renewing = true;
+	changed = true;
+	position = batch[b].number + 1;
+	next_number = position;
+	for (n : 0 .. 1) {
+		for (c : 0 .. CHUNKS - 1) {
+			if
+			:: batch[n].slot[c] -> release_slot(batch[n].slot[c] - 1)
+			:: else
+			fi;
+			batch[n].slot[c] = 0;
+			batch[n].sum[c] = 0
+		}
+		batch[n].is = IDLE;
+		batch[n].number = 0
+	}
+	for (c : 0 .. CHUNKS - 1) {
+		if
+		:: write_is[c] == WAIT -> write_is[c] = IDLE; writes--
+		:: else
+		fi
+	}
 }
 
 /* ---- Snapshots. ---- */
@@ -372,6 +410,7 @@ inline freeze()
 inline thaw()
 {
 	copy_image(durable, frozen);
+	renewing = (renewing && durable.position != position);
 	for (n : 0 .. SLOTS - 1) {
 		if
 		:: slot_is[n] == FREEZING -> slot_is[n] = FREE
@@ -456,6 +495,7 @@ inline forget()
 		}
 	}
 	branch_data_flushed = 0;
+	renewing = false;
 	changed = false
 }
 
@@ -620,6 +660,18 @@ active proctype world()
 
 	:: STEP(changed && !freezing, freeze())
 	:: STEP(freezing, thaw())
+
+	:: atomic {
+		fails < FAILS && (batch[0].is == WRITTEN || batch[1].is == WRITTEN) ->
+		fails++;
+		printf("a batch fails, of which:\n");
+		lose_slot(0); lose_slot(1); lose_slot(2);
+		lose_place(0); lose_place(1);
+		if
+		:: d_step { batch[0].is == WRITTEN -> give_up_batch(0); skip }
+		:: d_step { batch[1].is == WRITTEN -> give_up_batch(1); skip }
+		fi
+	   }
 
 	:: atomic {
 		cuts < CUTS ->
