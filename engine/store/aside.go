@@ -33,8 +33,9 @@ const (
 	// be tried next given out again: there are not so many leases.
 	maxAside = 16
 	// asideTries is how many slots that still cannot be written end one round of tries:
-	// each may take a device long to refuse.
-	asideTries = 16
+	// each may take a device long to refuse, and snapshots are neither made nor deleted
+	// meanwhile. The next round goes on after them.
+	asideTries = 4
 )
 
 // probe finds out whether the store device takes writes. It returns those of the
@@ -50,7 +51,7 @@ func (s *Store) probe(f wire.Failure) (bad []layout.SlotRun, err error) {
 			bad = append(bad, rest(r, n))
 		}
 	}
-	if writable || s.tryAside(asideTries) {
+	if writable || s.tryAside(1) {
 		return bad, nil
 	}
 	return bad, s.trySpare()
