@@ -21,6 +21,7 @@ import (
 	"strings"
 
 	"zumastor.org/zumastor/engine/delta/similar"
+	"zumastor.org/zumastor/engine/delta/vcdiff"
 	"zumastor.org/zumastor/engine/delta/zstddict"
 )
 
@@ -144,6 +145,8 @@ func NewEncoder(id ID, o Options) (Encoder, error) {
 		return newZstdEncoder(id, o)
 	case Bsdiff:
 		return newBsdiffEncoder()
+	case VCDIFF:
+		return &vcdiffCoder{encoder: vcdiff.NewEncoder()}, nil
 	case Similar:
 		return newSimilarEncoder(o)
 	}
@@ -183,6 +186,8 @@ func NewDecoder(id ID, l Limits) (Decoder, error) {
 		return bounded{d, l}, err
 	case Bsdiff:
 		return bounded{&bsdiffDecoder{}, l}, nil
+	case VCDIFF:
+		return bounded{&vcdiffCoder{}, l}, nil
 	case Similar:
 		d, err := newSimilarDecoder()
 		return bounded{d, l}, err

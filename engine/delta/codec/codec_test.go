@@ -14,7 +14,7 @@ import (
 )
 
 // all are the codecs of this version.
-var all = []codec.ID{codec.Raw, codec.Zlib, codec.Zstd, codec.Bsdiff, codec.ZstdPatch, codec.Similar}
+var all = []codec.ID{codec.Raw, codec.Zlib, codec.Zstd, codec.Bsdiff, codec.VCDIFF, codec.ZstdPatch, codec.Similar}
 
 func coders(id codec.ID) codectest.Coders {
 	return codectest.Coders{
