@@ -53,7 +53,7 @@ func (d *decoder) content(dst []byte, r *Record, base Content, target io.ReaderA
 		clear(dst)
 		return nil
 	case KindComposed:
-		return d.composed(dst, r, base)
+		return d.composed(dst, r, base, target)
 	case KindCopy:
 		err = readFull(base, dst, r.Source)
 	case KindAgain:
@@ -99,10 +99,15 @@ func (d *decoder) decode(dst []byte, r *Record, base Content) error {
 // checkBase returns an error if the base is known not to be what it was at a record's
 // place.
 func (d *decoder) checkBase(r *Record, base Content) error {
-	if r.Kind == KindComposed {
-		return nil // its parts are checked as they are decoded
+	for i := range r.Parts { // those over others are checked as they are decoded
+		if overlapping(&r.Parts[i], r.Parts[:i]) {
+			continue
+		}
+		if err := d.checkBase(&r.Parts[i], base); err != nil {
+			return err
+		}
 	}
-	if !r.HasBase {
+	if !r.HasBase || base == nil {
 		return nil
 	}
 	n := min(r.end(), base.Size()) - r.Offset
@@ -119,57 +124,67 @@ func (d *decoder) checkBase(r *Record, base Content) error {
 	return nil
 }
 
+// overlapping reports whether a record has bytes of one of the others.
+func overlapping(r *Record, others []Record) bool {
+	for i := range others {
+		if r.Offset < others[i].end() && others[i].Offset < r.end() {
+			return true
+		}
+	}
+	return false
+}
+
 // composed lays the parts of a record over the base, one over another.
-func (d *decoder) composed(dst []byte, r *Record, base Content) error {
+func (d *decoder) composed(dst []byte, r *Record, base Content, target io.ReaderAt) error {
 	clear(dst)
 	if base != nil && r.Offset < base.Size() {
 		if err := readFull(base, dst[:min(r.Length, base.Size()-r.Offset)], r.Offset); err != nil {
 			return fmt.Errorf("the base: %w", err)
 		}
 	}
-	over := &overlay{base: base, off: r.Offset, p: dst}
+	over := &overlay{base: base, size: d.header.To.Size, off: r.Offset, p: dst}
 	var buf []byte
 	for i := range r.Parts {
 		part := &r.Parts[i]
 		if err := d.checkBase(part, over); err != nil {
 			return err
 		}
-		if int64(cap(buf)) < part.Length {
-			buf = make([]byte, d.header.Extent)
-		}
-		content := buf[:part.Length]
-		if err := d.content(content, part, over, nil); err != nil {
+		buf = grown(buf, part.Length)
+		if err := d.content(buf, part, over, target); err != nil {
 			return err
 		}
-		copy(dst[part.Offset-r.Offset:], content)
+		copy(dst[part.Offset-r.Offset:], buf)
 	}
 	return nil
 }
 
-// overlay is a base with a piece of newer content.
+// overlay is a base, which may be nil, with a piece of newer content; beyond the base it
+// is zeroes.
 type overlay struct {
 	base Content
+	size int64
 	off  int64
 	p    []byte
 }
 
 // Size implements Content.
-func (o *overlay) Size() int64 {
-	if o.base == nil {
-		return 0
-	}
-	return o.base.Size()
-}
+func (o *overlay) Size() int64 { return o.size }
 
 // ReadAt implements Content.
 func (o *overlay) ReadAt(p []byte, off int64) (int, error) {
-	if o.base == nil {
-		return 0, io.EOF
+	n := int(max(0, min(int64(len(p)), o.size-off)))
+	clear(p[:n])
+	if o.base != nil && off < o.base.Size() {
+		if err := readFull(o.base, p[:min(int64(n), o.base.Size()-off)], off); err != nil {
+			return 0, err
+		}
 	}
-	n, err := o.base.ReadAt(p, off)
 	from, to := max(off, o.off), min(off+int64(n), o.off+int64(len(o.p)))
 	if from < to {
 		copy(p[from-off:to-off], o.p[from-o.off:to-o.off])
 	}
-	return n, err
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
 }

@@ -175,6 +175,8 @@ func (r *Record) decodePayload(p []byte, h *Header) error {
 }
 
 func (r *Record) decodeParts(p []byte, h *Header) error {
+	over := *h // their base is as large as what is made
+	over.From = &End{Size: h.To.Size}
 	for len(p) > 0 {
 		if len(p) < recordSize || len(r.Parts) == MaxParts {
 			return fmt.Errorf("%w: parts of the composed record at offset %d", ErrCorrupt, r.Offset)
@@ -184,17 +186,19 @@ func (r *Record) decodeParts(p []byte, h *Header) error {
 			return err
 		}
 		n := recordSize + c.payload
-		if len(p) < n || c.seq != 0 || c.Kind != KindExtent && c.Kind != KindZero ||
+		if len(p) < n || c.seq != 0 || c.Kind != KindExtent && c.Kind != KindZero && c.Kind != KindAgain ||
 			binary.LittleEndian.Uint32(p[recordSize-4:]) != recordCRC(p[:n]) {
 			return fmt.Errorf("%w: parts of the composed record at offset %d", ErrCorrupt, r.Offset)
 		}
 		part := c.Record
-		part.Payload = p[recordSize:n]
-		if err := part.check(h); err != nil {
+		if err := part.decodePayload(p[recordSize:n], h); err != nil {
 			return err
 		}
-		if part.Offset < r.Offset || part.end() > r.end() {
-			return fmt.Errorf("%w: a part at offset %d is beyond the composed record at %d", ErrCorrupt, part.Offset, r.Offset)
+		if err := part.check(&over); err != nil {
+			return err
+		}
+		if part.Offset < r.Offset || part.end() > r.end() || part.Kind == KindAgain && part.Source > r.Offset-part.Length {
+			return fmt.Errorf("%w: a part at offset %d does not fit the composed record at %d", ErrCorrupt, part.Offset, r.Offset)
 		}
 		r.Parts = append(r.Parts, part)
 		p = p[n:]

@@ -106,7 +106,7 @@ func exitCode(err error) int {
 		{store.ErrNoStore, exitWrong}, {block.ErrGeometry, exitWrong}, {placement.ErrNoJournal, exitWrong}, {device.ErrAlign, exitWrong}, {device.ErrKind, exitWrong}, {os.ErrNotExist, exitWrong}, {os.ErrExist, exitExists},
 		{layout.ErrCorrupt, exitDamaged}, {layout.ErrVersion, exitDamaged},
 		{replica.ErrNotEmpty, exitRefused}, {replica.ErrChanged, exitRefused}, {replica.ErrOther, exitInUse}, {replica.ErrNothing, exitWrong},
-		{delta.ErrBase, exitWrong}, {delta.ErrCut, exitDamaged}, {delta.ErrCorrupt, exitDamaged}, {delta.ErrVersion, exitDamaged},
+		{delta.ErrBase, exitWrong}, {delta.ErrChain, exitWrong}, {delta.ErrNeedsVolume, exitRefused}, {delta.ErrCut, exitDamaged}, {delta.ErrCorrupt, exitDamaged}, {delta.ErrVersion, exitDamaged},
 	} {
 		if errors.Is(err, c.is) {
 			return c.code
