@@ -241,6 +241,18 @@ func (t Target) Table() (Table, error) {
 	return table, err
 }
 
+// Node returns the path of a block device that a table names, by its number or a path.
+func Node(name string) (string, error) {
+	if strings.HasPrefix(name, "/") {
+		return name, nil
+	}
+	dir, err := filepath.EvalSymlinks("/sys/dev/block/" + name)
+	if err != nil {
+		return "", fmt.Errorf("finding block device %s: %w", name, err)
+	}
+	return "/dev/" + strings.ReplaceAll(filepath.Base(dir), "!", "/"), nil
+}
+
 // UnmapTarget removes the block device. One that is mounted, held or open stays, and the
 // error wraps device.ErrInUse; with force it fails all requests from then on, and goes
 // when it is closed.

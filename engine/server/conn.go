@@ -48,6 +48,8 @@ type conn struct {
 
 	mu       sync.Mutex
 	attached bool
+	session  *wire.Session // the last one, of the origin's client
+	restore  *restore      // the last one
 	open     map[wire.Handle]opening
 	asked    map[uint64]chan answer // requests of the server by id
 	lastID   uint64
@@ -215,7 +217,7 @@ func (c *conn) hello() error {
 	if c.lock = hello.Lock; !c.kernel {
 		c.name = fmt.Sprintf("lock %d", hello.Lock)
 	}
-	c.features = hello.Features & (wire.FeatureFit | wire.FeatureManage | wire.FeatureRestore)
+	c.features = hello.Features & (wire.FeatureFit | wire.FeatureManage | wire.FeatureRestore | wire.FeatureHold)
 	rest := copy(c.buf, c.buf[wire.HeaderSize+int(h.Length):])
 	c.buf = c.buf[:rest]
 	return c.reply(h, func(dst []byte) []byte {

@@ -151,17 +151,21 @@ func (c *conn) begin(with func() (*wire.Session, error)) (func([]byte) []byte, e
 	if err := c.l.awaits(); err != nil {
 		return nil, err
 	}
+	c.endRestore()
 	s, err := with()
 	if err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
-	c.attached = true
+	c.attached, c.session = true, s
 	c.mu.Unlock()
 	c.l.mu.Lock()
 	c.l.origin, c.l.cut = c, false
 	c.l.mu.Unlock()
-	return func(dst []byte) []byte { return wire.AppendSession(dst, s) }, nil
+	return func(dst []byte) []byte {
+		c.beginRestore(s.State) // what it sends comes after this reply
+		return wire.AppendSession(dst, s)
+	}, nil
 }
 
 // forgetOrigin ends the session of an origin client that went away, if it is dead.
@@ -191,6 +195,7 @@ func (c *conn) detach([]byte) (func([]byte) []byte, error) {
 	if err := c.isOrigin(); err != nil {
 		return nil, err
 	}
+	c.endRestore()
 	c.mu.Lock()
 	c.attached = false
 	c.mu.Unlock()

@@ -3,6 +3,7 @@
 package server_test
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net"
@@ -13,9 +14,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/device"
+	"zumastor.org/zumastor/engine/device/memdev"
+	"zumastor.org/zumastor/engine/placement"
 	"zumastor.org/zumastor/engine/ring"
 	"zumastor.org/zumastor/engine/server"
 	"zumastor.org/zumastor/engine/store"
+	"zumastor.org/zumastor/engine/volume"
 	"zumastor.org/zumastor/engine/wire"
 	"zumastor.org/zumastor/engine/wire/fault"
 )
@@ -27,16 +32,25 @@ type kernel struct {
 	path     string
 	ends     chan *ring.Conn
 	lives    atomic.Bool // whether the kernel has the origin
+	devices  placement.Devices
+	origin   kept
 }
+
+// kept is a device that closing does nothing to.
+type kept struct{ device.Device }
+
+func (kept) Close() error { return nil }
 
 func newKernel(t *testing.T) *kernel {
 	d, _ := format(t)
 	s, err := server.Open(d, server.Options{})
 	require.NoError(t, err)
-	k := &kernel{Server: s, path: filepath.Join(t.TempDir(), "s"), ends: make(chan *ring.Conn, 1)}
+	k := &kernel{
+		Server: s, path: filepath.Join(t.TempDir(), "s"), ends: make(chan *ring.Conn, 1), devices: d, origin: kept{memdev.New(originSize)},
+	}
 	k.listener = s.Listen(server.ListenOptions{Alive: func(lock uint32) bool {
 		return k.lives.Load() && (lock == server.KernelLock || lock == server.KernelOrigin)
-	}})
+	}, Store: d.Store, Origin: func() (server.OriginDevice, error) { return k.origin, nil }})
 	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: k.path, Net: "unix"})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -109,6 +123,14 @@ func (s *speaker) ask(t wire.Type, body []byte) ([]byte, error) {
 	f, err := wire.DecodeFault(p)
 	require.NoError(s.t, err)
 	return nil, fault.Err(f)
+}
+
+// reply answers a request of the server.
+func (s *speaker) reply(h wire.Header) {
+	p := wire.AppendHeader(nil, h.Type, wire.FlagReply, h.ID)
+	wire.Seal(p)
+	_, err := s.tr.Write(p)
+	require.NoError(s.t, err)
 }
 
 func (s *speaker) greet(lock uint32, features uint64) error {
@@ -247,5 +269,78 @@ func TestRestoresNeedAClientThatCan(t *testing.T) {
 	_, err = able.ask(wire.TypeAttach, nil)
 	require.NoError(t, err)
 	_, err = able.ask(wire.TypeDetach, nil)
+	require.NoError(t, err)
+}
+
+// For a client that only holds its writes the server restores the origin, and has each
+// chunk settled before. It writes nothing between a detach and the next attach.
+func TestServerRestoresWhatTheKernelHolds(t *testing.T) {
+	k := newKernel(t)
+	v, err := volume.OpenOrigin(k.Server, k.origin, k.devices, volume.Options{})
+	require.NoError(t, err)
+	write := func(what byte) {
+		_, err := v.WriteAt(bytes.Repeat([]byte{what}, 3<<20), 1<<20)
+		require.NoError(t, err)
+	}
+	content := func() []byte {
+		p := make([]byte, originSize)
+		_, err := k.origin.ReadAt(p, 0)
+		require.NoError(t, err)
+		return p
+	}
+	write(1)
+	before := content()
+	_, err = k.CreateSnapshot(1)
+	require.NoError(t, err)
+	write(2)
+	after := content()
+	require.NoError(t, v.Close())
+
+	s := k.connect(t)
+	require.NoError(t, s.greet(server.KernelLock, wire.FeatureHold|wire.FeatureFit))
+	_, err = s.ask(wire.TypeAttach, nil)
+	require.NoError(t, err)
+	reverted := make(chan error, 1)
+	go func() { reverted <- k.Revert(wire.SnapshotRef{Tag: 1}) }()
+	h, _ := s.next()
+	require.Equal(t, wire.TypeQuiesce, h.Type)
+	s.reply(h)
+	h, body := s.next()
+	require.Equal(t, wire.TypeState, h.Type)
+	h, _ = s.next()
+	require.Equal(t, wire.TypeFit, h.Type)
+	require.Empty(t, reverted, "the client reads as the snapshot before the verb is done")
+	s.reply(h)
+	require.NoError(t, <-reverted)
+	state, err := wire.DecodeState(body[8:])
+	require.NoError(t, err)
+	require.NotZero(t, state.Restoring)
+	h, _ = s.next()
+	require.Equal(t, wire.TypeSettle, h.Type)
+	require.Equal(t, after, content(), "it is not settled yet")
+	_, err = s.ask(wire.TypeDetach, nil)
+	require.NoError(t, err, "though the chunks are not settled")
+	require.Equal(t, after, content())
+
+	_, err = s.ask(wire.TypeAttach, nil)
+	require.NoError(t, err)
+	settled := 0
+	for state.Restoring != 0 {
+		h, body = s.next()
+		switch h.Type {
+		case wire.TypeSettle:
+			settled++
+			s.reply(h)
+		case wire.TypeQuiesce:
+			s.reply(h)
+		case wire.TypeState:
+			state, err = wire.DecodeState(body[8:])
+			require.NoError(t, err)
+		}
+	}
+	require.Positive(t, settled)
+	require.Equal(t, before, content())
+	require.Nil(t, k.Status().Restore)
+	_, err = s.ask(wire.TypeDetach, nil)
 	require.NoError(t, err)
 }

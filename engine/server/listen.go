@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"zumastor.org/zumastor/engine/device"
 	"zumastor.org/zumastor/engine/wire"
 	"zumastor.org/zumastor/engine/wire/fault"
 )
@@ -50,6 +51,16 @@ type ListenOptions struct {
 	// connection ends, and what it goes on using be given to others. If Held is nil,
 	// clients are believed.
 	Held func(lock uint32) bool
+	// Store is the store's device, and Origin opens the origin's that a client has who
+	// has the server restore it; nil if there is no such client.
+	Store  device.Device
+	Origin func() (OriginDevice, error)
+}
+
+// OriginDevice is a device that whoever opened it closes.
+type OriginDevice interface {
+	device.Device
+	io.Closer
 }
 
 // OriginLock is the lock that an origin client holds; see PROTOCOL.md.
@@ -175,6 +186,7 @@ func (l *Listener) carry(c *conn) {
 	l.mu.Unlock()
 	c.close()
 	c.busy.Wait()
+	c.endRestore()
 	defer close(c.left)
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) && !errors.Is(err, os.ErrClosed) {
 		l.log.Warn("client's connection ends", "store", l.server.UUID(), "client", c.name, "error", err)

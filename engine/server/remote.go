@@ -15,7 +15,9 @@ type remoteOrigin struct{ *conn }
 var _ wire.Restorer = remoteOrigin{}
 
 // Restores implements wire.Restorer.
-func (r remoteOrigin) Restores() bool { return r.features&wire.FeatureRestore != 0 }
+func (r remoteOrigin) Restores() bool {
+	return r.features&wire.FeatureRestore != 0 || r.features&wire.FeatureHold != 0 && r.l.opts.Origin != nil
+}
 
 // Quiesce implements wire.Client. Where the connection ends before the client has
 // heard of the new state, it holds its writes until it has resumed.
@@ -26,6 +28,11 @@ func (r remoteOrigin) Quiesce(change func() (wire.State, error)) error {
 	}
 	state, err := change()
 	_ = r.send(wire.TypeState, 0, 0, func(dst []byte) []byte { return wire.AppendState(zero(dst), state) })
+	if state.Restoring != 0 && r.features&wire.FeatureHold != 0 && r.features&wire.FeatureFit != 0 {
+		// It is reverted when this returns: the answer says that the state was taken in.
+		_ = r.ask(wire.TypeFit, r.l.opts.Quiet, func(dst []byte) []byte { return wire.AppendNumbers(dst, uint64(state.Size)) })
+	}
+	r.beginRestore(state)
 	return err
 }
 

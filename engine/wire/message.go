@@ -27,6 +27,7 @@ const (
 	FeatureFit     = 1 // TypeFit
 	FeatureManage  = 2 // TypeManage
 	FeatureRestore = 4 // the client carries out restores of the origin
+	FeatureHold    = 8 // it holds its writes, and reads as TypeMapRestoring says, while the server does
 )
 
 // AppendHello codes h.

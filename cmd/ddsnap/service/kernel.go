@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"zumastor.org/zumastor/engine/admin"
@@ -16,6 +17,7 @@ import (
 	"zumastor.org/zumastor/engine/device"
 	"zumastor.org/zumastor/engine/ring"
 	"zumastor.org/zumastor/engine/server"
+	"zumastor.org/zumastor/engine/store"
 )
 
 // Kernel says whether a metadata server serves the kernel's targets of its store.
@@ -203,6 +205,32 @@ func (s *service) targetDevices() (list []admin.Device, err error) {
 		list = append(list, d)
 	}
 	return list, err
+}
+
+// openTargetOrigin opens the device of the origin that the kernel's target has, to restore
+// it.
+func (s *service) openTargetOrigin() (server.OriginDevice, error) {
+	found, err := attach.Targets(s.server.UUID().String())
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(found, func(t attach.Target) bool { return t.Origin })
+	if i < 0 {
+		return nil, store.ErrNoOrigin
+	}
+	table, err := found[i].Table()
+	if err != nil {
+		return nil, err
+	}
+	node, err := attach.Node(table.OriginDevice)
+	if err != nil {
+		return nil, err
+	}
+	f, err := device.OpenFile(node, device.FileOptions{Direct: s.cfg.Direct, Unclaimed: true})
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
 // fitTarget gives the kernel's target of the origin, if there is one, a size in bytes.

@@ -62,7 +62,9 @@ func (s *service) openAwaited() error {
 	if s.server.Awaiting() {
 		s.cfg.Logger.Info("clients of an earlier server live: waiting for them", "store", s.cfg.Store)
 	}
-	s.clients = s.server.Listen(server.ListenOptions{Quiet: s.cfg.Quiet, Lives: lives, Alive: s.alive, Held: s.held})
+	s.clients = s.server.Listen(server.ListenOptions{
+		Quiet: s.cfg.Quiet, Lives: lives, Alive: s.alive, Held: s.held, Store: s.devs.Store, Origin: s.openTargetOrigin,
+	})
 	s.undo = append(s.undo, s.closeServer)
 	return nil
 }
