@@ -142,7 +142,7 @@ static int batch_end_io(struct dds_batch *b)
 	return b->error ? -EIO : 0;
 }
 
-int dds_batch_read(struct dds_batch *b, struct dm_io_client *io, struct block_device *origin, sector_t size)
+noinline int dds_batch_read(struct dds_batch *b, struct dm_io_client *io, struct block_device *origin, sector_t size)
 {
 	u32 shift = b->chunk_shift - SECTOR_SHIFT, i, n;
 	struct dm_io_region *r;
@@ -175,33 +175,30 @@ int dds_batch_read(struct dds_batch *b, struct dm_io_client *io, struct block_de
 	return 0;
 }
 
-/* Codes the body of the record. */
-static void batch_code(struct dds_batch *b)
+u32 dds_code_batch(struct ddsnap_batch *body, const struct dds_copy *copies, u32 count, u64 generation)
 {
-	struct ddsnap_batch *body = (void *)b->record;
 	struct ddsnap_batch_run *run = body->run - 1;
 	__le32 *sums;
-	u32 i, runs = 0;
+	u32 i;
 
-	for (i = 0; i < b->count; i++) {
-		if (!i || !goes_on(&b->copies[i - 1], b->copies[i].chunk, b->copies[i].slot)) {
+	for (i = 0; i < count; i++) {
+		if (!i || !goes_on(&copies[i - 1], copies[i].chunk, copies[i].slot)) {
 			run++;
-			runs++;
-			run->chunk = cpu_to_le64(b->copies[i].chunk);
-			run->slot = cpu_to_le64(b->copies[i].slot);
+			run->chunk = cpu_to_le64(copies[i].chunk);
+			run->slot = cpu_to_le64(copies[i].slot);
 			run->length = 0;
 			run->zero = 0;
 		}
 		le32_add_cpu(&run->length, 1);
 	}
-	body->generation = cpu_to_le64(b->generation);
+	body->generation = cpu_to_le64(generation);
 	body->branch = 0;
-	body->runs = cpu_to_le32(runs);
-	body->chunks = cpu_to_le32(b->count);
+	body->runs = cpu_to_le32(run + 1 - body->run);
+	body->chunks = cpu_to_le32(count);
 	sums = (__le32 *)(run + 1);
-	for (i = 0; i < b->count; i++)
-		sums[i] = cpu_to_le32(b->copies[i].crc);
-	b->record_len = (u8 *)(sums + b->count) - b->record;
+	for (i = 0; i < count; i++)
+		sums[i] = cpu_to_le32(copies[i].crc);
+	return (u8 *)(sums + count) - (u8 *)body;
 }
 
 u32 dds_batch_code_slots(const struct dds_batch *b, struct ddsnap_runs *to)
@@ -268,7 +265,7 @@ void dds_batch_write(struct dds_batch *b, struct dm_io_client *io, const struct 
 	blk_opf_t opf = REQ_OP_WRITE;
 	struct blk_plug plug;
 
-	batch_code(b);
+	b->record_len = dds_code_batch((void *)b->record, b->copies, b->count, b->generation);
 	len = batch_describe(b, uuid, epoch);
 	if (batch_fua(b, a))
 		opf |= REQ_FUA;
@@ -292,11 +289,12 @@ void dds_batch_write(struct dds_batch *b, struct dm_io_client *io, const struct 
 	blk_finish_plug(&plug);
 }
 
-int dds_batch_wait(struct dds_batch *b, const struct dds_area *a)
+noinline int dds_batch_wait(struct dds_batch *b)
 {
-	int err = batch_end_io(b);
+	return batch_end_io(b);
+}
 
-	if (!err && !batch_fua(b, a))
-		err = blkdev_issue_flush(a->bdev);
-	return err;
+noinline int dds_batch_flush(const struct dds_batch *b, const struct dds_area *a)
+{
+	return batch_fua(b, a) ? 0 : blkdev_issue_flush(a->bdev);
 }

@@ -2,16 +2,14 @@
 /*
  * The origin. Reads, and writes of settled chunks, are remapped in the map function: they
  * take a reference of a per-CPU counter and look at a bit. All other writes are held for
- * the copier, one thread an origin. It takes what waits, reads the old chunks, writes them
- * as one batch into leased slots, and lets the writes go; while one batch is being
- * written, the next is read. It waits for the server only when there are no leases, or
- * when it does not know whether a chunk is settled.
+ * the copier, one work item an origin. It takes what waits, reads the old chunks, writes
+ * them as one batch into leased slots, and lets the writes go; while one batch is being
+ * written, the next is read. It waits for the server only when it does not know whether a
+ * chunk is settled.
  *
  * A change of generation ends the writes under way through the counter. Only the
  * dispatcher changes the state, so that it changes in the order of the messages.
  */
-#include <linux/kthread.h>
-#include <linux/list_sort.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
@@ -19,20 +17,16 @@
 #include "dm-ddsnap.h"
 
 #define LEASE_BYTES	(64u << 20)	/* of slots to ask for at a time */
+#define RETRY_MS	100		/* before a server that is away is asked again */
 #define MAX_BITMAP	(1ull << 30)	/* bytes of the settled map, at most */
 
 /* ---- what needs a copy-out ---------------------------------------------------- */
-
-static inline u64 chunk_of(const struct dds_origin *o, sector_t sector)
-{
-	return sector >> (o->chunk_shift - SECTOR_SHIFT);
-}
 
 /* Whether a write to the chunk may go. The generation is fixed: a reference is held. */
 static inline bool is_settled(const struct dds_origin *o, u64 chunk)
 {
 	return test_bit(chunk, o->settled) || !READ_ONCE(o->newest) ||
-	       (READ_ONCE(o->largest) && chunk << o->chunk_shift >= READ_ONCE(o->largest));
+	       (READ_ONCE(o->largest) && chunk << o->vol.chunk_shift >= READ_ONCE(o->largest));
 }
 
 static int settled_alloc(u64 chunks, unsigned long **settled, unsigned long **known)
@@ -73,101 +67,43 @@ static int settled_resize(struct dds_origin *o, u64 chunks)
 
 /* ---- the map function --------------------------------------------------------- */
 
-static void origin_hold(struct dds_origin *o, struct dds_io *io)
+int dds_origin_map(struct dds_origin *o, struct bio *bio)
 {
-	unsigned long flags;
-	bool back;
-
-	io->since = jiffies;
-	spin_lock_irqsave(&o->lock, flags);
-	back = o->push_back;
-	if (!back) {
-		list_add_tail(&io->node, &o->held);
-		o->stalled = false;
-		if (o->broken && o->mode == DDS_LIVE && !o->asking)
-			o->begin = true;	/* the server may think otherwise now */
-	}
-	spin_unlock_irqrestore(&o->lock, flags);
-	if (back) {
-		dds_bio(io)->bi_status = BLK_STS_DM_REQUEUE;
-		bio_endio(dds_bio(io));
-		return;
-	}
-	this_cpu_inc(o->counts->held);
-	wake_up(&o->wake);
-}
-
-/* Cuts a bio at the end of the chunk that it begins in. */
-static void cut_at_chunk(struct bio *bio, sector_t chunk_sectors)
-{
-	sector_t n = chunk_sectors - (bio->bi_iter.bi_sector & (chunk_sectors - 1));
-
-	if (bio_sectors(bio) > n)
-		dm_accept_partial_bio(bio, n);
-}
-
-int dds_origin_map(struct dds_origin *o, struct block_device *dev, struct bio *bio)
-{
-	sector_t chunk_sectors = 1u << (o->chunk_shift - SECTOR_SHIFT);
+	u32 shift = o->vol.chunk_shift - SECTOR_SHIFT;
+	bool read = bio_op(bio) == REQ_OP_READ;
 	struct dds_io *io = dds_io(bio);
-	u64 chunk, last;
+	u64 last;
 
 	io->flags = 0;
-	bio_set_dev(bio, dev);
-	if (bio_op(bio) == REQ_OP_READ) {
-		this_cpu_inc(o->counts->reads);
-		return DM_MAPIO_REMAPPED;
-	}
+	bio_set_dev(bio, o->vol.origin_dev);
 	if (!bio_sectors(bio))	/* a flush */
 		return DM_MAPIO_REMAPPED;
-	this_cpu_inc(o->counts->writes);
-	chunk = chunk_of(o, bio->bi_iter.bi_sector);
-	if (percpu_ref_tryget_live(&o->writes)) {
-		last = chunk_of(o, bio_end_sector(bio) - 1);
-		if (last < o->chunks && is_settled(o, chunk)) {
+	if (read)
+		this_cpu_inc(o->counts->reads);
+	else
+		this_cpu_inc(o->counts->writes);
+	if (read && !READ_ONCE(o->restoring))
+		return DM_MAPIO_REMAPPED;
+	io->chunk = bio->bi_iter.bi_sector >> shift;
+	if (!read && percpu_ref_tryget_live(&o->vol.ios)) {
+		last = (bio_end_sector(bio) - 1) >> shift;
+		if (last < o->chunks && !o->restoring && is_settled(o, io->chunk)) {
 			io->flags = DDS_IO_COUNTED;
-			io->chunk = chunk;
 			while (io->chunk < last && is_settled(o, io->chunk + 1))
 				io->chunk++;
-			if (io->chunk < last)
-				dm_accept_partial_bio(bio, ((io->chunk + 1) << (o->chunk_shift - SECTOR_SHIFT)) -
-							   bio->bi_iter.bi_sector);
+			dds_cut(bio, (io->chunk + 1) << shift);
 			return DM_MAPIO_REMAPPED;
 		}
-		percpu_ref_put(&o->writes);
+		percpu_ref_put(&o->vol.ios);
 	}
 	if (bio->bi_opf & REQ_NOWAIT) {
 		bio_wouldblock_error(bio);
 		return DM_MAPIO_SUBMITTED;
 	}
-	cut_at_chunk(bio, chunk_sectors);
-	io->chunk = chunk;
-	origin_hold(o, io);
+	dds_cut(bio, (io->chunk + 1) << shift);
+	this_cpu_inc(o->counts->held);
+	dds_hold(&o->vol, io);
 	return DM_MAPIO_SUBMITTED;
-}
-
-void dds_origin_end_io(struct dds_origin *o, struct bio *bio)
-{
-	struct dds_io *io = dds_io(bio);
-
-	if (io->flags & DDS_IO_COUNTED) {
-		io->flags = 0;
-		percpu_ref_put(&o->writes);
-	}
-}
-
-/* Lets a held write go. The caller has a reference of writes. */
-static void origin_release(struct dds_origin *o, struct dds_io *io)
-{
-	percpu_ref_get(&o->writes);
-	io->flags = DDS_IO_COUNTED;
-	dm_submit_bio_remap(dds_bio(io), NULL);
-}
-
-static void origin_end(struct dds_io *io, blk_status_t status)
-{
-	dds_bio(io)->bi_status = status;
-	bio_endio(dds_bio(io));
 }
 
 /* ---- the session -------------------------------------------------------------- */
@@ -179,19 +115,18 @@ static void session_done(struct dds_call *call, int err, const void *body, u32 l
 	bool renewed;
 	int bad = 0;
 
-	spin_lock_irq(&o->lock);
+	spin_lock_irq(&o->vol.lock);
 	if (!err) {
 		bad = -EPROTO;
-		if (len < sizeof(*s) || memcmp(s->uuid, o->store->uuid, DDS_UUID_SIZE) ||
-		    s->chunk_shift != o->chunk_shift || s->placement != 1)
+		if (len < sizeof(*s) || memcmp(s->uuid, o->vol.store->uuid, DDS_UUID_SIZE) ||
+		    s->chunk_shift != o->vol.chunk_shift || s->placement != 1)
 			goto out;
 		dds_leases_clear(&o->leases);
-		o->area.offset = le64_to_cpu(s->data_offset) >> SECTOR_SHIFT;
-		o->area.slots = le64_to_cpu(s->slots);
-		o->area.chunk_shift = o->chunk_shift;
-		if (!dds_area_fits(&o->area) || le64_to_cpu(s->data_offset) & (SECTOR_SIZE - 1))
+		o->vol.area.offset = le64_to_cpu(s->data_offset) >> SECTOR_SHIFT;
+		o->vol.area.slots = le64_to_cpu(s->slots);
+		if (!dds_area_fits(&o->vol.area) || le64_to_cpu(s->data_offset) & (SECTOR_SIZE - 1))
 			goto out;
-		bad = dds_leases_add(&o->leases, &s->leases, len - offsetof(struct ddsnap_session, leases), o->area.slots);
+		bad = dds_leases_add(&o->leases, &s->leases, len - offsetof(struct ddsnap_session, leases), o->vol.area.slots);
 		if (!bad && o->leases.count && o->leases.runs[0].first != le64_to_cpu(s->position.place))
 			bad = -EPROTO;
 		if (bad)
@@ -204,11 +139,11 @@ static void session_done(struct dds_call *call, int err, const void *body, u32 l
 		o->last_error = err;
 	}
 out:
-	spin_unlock_irq(&o->lock);
+	spin_unlock_irq(&o->vol.lock);
 	renewed = READ_ONCE(o->mode) == DDS_LIVE;
 	if (!err && !bad)
 		bad = dds_origin_state(o, &s->state, !renewed);
-	spin_lock_irq(&o->lock);
+	spin_lock_irq(&o->vol.lock);
 	o->asking = false;
 	if (!err && !bad) {
 		o->mode = DDS_LIVE;
@@ -222,25 +157,25 @@ out:
 		o->mode = DDS_FAILED;
 		o->begin = false;
 	}
-	o->stalled = false;
-	spin_unlock_irq(&o->lock);
+	spin_unlock_irq(&o->vol.lock);
 	if (err == DDSNAP_E_AWAY || (err > 0 && !o->has_session))
-		mod_delayed_work(o->store->io_wq, &o->store->connect, HZ / 10);
-	wake_up(&o->wake);
+		mod_delayed_work(o->vol.store->io_wq, &o->vol.store->connect, HZ / 10);
+	dds_kick(&o->vol);
 }
 
 void dds_origin_begin(struct dds_origin *o)
 {
-	spin_lock_irq(&o->lock);
-	if ((o->mode == DDS_AWAY || o->broken) && !o->asking) {
+	spin_lock_irq(&o->vol.lock);
+	if ((o->mode == DDS_AWAY || o->broken) && !o->asking)
 		o->begin = true;
-		o->stalled = false;
-	}
-	spin_unlock_irq(&o->lock);
-	wake_up(&o->wake);
+	spin_unlock_irq(&o->vol.lock);
+	dds_kick(&o->vol);
 }
 
-/* Attaches, resumes or renews. No batch is under way, and none begins before the answer. */
+/*
+ * Attaches, resumes or renews if that is due, and no write is under way that the server
+ * asked to end. No batch is under way, and none begins before the answer.
+ */
 static void origin_begin_session(struct dds_origin *o)
 {
 	struct ddsnap_progress p = {};
@@ -248,7 +183,11 @@ static void origin_begin_session(struct dds_origin *o)
 	u16 type;
 	u32 count;
 
-	spin_lock_irq(&o->lock);
+	spin_lock_irq(&o->vol.lock);
+	if (!o->begin || o->asking || o->vol.parked || (o->vol.closed && !dds_is_quiet(&o->vol))) {
+		spin_unlock_irq(&o->vol.lock);
+		return;
+	}
 	type = !o->has_session ? DDSNAP_ATTACH : o->mode == DDS_LIVE ? DDSNAP_RENEW : DDSNAP_RESUME;
 	count = type == DDSNAP_ATTACH ? 0 : type == DDSNAP_RESUME ? 1 : 2;
 	if (o->broken)
@@ -256,72 +195,33 @@ static void origin_begin_session(struct dds_origin *o)
 	o->asking = true;
 	o->begin = false;
 	dds_leases_clear(&o->leases);	/* from here on they may be another session's */
-	spin_unlock_irq(&o->lock);
-	memcpy(p.uuid, o->store->uuid, sizeof(p.uuid));
+	spin_unlock_irq(&o->vol.lock);
+	memcpy(p.uuid, o->vol.store->uuid, sizeof(p.uuid));
 	p.epoch = cpu_to_le64(o->epoch);
 	p.generation = cpu_to_le64(o->generation);
 	p.position.place = cpu_to_le64(o->place);
 	p.position.seq = cpu_to_le64(o->seq);
-	if (dds_ask(o->store, &o->session_call, type, parts, count)) {
-		spin_lock_irq(&o->lock);
+	if (dds_ask(o->vol.store, &o->session_call, type, parts, count)) {
+		spin_lock_irq(&o->vol.lock);
 		o->asking = false;
-		o->stalled = true;
-		spin_unlock_irq(&o->lock);
+		spin_unlock_irq(&o->vol.lock);
 	}
 }
 
 /* The connection has ended. Store->lock is held. */
 void dds_origin_lost(struct dds_origin *o)
 {
-	spin_lock(&o->lock);
+	spin_lock(&o->vol.lock);
 	if (o->mode == DDS_LIVE)
 		o->mode = DDS_AWAY;
 	o->begin = false;
 	o->settle.id = 0;
 	o->fail_broken = false;
-	o->quiescing = false;	/* nobody is to be told; no write begins until a session has */
-	spin_unlock(&o->lock);
+	o->vol.quiesce_id = 0;	/* nobody is to be told; no write begins until a session has */
+	spin_unlock(&o->vol.lock);
 }
 
 /* ---- state -------------------------------------------------------------------- */
-
-static void writes_ended(struct percpu_ref *ref)
-{
-	struct dds_origin *o = container_of(ref, struct dds_origin, writes);
-
-	queue_work(o->store->io_wq, &o->quiet);
-}
-
-static void origin_quiet(struct work_struct *work)
-{
-	struct dds_origin *o = container_of(work, struct dds_origin, quiet);
-	u64 id = 0;
-
-	spin_lock_irq(&o->lock);
-	if (o->quiescing && percpu_ref_is_zero(&o->writes)) {
-		id = o->quiesce_id;
-		o->quiescing = false;
-	}
-	spin_unlock_irq(&o->lock);
-	if (id)
-		dds_answer(o->store, DDSNAP_QUIESCE, id, 0, NULL);
-	wake_up(&o->wake);
-}
-
-int dds_origin_quiesce(struct dds_origin *o, u64 id)
-{
-	bool kill;
-
-	spin_lock_irq(&o->lock);
-	kill = !o->quiesced;
-	o->quiesced = o->quiescing = true;
-	o->quiesce_id = id;
-	spin_unlock_irq(&o->lock);
-	if (kill)
-		percpu_ref_kill(&o->writes);
-	queue_work(o->store->io_wq, &o->quiet);
-	return 0;
-}
 
 /*
  * Takes a state over. Only one that ends a quiesce, or comes with a session, may have
@@ -330,16 +230,13 @@ int dds_origin_quiesce(struct dds_origin *o, u64 id)
 int dds_origin_state(struct dds_origin *o, const struct ddsnap_state *st, bool ends_quiesce)
 {
 	u64 generation = le64_to_cpu(st->generation), size = le64_to_cpu(st->size);
-	u64 chunks = DIV_ROUND_UP_ULL(size, 1ull << o->chunk_shift);
+	u64 chunks = DIV_ROUND_UP_ULL(size, 1ull << o->vol.chunk_shift);
 	u32 flags = le32_to_cpu(st->flags);
-	bool quiet, live = false;
+	bool quiet = dds_is_quiet(&o->vol);
 	int err = 0;
 
 	if (flags & ~(DDSNAP_STATE_REVOKED | DDSNAP_STATE_FAILED) || st->zero || !size || size & (SECTOR_SIZE - 1))
 		return -EPROTO;
-	spin_lock_irq(&o->lock);
-	quiet = o->quiesced && percpu_ref_is_zero(&o->writes);
-	spin_unlock_irq(&o->lock);
 	if (!quiet && (generation != o->generation || chunks != o->chunks))
 		return -EPROTO;
 	if (quiet && chunks != o->chunks)
@@ -354,7 +251,7 @@ int dds_origin_state(struct dds_origin *o, const struct ddsnap_state *st, bool e
 		else
 			bitmap_zero(o->known, DIV_ROUND_UP_ULL(o->chunks, 1u << DDS_PAGE_SHIFT));
 	}
-	spin_lock_irq(&o->lock);
+	spin_lock_irq(&o->vol.lock);
 	o->generation = generation;
 	o->size = size;
 	WRITE_ONCE(o->newest, le64_to_cpu(st->newest));
@@ -364,15 +261,11 @@ int dds_origin_state(struct dds_origin *o, const struct ddsnap_state *st, bool e
 		dds_leases_clear(&o->leases);
 	if (flags & DDSNAP_STATE_FAILED)
 		o->mode = DDS_FAILED;
-	if (quiet && ends_quiesce) {
-		o->quiesced = false;
-		live = true;
-	}
-	o->stalled = false;
-	spin_unlock_irq(&o->lock);
-	if (live)
-		percpu_ref_reinit(&o->writes);
-	wake_up(&o->wake);
+	spin_unlock_irq(&o->vol.lock);
+	if (quiet && ends_quiesce)
+		dds_open(&o->vol);
+	else
+		dds_kick(&o->vol);
 	return 0;
 }
 
@@ -380,14 +273,13 @@ int dds_origin_settle(struct dds_origin *o, u64 id, u64 first, u64 end)
 {
 	int err = 0;
 
-	spin_lock_irq(&o->lock);
+	spin_lock_irq(&o->vol.lock);
 	if (o->settle.id || first > end)
 		err = -EPROTO;
 	else
 		o->settle = (struct dds_settle){ id, first, first, min(end, o->chunks) };
-	o->stalled = false;
-	spin_unlock_irq(&o->lock);
-	wake_up(&o->wake);
+	spin_unlock_irq(&o->vol.lock);
+	dds_kick(&o->vol);
 	return err;
 }
 
@@ -395,9 +287,9 @@ bool dds_origin_fits(struct dds_origin *o, u64 size)
 {
 	bool fits;
 
-	spin_lock_irq(&o->lock);
-	fits = o->origin_dev && bdev_nr_bytes(o->origin_dev) >= size;
-	spin_unlock_irq(&o->lock);
+	spin_lock_irq(&o->vol.lock);
+	fits = o->vol.origin_dev && bdev_nr_bytes(o->vol.origin_dev) >= size;
+	spin_unlock_irq(&o->vol.lock);
 	return fits;
 }
 
@@ -405,7 +297,7 @@ bool dds_origin_fits(struct dds_origin *o, u64 size)
 
 static u64 lease_slots(const struct dds_origin *o)
 {
-	return max_t(u64, 4, min_t(u64, LEASE_BYTES >> o->chunk_shift, o->area.slots / 16));
+	return max_t(u64, 4, min_t(u64, LEASE_BYTES >> o->vol.chunk_shift, o->vol.area.slots / 16));
 }
 
 static void lease_done(struct dds_call *call, int err, const void *body, u32 len)
@@ -413,12 +305,12 @@ static void lease_done(struct dds_call *call, int err, const void *body, u32 len
 	struct dds_origin *o = container_of(call, struct dds_origin, lease_call);
 	bool ask = false;
 
-	spin_lock_irq(&o->lock);
+	spin_lock_irq(&o->vol.lock);
 	o->leasing = false;
 	if (!err) {
 		bool headless = !o->leases.count;
 
-		if (o->asking || dds_leases_add(&o->leases, body, len, o->area.slots))
+		if (o->asking || dds_leases_add(&o->leases, body, len, o->vol.area.slots))
 			DMERR("malformed leases");
 		else if (headless && o->leases.count)
 			o->place = o->leases.runs[0].first;	/* the log goes on there: it had no place */
@@ -428,29 +320,27 @@ static void lease_done(struct dds_call *call, int err, const void *body, u32 len
 	} else if (err == DDSNAP_E_LEASES) {
 		o->lease_later = true;
 	}
-	o->stalled = false;
-	spin_unlock_irq(&o->lock);
-	percpu_ref_put(&o->writes);
+	spin_unlock_irq(&o->vol.lock);
+	percpu_ref_put(&o->vol.ios);
 	if (ask) {
 		__le64 origin = 0;
 		struct kvec part = { &origin, sizeof(origin) };
 
-		dds_ask(o->store, &o->space_call, DDSNAP_AWAIT_SPACE, &part, 1);
+		dds_ask(o->vol.store, &o->space_call, DDSNAP_AWAIT_SPACE, &part, 1);
 	}
-	wake_up(&o->wake);
+	dds_kick(&o->vol);
 }
 
 static void space_done(struct dds_call *call, int err, const void *body, u32 len)
 {
 	struct dds_origin *o = container_of(call, struct dds_origin, space_call);
 
-	spin_lock_irq(&o->lock);
+	spin_lock_irq(&o->vol.lock);
 	o->no_space = false;
 	if (err == DDSNAP_E_NO_SPACE)
 		o->fail_space = true;
-	o->stalled = false;
-	spin_unlock_irq(&o->lock);
-	wake_up(&o->wake);
+	spin_unlock_irq(&o->vol.lock);
+	dds_kick(&o->vol);
 }
 
 /* Asks for leases if there are few. The caller has a reference of writes. */
@@ -460,28 +350,21 @@ static void origin_lease(struct dds_origin *o)
 	struct kvec part = { &want, sizeof(want) };
 	bool ask;
 
-	spin_lock_irq(&o->lock);
+	spin_lock_irq(&o->vol.lock);
 	ask = o->mode == DDS_LIVE && !o->leasing && !o->no_space && !o->lease_later &&
 	      dds_leases_free(&o->leases) < lease_slots(o) / 2;
 	o->leasing |= ask;
-	spin_unlock_irq(&o->lock);
+	spin_unlock_irq(&o->vol.lock);
 	if (!ask)
 		return;
-	percpu_ref_get(&o->writes);	/* leases that are under way would outlive their being revoked */
-	if (dds_ask(o->store, &o->lease_call, DDSNAP_LEASE, &part, 1)) {
+	percpu_ref_get(&o->vol.ios);	/* leases that are under way would outlive their being revoked */
+	if (dds_ask(o->vol.store, &o->lease_call, DDSNAP_LEASE, &part, 1)) {
 		o->leasing = false;
-		percpu_ref_put(&o->writes);
+		percpu_ref_put(&o->vol.ios);
 	}
 }
 
 /* ---- the copier: what is to be copied ------------------------------------------ */
-
-static int by_chunk(void *priv, const struct list_head *a, const struct list_head *b)
-{
-	u64 x = list_entry(a, struct dds_io, node)->chunk, y = list_entry(b, struct dds_io, node)->chunk;
-
-	return x > y ? 1 : x < y ? -1 : 0;
-}
 
 /* Asks the server which chunks of a page are settled. -EAGAIN: it is away. */
 static int origin_learn(struct dds_origin *o, u64 chunk)
@@ -493,7 +376,7 @@ static int origin_learn(struct dds_origin *o, u64 chunk)
 	u32 len, want = sizeof(*map) + DIV_ROUND_UP(end - first, 64) * sizeof(__le64);
 	int err;
 
-	err = dds_ask_wait(o->store, DDSNAP_UNSETTLED, &range, sizeof(range), map, want, &len);
+	err = dds_ask_wait(o->vol.store, DDSNAP_UNSETTLED, &range, sizeof(range), map, want, &len);
 	if (err)
 		return err == -ENOTCONN || err == DDSNAP_E_AWAY ? -EAGAIN : -EIO;
 	if (len != want || le32_to_cpu(map->number) != end - first)
@@ -530,32 +413,72 @@ static bool origin_add(struct dds_origin *o, struct dds_batch *b, u64 chunk)
 
 	if (o->single && b->count)
 		return false;
-	spin_lock_irq(&o->lock);
+	spin_lock_irq(&o->vol.lock);
 	if (dds_leases_free(&o->leases)) {
 		added = dds_batch_add(b, chunk, dds_leases_at(&o->leases, 1 + o->leases.taken));
 		o->leases.taken += added;
 	}
-	spin_unlock_irq(&o->lock);
+	spin_unlock_irq(&o->vol.lock);
 	return added;
 }
 
-/* Puts what waits into the batch, ascending, and lets go what need not wait. */
+/*
+ * Lets a held read go. While the origin is restored it goes to where the server says;
+ * that holds until the read has ended, for the end of the restore waits for it.
+ */
+static void origin_read(struct dds_origin *o, struct dds_io *io)
+{
+	struct ddsnap_handle_range q = { cpu_to_le64(o->restoring), { cpu_to_le64(io->chunk), cpu_to_le64(io->chunk + 1) } };
+	u8 reply[sizeof(struct ddsnap_mappings) + sizeof(struct ddsnap_mapping)] __aligned(8);
+	struct dds_known k;
+	int err = 0;
+	u32 len;
+
+	if (o->restoring) {
+		err = dds_ask_wait(o->vol.store, DDSNAP_MAP_RESTORING, &q, sizeof(q), reply, sizeof(reply), &len);
+		if (err == -ENOTCONN || err == DDSNAP_E_AWAY || err == DDSNAP_E_STALE) {
+			dds_kick_later(&o->vol, RETRY_MS);
+			return;
+		}
+		if (!err)
+			err = dds_find_mapping(&o->vol, reply, len, io->chunk, io->chunk + 1, io->chunk, &k);
+		if (!err && k.kind == DDSNAP_LOST)
+			err = -EIO;
+		if (!err)
+			dds_point(&o->vol, io, &k);
+	}
+	list_del(&io->node);
+	if (err)
+		dds_end(io, BLK_STS_IOERR);
+	else
+		dds_release(&o->vol, io);
+}
+
+/*
+ * Puts what waits into the batch, ascending, and lets go what need not wait. No write
+ * may go while the origin is restored.
+ */
 static void origin_gather(struct dds_origin *o, struct dds_batch *b)
 {
 	struct dds_io *io, *next;
 	bool fail_space;
 
-	spin_lock_irq(&o->lock);
+	spin_lock_irq(&o->vol.lock);
 	fail_space = o->fail_space && !dds_leases_free(&o->leases);
 	o->fail_space = false;
-	spin_unlock_irq(&o->lock);
-	list_sort(NULL, &o->todo, by_chunk);
+	spin_unlock_irq(&o->vol.lock);
 	list_for_each_entry_safe(io, next, &o->todo, node) {
 		if (io->chunk >= o->chunks) {	/* the origin was made smaller */
 			list_del(&io->node);
-			origin_end(io, BLK_STS_IOERR);
+			dds_end(io, BLK_STS_IOERR);
 			continue;
 		}
+		if (bio_op(dds_bio(io)) == REQ_OP_READ) {
+			origin_read(o, io);
+			continue;
+		}
+		if (o->restoring)
+			continue;
 		if (b->count && b->copies[b->count - 1].chunk == io->chunk) {
 			list_move_tail(&io->node, &b->bios);
 			continue;
@@ -563,7 +486,7 @@ static void origin_gather(struct dds_origin *o, struct dds_batch *b)
 		switch (origin_needs(o, io->chunk)) {
 		case NEED_NOTHING:
 			list_del(&io->node);
-			origin_release(o, io);
+			dds_release(&o->vol, io);
 			break;
 		case NEED_FLYING:
 			list_move_tail(&io->node, &o->flying->bios);
@@ -571,19 +494,19 @@ static void origin_gather(struct dds_origin *o, struct dds_batch *b)
 		case NEED_COPY:
 			if (o->mode == DDS_FAILED) {
 				list_del(&io->node);
-				origin_end(io, BLK_STS_IOERR);
+				dds_end(io, BLK_STS_IOERR);
 			} else if (origin_add(o, b, io->chunk)) {
 				list_move_tail(&io->node, &b->bios);
 			} else if (!b->count && fail_space) {
 				list_del(&io->node);
-				origin_end(io, BLK_STS_NOSPC);
+				dds_end(io, BLK_STS_NOSPC);
 			}
 			break;
 		case NEED_SERVER:
 			break;
 		case NEED_ERROR:
 			list_del(&io->node);
-			origin_end(io, BLK_STS_IOERR);
+			dds_end(io, BLK_STS_IOERR);
 			break;
 		}
 	}
@@ -612,27 +535,27 @@ static void origin_settled(struct dds_origin *o)
 	u64 id = 0;
 	u32 code = 0;
 
-	spin_lock_irq(&o->lock);
+	spin_lock_irq(&o->vol.lock);
 	if (o->settle.id && (o->settle.next >= o->settle.end || o->mode == DDS_FAILED || o->fail_space)) {
 		id = o->settle.id;
 		code = o->mode == DDS_FAILED ? DDSNAP_E_STORE_FAILED : o->settle.next < o->settle.end ? DDSNAP_E_NO_SPACE : 0;
 		o->settle.id = 0;
 	}
-	spin_unlock_irq(&o->lock);
+	spin_unlock_irq(&o->vol.lock);
 	if (id)
-		dds_answer(o->store, DDSNAP_SETTLE, id, code, code ? "not all chunks could be copied out" : NULL);
+		dds_answer(o->vol.store, DDSNAP_SETTLE, id, code, code ? "not all chunks could be copied out" : NULL);
 }
 
 /* Gives a batch that was not made durable up: what waits for it waits on. */
 static void origin_give_up(struct dds_origin *o, struct dds_batch *b)
 {
 	list_splice_init(&b->bios, &o->todo);
-	spin_lock_irq(&o->lock);
+	spin_lock_irq(&o->vol.lock);
 	o->leases.taken = 0;
 	o->settle.next = o->settle.first;
-	o->stalled = false;
-	spin_unlock_irq(&o->lock);
-	percpu_ref_put(&o->writes);
+	spin_unlock_irq(&o->vol.lock);
+	percpu_ref_put(&o->vol.ios);
+	dds_kick(&o->vol);
 }
 
 /* Reads the next batch. NULL: there is nothing to copy, or it cannot be now. */
@@ -642,12 +565,12 @@ static struct dds_batch *origin_prepare(struct dds_origin *o)
 	struct dds_io *io;
 	bool stop;
 
-	spin_lock_irq(&o->lock);
-	o->stalled = true;	/* unless something comes */
-	list_splice_tail_init(&o->held, &o->todo);
-	stop = o->begin || o->asking || o->broken || o->park || o->restoring || !o->has_session;
-	spin_unlock_irq(&o->lock);
-	if (stop || !percpu_ref_tryget_live(&o->writes))
+	spin_lock_irq(&o->vol.lock);
+	if (o->broken && o->mode == DDS_LIVE && !o->asking && !list_empty(&o->vol.held))
+		o->begin = true;	/* the server may think otherwise now */
+	stop = o->begin || o->asking || o->broken || !o->has_session;
+	spin_unlock_irq(&o->vol.lock);
+	if (!dds_take(&o->vol, &o->todo) || stop || !percpu_ref_tryget_live(&o->vol.ios))
 		return NULL;
 	dds_batch_reset(b, o->generation);
 	origin_lease(o);
@@ -655,11 +578,11 @@ static struct dds_batch *origin_prepare(struct dds_origin *o)
 	origin_gather_settle(o, b);
 	if (!b->count)
 		goto none;
-	if (dds_batch_read(b, o->io, o->origin_dev, o->size >> SECTOR_SHIFT)) {
+	if (dds_batch_read(b, o->io, o->vol.origin_dev, o->size >> SECTOR_SHIFT)) {
 		while (o->single && !list_empty(&b->bios)) {	/* what cannot be read cannot be kept */
 			io = list_first_entry(&b->bios, struct dds_io, node);
 			list_del(&io->node);
-			origin_end(io, BLK_STS_IOERR);
+			dds_end(io, BLK_STS_IOERR);
 		}
 		o->single = true;
 		origin_give_up(o, b);
@@ -669,7 +592,7 @@ static struct dds_batch *origin_prepare(struct dds_origin *o)
 	o->turn = 1 - o->turn;
 	return b;
 none:
-	percpu_ref_put(&o->writes);
+	percpu_ref_put(&o->vol.ios);
 	return NULL;
 }
 
@@ -678,7 +601,7 @@ none:
 /* Begins to write a batch that was read. */
 static void origin_commit(struct dds_origin *o, struct dds_batch *b)
 {
-	spin_lock_irq(&o->lock);
+	spin_lock_irq(&o->vol.lock);
 	b->seq = o->seq;
 	b->head = o->place;
 	b->next = dds_leases_at(&o->leases, 1 + o->leases.taken);
@@ -686,8 +609,8 @@ static void origin_commit(struct dds_origin *o, struct dds_batch *b)
 	o->seq++;
 	o->place = b->next;
 	o->lease_later = false;
-	spin_unlock_irq(&o->lock);
-	dds_batch_write(b, o->io, &o->area, o->store->uuid, o->epoch);
+	spin_unlock_irq(&o->vol.lock);
+	dds_batch_write(b, o->io, &o->vol.area, o->vol.store->uuid, o->epoch);
 	o->flying = b;
 }
 
@@ -703,7 +626,7 @@ static void origin_report(struct dds_origin *o, struct dds_batch *b)
 	};
 
 	if (READ_ONCE(o->mode) == DDS_LIVE)
-		dds_tell(o->store, DDSNAP_REPORT, parts, 2);
+		dds_tell(o->vol.store, DDSNAP_REPORT, parts, 2);
 }
 
 /* No batch may follow one that failed: the server is to begin another session. */
@@ -716,18 +639,18 @@ static void origin_break(struct dds_origin *o, struct dds_batch *b, int err)
 	} __packed;
 	struct failure *f = (void *)b->record;
 
-	DMERR("%pUb: batch %llu could not be written (error %d)", o->store->uuid, b->seq, err);
+	DMERR("%pUb: batch %llu could not be written (error %d)", o->vol.store->uuid, b->seq, err);
 	f->len = cpu_to_le32(sizeof(f->text));
 	f->zero = 0;
 	memcpy(f->text, reason, sizeof(f->text));
 	o->failure = f;
 	o->failure_len = sizeof(*f) + dds_batch_code_slots(b, (void *)(f + 1));
-	spin_lock_irq(&o->lock);
+	spin_lock_irq(&o->vol.lock);
 	o->broken = true;
 	o->begin = o->mode == DDS_LIVE;
 	o->place = b->head;
 	o->seq = b->seq;
-	spin_unlock_irq(&o->lock);
+	spin_unlock_irq(&o->vol.lock);
 	origin_give_up(o, b);
 }
 
@@ -740,7 +663,7 @@ static void origin_finish(struct dds_origin *o)
 	int err;
 	u32 i;
 
-	err = dds_batch_wait(b, &o->area);
+	err = dds_batch_wait(b) ?: dds_batch_flush(b, &o->vol.area);
 	o->flying = NULL;
 	if (err) {
 		origin_break(o, b, err);
@@ -749,127 +672,73 @@ static void origin_finish(struct dds_origin *o)
 	origin_report(o, b);
 	for (i = 0; i < b->count; i++)
 		set_bit(b->copies[i].chunk, o->settled);
-	dds_snapshots_copied(o->store, b);
+	dds_snapshots_copied(o->vol.store, b);
 	WRITE_ONCE(o->batch_count, o->batch_count + 1);
 	WRITE_ONCE(o->copied, o->copied + b->count);
 	blk_start_plug(&plug);	/* they were cut at the chunks, and are neighbours again */
 	while (!list_empty(&b->bios)) {
 		io = list_first_entry(&b->bios, struct dds_io, node);
 		list_del(&io->node);
-		origin_release(o, io);
+		dds_release(&o->vol, io);
 	}
 	blk_finish_plug(&plug);
-	percpu_ref_put(&o->writes);
-	spin_lock_irq(&o->lock);
-	o->stalled = false;
-	spin_unlock_irq(&o->lock);
+	percpu_ref_put(&o->vol.ios);
 }
 
-/* Ends the held bios for which that is due: all of them, or those that waited too long. */
+/* Ends those held bios that wait for what will not be, or have waited too long. */
 static void origin_expire(struct dds_origin *o)
 {
 	unsigned long timeout = READ_ONCE(o->hold_timeout) * HZ;
 	struct dds_io *io, *next;
-	bool back, fail;
+	bool fail;
 
-	spin_lock_irq(&o->lock);
-	list_splice_tail_init(&o->held, &o->todo);
-	back = o->push_back;
+	spin_lock_irq(&o->vol.lock);
 	fail = o->fail_broken;
 	o->fail_broken = false;
-	spin_unlock_irq(&o->lock);
+	spin_unlock_irq(&o->vol.lock);
 	list_for_each_entry_safe(io, next, &o->todo, node) {
-		if (!back && !fail && !(timeout && time_after(jiffies, io->since + timeout)))
-			continue;
-		list_del(&io->node);
-		origin_end(io, back ? BLK_STS_DM_REQUEUE : fail ? BLK_STS_IOERR : BLK_STS_TIMEOUT);
+		if (fail || (timeout && time_after(jiffies, io->since + timeout))) {
+			list_del(&io->node);
+			dds_end(io, fail ? BLK_STS_IOERR : BLK_STS_TIMEOUT);
+		}
 	}
+	if (timeout && !list_empty(&o->todo))
+		dds_kick_later(&o->vol, MSEC_PER_SEC);
 }
 
-/* Whether a session can be begun: no write is under way that the server asked to end. */
-static bool may_begin(struct dds_origin *o)
+/* The copier: copies out what is held, until nothing is or it cannot. */
+static void origin_work(struct work_struct *work)
 {
-	return o->begin && !o->asking && (!o->quiesced || percpu_ref_is_zero(&o->writes));
-}
+	struct dds_origin *o = container_of(work, struct dds_origin, vol.work);
+	unsigned int noio = memalloc_noio_save();
+	struct dds_batch *b, *flew;
 
-static bool copier_wakes(struct dds_origin *o)
-{
-	bool wakes;
-
-	spin_lock_irq(&o->lock);
-	if (o->parked)
-		wakes = !o->park || kthread_should_stop();
-	else
-		wakes = o->flying || o->park || may_begin(o) || kthread_should_stop() ||
-			((!o->stalled || o->push_back) && (!list_empty(&o->held) || !list_empty(&o->todo))) ||
-			(!o->stalled && o->settle.id);
-	spin_unlock_irq(&o->lock);
-	return wakes;
-}
-
-static void copier_turn(struct dds_origin *o)
-{
-	struct dds_batch *b;
-	bool begin, park;
-
-	b = origin_prepare(o);
-	if (o->flying)
-		origin_finish(o);
-	if (b && o->broken) {
-		origin_give_up(o, b);
-	} else if (b) {
-		origin_commit(o, b);
-		return;
-	}
+	do {
+		flew = o->flying;
+		b = origin_prepare(o);
+		if (flew)
+			origin_finish(o);
+		if (b && o->broken)
+			origin_give_up(o, b);
+		else if (b)
+			origin_commit(o, b);
+	} while (o->flying || flew);
 	origin_settled(o);
 	origin_expire(o);
-	spin_lock_irq(&o->lock);
-	begin = may_begin(o);
-	park = o->park;
-	spin_unlock_irq(&o->lock);
-	if (begin)
-		origin_begin_session(o);
-	if (park && !o->parked) {
-		spin_lock_irq(&o->lock);
-		o->parked = true;
-		spin_unlock_irq(&o->lock);
-		wake_up_all(&o->wake);
-	}
-}
-
-static int copier(void *data)
-{
-	struct dds_origin *o = data;
-	unsigned int noio = memalloc_noio_save();
-	bool parked;
-
-	while (!kthread_should_stop()) {
-		wait_event_idle_timeout(o->wake, copier_wakes(o), HZ);
-		spin_lock_irq(&o->lock);
-		if (o->parked && !o->park)
-			o->parked = false;
-		parked = o->parked;
-		spin_unlock_irq(&o->lock);
-		if (!parked)
-			copier_turn(o);
-	}
+	origin_begin_session(o);
 	memalloc_noio_restore(noio);
-	return 0;
 }
 
 /* ---- life --------------------------------------------------------------------- */
 
 static void origin_free(struct dds_origin *o)
 {
-	if (o->copier)
-		kthread_stop(o->copier);
+	dds_volume_exit(&o->vol);
 	dds_batch_free(o->batches[0]);
 	dds_batch_free(o->batches[1]);
 	if (o->io)
 		dm_io_client_destroy(o->io);
 	dds_leases_exit(&o->leases);
-	if (o->writes.data)
-		percpu_ref_exit(&o->writes);
 	free_percpu(o->counts);
 	vfree(o->settled);
 	vfree(o->known);
@@ -878,17 +747,14 @@ static void origin_free(struct dds_origin *o)
 
 static int origin_alloc(struct dds_origin *o, u64 chunks)
 {
-	u32 batch = max(1u, o->batch_bytes >> o->chunk_shift), i;
+	u32 batch = max(1u, o->batch_bytes >> o->vol.chunk_shift), i;
 	int err;
 
-	err = percpu_ref_init(&o->writes, writes_ended, PERCPU_REF_INIT_DEAD | PERCPU_REF_ALLOW_REINIT, GFP_KERNEL);
-	if (err)
-		return err;
 	err = settled_resize(o, chunks) ?: dds_leases_init(&o->leases);
 	if (err)
 		return err;
 	for (i = 0; i < 2; i++) {
-		o->batches[i] = dds_batch_new(batch, o->chunk_shift);
+		o->batches[i] = dds_batch_new(batch, o->vol.chunk_shift);
 		if (!o->batches[i])
 			return -ENOMEM;
 	}
@@ -899,12 +765,6 @@ static int origin_alloc(struct dds_origin *o, u64 chunks)
 	if (IS_ERR(o->io)) {
 		err = PTR_ERR(o->io);
 		o->io = NULL;
-		return err;
-	}
-	o->copier = kthread_run(copier, o, "ddsnap-copy");
-	if (IS_ERR(o->copier)) {
-		err = PTR_ERR(o->copier);
-		o->copier = NULL;
 	}
 	return err;
 }
@@ -916,23 +776,15 @@ static struct dds_origin *origin_new(struct dds_store *s, u32 chunk_shift, u32 b
 
 	if (!o)
 		return ERR_PTR(-ENOMEM);
-	o->store = s;
-	o->chunk_shift = chunk_shift;
 	o->batch_bytes = batch_bytes;
-	o->quiesced = true;	/* until it has a session */
-	o->park = o->parked = true;
-	spin_lock_init(&o->lock);
-	init_waitqueue_head(&o->wake);
-	INIT_LIST_HEAD(&o->held);
 	INIT_LIST_HEAD(&o->todo);
-	INIT_WORK(&o->quiet, origin_quiet);
 	o->lease_call.done = lease_done;
 	o->space_call.done = space_done;
 	o->session_call.done = session_done;
 	INIT_LIST_HEAD(&o->lease_call.node);
 	INIT_LIST_HEAD(&o->space_call.node);
 	INIT_LIST_HEAD(&o->session_call.node);
-	err = origin_alloc(o, chunks);
+	err = dds_volume_init(&o->vol, s, s->copy_wq, chunk_shift, origin_work) ?: origin_alloc(o, chunks);
 	if (err) {
 		origin_free(o);
 		return ERR_PTR(err);
@@ -957,12 +809,12 @@ int dds_origin_get(struct dds_store *s, u32 chunk_shift, u32 batch_bytes, u64 ch
 		spin_lock_irq(&s->lock);
 		s->origin = o;
 		spin_unlock_irq(&s->lock);
-	} else if (o->chunk_shift != chunk_shift) {
+	} else if (o->vol.chunk_shift != chunk_shift) {
 		err = -EINVAL;
 		*error = "The store's origin has another chunk size";
 		goto out;
 	}
-	o->targets++;
+	o->vol.targets++;
 	*got = o;
 out:
 	mutex_unlock(&s->targets);
@@ -971,11 +823,11 @@ out:
 
 void dds_origin_put(struct dds_origin *o)
 {
-	struct dds_store *s = o->store;
+	struct dds_store *s = o->vol.store;
 	u32 got;
 
 	mutex_lock(&s->targets);
-	if (--o->targets) {
+	if (--o->vol.targets) {
 		mutex_unlock(&s->targets);
 		return;
 	}
@@ -988,36 +840,5 @@ void dds_origin_put(struct dds_origin *o)
 	dds_cancel(s, &o->session_call);
 	dds_cancel(s, &o->lease_call);
 	dds_cancel(s, &o->space_call);
-	flush_work(&o->quiet);
 	origin_free(o);
-}
-
-void dds_origin_resume(struct dds_origin *o, struct block_device *origin, struct block_device *store)
-{
-	spin_lock_irq(&o->lock);
-	o->origin_dev = origin;
-	o->area.bdev = store;
-	o->park = false;
-	o->push_back = false;
-	o->stalled = false;
-	spin_unlock_irq(&o->lock);
-	wake_up_all(&o->wake);
-	dds_store_connect(o->store);
-}
-
-void dds_origin_park(struct dds_origin *o)
-{
-	spin_lock_irq(&o->lock);
-	o->park = true;
-	spin_unlock_irq(&o->lock);
-	wake_up_all(&o->wake);
-	wait_event(o->wake, READ_ONCE(o->parked));
-}
-
-void dds_origin_push_back(struct dds_origin *o, bool on)
-{
-	spin_lock_irq(&o->lock);
-	o->push_back = on;
-	spin_unlock_irq(&o->lock);
-	wake_up_all(&o->wake);
 }

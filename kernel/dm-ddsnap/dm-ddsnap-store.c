@@ -2,9 +2,9 @@
 /*
  * Stores: each has at most one connection to a server, and the targets that use it.
  *
- * A connection is completed in steps by one work item: greeting, the snapshots that
- * are open or were, "ready", and then the origin's copier attaches or resumes. Replies
- * are taken in by the dispatcher, in the order in which they come.
+ * A connection is completed in steps by one work item: greeting, the snapshots, each of
+ * which its own work opens, "ready", and then the origin's copier attaches or resumes.
+ * Replies are taken in by the dispatcher, in the order in which they come.
  */
 #include <linux/slab.h>
 
@@ -12,8 +12,6 @@
 
 static DEFINE_MUTEX(dds_stores_lock);
 static LIST_HEAD(dds_stores);
-
-#define RETRY_MS 100	/* before a server that is away or busy is asked again */
 
 /* ---- requests ----------------------------------------------------------------- */
 
@@ -177,7 +175,7 @@ static struct dds_snapshot *snapshot_of(struct dds_store *s, u64 handle)
 	struct dds_snapshot *v, *found = NULL;
 
 	spin_lock_irq(&s->lock);
-	list_for_each_entry(v, &s->readers, reader)
+	list_for_each_entry(v, &s->snapshots, node)
 		if (v->open && v->handle == handle)
 			found = v;
 	spin_unlock_irq(&s->lock);
@@ -190,15 +188,17 @@ static struct dds_origin *store_origin(struct dds_store *s)
 	return READ_ONCE(s->origin);
 }
 
-static int take_quiesce(struct dds_store *s, u64 id, u64 handle)
+static void take_quiesce(struct dds_store *s, u64 id, u64 handle)
 {
 	struct dds_origin *o = store_origin(s);
-	struct dds_snapshot *v;
+	struct dds_snapshot *v = handle ? snapshot_of(s, handle) : NULL;
 
-	if (!handle)
-		return o ? dds_origin_quiesce(o, id) : dds_answer(s, DDSNAP_QUIESCE, id, 0, NULL);
-	v = snapshot_of(s, handle);
-	return v ? dds_snapshot_quiesce(v, id) : dds_answer(s, DDSNAP_QUIESCE, id, 0, NULL);
+	if (v)
+		dds_quiesce(&v->vol, id);
+	else if (!handle && o)
+		dds_quiesce(&o->vol, id);
+	else
+		dds_answer(s, DDSNAP_QUIESCE, id, 0, NULL);
 }
 
 static int take_state(struct dds_store *s, const struct ddsnap_handle_state *st, u32 len)
@@ -270,7 +270,7 @@ static int store_greet(struct dds_store *s)
 	struct ddsnap_hello hello = {
 		.magic = cpu_to_le64(DDSNAP_MAGIC), .min_version = cpu_to_le16(DDSNAP_VERSION),
 		.max_version = cpu_to_le16(DDSNAP_VERSION), .lock = cpu_to_le32(DDSNAP_LOCK_KERNEL),
-		.features = cpu_to_le64(DDSNAP_FEATURE_FIT),
+		.features = cpu_to_le64(DDSNAP_FEATURE_FIT | DDSNAP_FEATURE_HOLD),
 	};
 	struct ddsnap_welcome w;
 	u32 len;
@@ -286,64 +286,52 @@ static int store_greet(struct dds_store *s)
 	return 0;
 }
 
-/* Returns whether all that the targets have open is open on this connection. */
+/* Has the snapshots be opened that are not on this connection. Returns whether all are. */
 static bool store_open_snapshots(struct dds_store *s)
 {
 	struct dds_snapshot *v;
 	bool all = true;
 
-	list_for_each_entry(v, &s->snapshots, node)
-		if (!v->open && dds_snapshot_open(v))
+	list_for_each_entry(v, &s->snapshots, node) {
+		if (!READ_ONCE(v->open)) {
+			dds_kick(&v->vol);
 			all = false;
+		}
+	}
 	return all;
-}
-
-static bool store_has_channel(struct dds_store *s, bool *greeted, bool *ready)
-{
-	bool has;
-
-	spin_lock_irq(&s->lock);
-	has = s->channel;
-	*greeted = s->greeted;
-	*ready = s->ready;
-	spin_unlock_irq(&s->lock);
-	return has;
 }
 
 static void store_connect(struct work_struct *work)
 {
 	struct dds_store *s = container_of(to_delayed_work(work), struct dds_store, connect);
 	struct dds_channel *c;
-	bool greeted, ready, all;
 	int err = 0;
 
 	mutex_lock(&s->targets);
-	if (!store_has_channel(s, &greeted, &ready) || (!s->origin && list_empty(&s->snapshots)))
+	c = store_channel(s);
+	if (!c || (!s->origin && list_empty(&s->snapshots)))
 		goto out;
-	if (!greeted) {
+	if (!s->greeted) {
 		err = store_greet(s);
 		if (err) {
 			DMERR_LIMIT("greeting the server: error %d", err);
-			c = store_channel(s);
-			if (c) {
-				dds_channel_close(c);
-				dds_store_unbind(s, c);
-				dds_channel_put(c);
-			}
+			dds_channel_close(c);
+			dds_store_unbind(s, c);
 			goto out;
 		}
-		s->greeted = true;
+		spin_lock_irq(&s->lock);
+		s->greeted = s->channel == c;
+		spin_unlock_irq(&s->lock);
 	}
-	all = store_open_snapshots(s);
-	if (!ready && all) {
+	if (store_open_snapshots(s) && !s->ready) {
 		err = dds_tell(s, DDSNAP_READY, NULL, 0);
 		s->ready = !err;
 	}
 	if (s->origin && !err)
 		dds_origin_begin(s->origin);
-	if (!all)
-		mod_delayed_work(s->io_wq, &s->connect, msecs_to_jiffies(RETRY_MS));
 out:
+	if (c)
+		dds_channel_put(c);
 	mutex_unlock(&s->targets);
 }
 
@@ -371,6 +359,7 @@ void dds_store_unbind(struct dds_store *s, struct dds_channel *c)
 {
 	struct dds_snapshot *v;
 	struct dds_call *call;
+	LIST_HEAD(ended);
 
 	mutex_lock(&s->ending);
 	spin_lock_irq(&s->lock);
@@ -381,12 +370,13 @@ void dds_store_unbind(struct dds_store *s, struct dds_channel *c)
 	}
 	s->channel = NULL;
 	s->greeted = s->ready = false;
-	list_for_each_entry(v, &s->readers, reader)
+	list_splice_init(&s->calls, &ended);	/* not those of the next connection */
+	list_for_each_entry(v, &s->snapshots, node)
 		dds_snapshot_lost(v);
 	if (s->origin)
 		dds_origin_lost(s->origin);
-	while (!list_empty(&s->calls)) {
-		call = list_first_entry(&s->calls, struct dds_call, node);
+	while (!list_empty(&ended)) {
+		call = list_first_entry(&ended, struct dds_call, node);
 		list_del_init(&call->node);
 		spin_unlock_irq(&s->lock);
 		call->done(call, -ENOTCONN, NULL, 0);
@@ -397,6 +387,17 @@ void dds_store_unbind(struct dds_store *s, struct dds_channel *c)
 }
 
 /* ---- stores ------------------------------------------------------------------- */
+
+static void store_free(struct dds_store *s)
+{
+	if (s->dispatch_wq)
+		destroy_workqueue(s->dispatch_wq);
+	if (s->copy_wq)
+		destroy_workqueue(s->copy_wq);
+	if (s->io_wq)
+		destroy_workqueue(s->io_wq);
+	kfree(s);
+}
 
 static struct dds_store *store_new(const u8 *uuid)
 {
@@ -410,17 +411,13 @@ static struct dds_store *store_new(const u8 *uuid)
 	spin_lock_init(&s->lock);
 	INIT_LIST_HEAD(&s->snapshots);
 	INIT_LIST_HEAD(&s->calls);
-	INIT_LIST_HEAD(&s->readers);
 	INIT_DELAYED_WORK(&s->connect, store_connect);
 	s->dispatch_wq = alloc_ordered_workqueue("ddsnap-take", WQ_MEM_RECLAIM);
+	s->copy_wq = alloc_ordered_workqueue("ddsnap-copy", WQ_MEM_RECLAIM);
 	s->io_wq = alloc_workqueue("ddsnap-io", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
-	if (s->dispatch_wq && s->io_wq)
+	if (s->dispatch_wq && s->copy_wq && s->io_wq)
 		return s;
-	if (s->dispatch_wq)
-		destroy_workqueue(s->dispatch_wq);
-	if (s->io_wq)
-		destroy_workqueue(s->io_wq);
-	kfree(s);
+	store_free(s);
 	return NULL;
 }
 
@@ -463,9 +460,7 @@ void dds_store_put(struct dds_store *s)
 	list_del(&s->node);
 	mutex_unlock(&dds_stores_lock);
 	cancel_delayed_work_sync(&s->connect);
-	destroy_workqueue(s->dispatch_wq);
-	destroy_workqueue(s->io_wq);
-	kfree(s);
+	store_free(s);
 }
 
 void dds_store_query(struct ddsnap_query *q)
@@ -486,7 +481,7 @@ void dds_store_query(struct ddsnap_query *q)
 			q->flags |= DDSNAP_HAS_ORIGIN;
 		if (s->origin && s->origin->has_session)
 			q->flags |= DDSNAP_HAS_SESSION;
-		list_for_each_entry(v, &s->readers, reader)
+		list_for_each_entry(v, &s->snapshots, node)
 			q->snapshots++;
 		spin_unlock_irq(&s->lock);
 	}

@@ -87,10 +87,6 @@ static int target_devices(struct dm_target *ti, struct dds_target *t, const char
 		ti->error = "Cannot open the origin's device";
 		return err;
 	}
-	if (ti->len > bdev_nr_sectors(t->origin_dev->bdev) && !t->tag) {
-		ti->error = "The origin's device is smaller than the target";
-		return -EINVAL;
-	}
 	err = dm_get_device(ti, store, BLK_OPEN_READ | BLK_OPEN_WRITE, &t->store_dev);
 	if (err)
 		ti->error = "Cannot open the store device";
@@ -109,6 +105,45 @@ static void target_free(struct dm_target *ti, struct dds_target *t)
 		dm_put_device(ti, t->origin_dev);
 	dds_store_put(t->store);
 	kfree(t);
+}
+
+/* What both targets do with what they have in common. */
+static struct dds_volume *target_volume(const struct dds_target *t)
+{
+	return t->origin ? &t->origin->vol : &t->snapshot->vol;
+}
+
+static void target_presuspend(struct dm_target *ti)
+{
+	if (dm_noflush_suspending(ti))
+		dds_push_back(target_volume(ti->private), true);
+}
+
+static void target_presuspend_undo(struct dm_target *ti)
+{
+	dds_push_back(target_volume(ti->private), false);
+}
+
+static void target_postsuspend(struct dm_target *ti)
+{
+	dds_park(target_volume(ti->private));
+}
+
+static void target_resume(struct dm_target *ti)
+{
+	struct dds_target *t = ti->private;
+	struct dds_volume *vol = target_volume(t);
+
+	spin_lock_irq(&vol->lock);
+	vol->origin_dev = t->origin_dev->bdev;
+	vol->area.bdev = t->store_dev->bdev;
+	if (t->snapshot) {
+		vol->area.offset = t->data_offset;
+		vol->area.slots = (bdev_nr_sectors(vol->area.bdev) - t->data_offset) >> (vol->chunk_shift - SECTOR_SHIFT);
+	}
+	vol->flushed = t->origin ? vol->origin_dev : t->write ? vol->area.bdev : NULL;
+	spin_unlock_irq(&vol->lock);
+	dds_resume(vol);
 }
 
 static void target_dtr(struct dm_target *ti)
@@ -182,6 +217,11 @@ static int origin_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 	err = target_devices(ti, t, argv[1], argv[2], argv[4]) ?: origin_features(ti, &as, &t->batch_kib, &hold_timeout);
 	if (err)
 		goto out;
+	err = -EINVAL;
+	if (ti->len > bdev_nr_sectors(t->origin_dev->bdev)) {
+		ti->error = "The origin's device is smaller than the target";
+		goto out;
+	}
 	chunks = DIV_ROUND_UP_ULL(ti->len, t->chunk_sectors);
 	err = dds_origin_get(t->store, ilog2(t->chunk_sectors) + SECTOR_SHIFT, t->batch_kib << 10, chunks, &t->origin, &ti->error);
 	if (err)
@@ -211,7 +251,7 @@ static int snapshot_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 	err = -EINVAL;
 	ti->error = "Invalid tag, mode or data offset";
 	t->write = !strcmp(argv[2], "rw");
-	if (kstrtou32(argv[1], 10, &t->tag) || !t->tag || (!t->write && strcmp(argv[2], "ro")) || kstrtou64(argv[6], 10, &offset))
+	if (kstrtou32(argv[1], 10, &t->tag) || (!t->write && strcmp(argv[2], "ro")) || kstrtou64(argv[6], 10, &offset))
 		goto out;
 	err = target_devices(ti, t, argv[3], argv[4], argv[5]);
 	if (err)
@@ -238,44 +278,15 @@ static int origin_map(struct dm_target *ti, struct bio *bio)
 {
 	struct dds_target *t = ti->private;
 
-	return dds_origin_map(t->origin, t->origin_dev->bdev, bio);
+	return dds_origin_map(t->origin, bio);
 }
 
 static int origin_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error)
 {
 	struct dds_target *t = ti->private;
 
-	dds_origin_end_io(t->origin, bio);
+	dds_leave(&t->origin->vol, dds_io(bio));
 	return DM_ENDIO_DONE;
-}
-
-static void origin_presuspend(struct dm_target *ti)
-{
-	struct dds_target *t = ti->private;
-
-	if (dm_noflush_suspending(ti))
-		dds_origin_push_back(t->origin, true);
-}
-
-static void origin_presuspend_undo(struct dm_target *ti)
-{
-	struct dds_target *t = ti->private;
-
-	dds_origin_push_back(t->origin, false);
-}
-
-static void origin_postsuspend(struct dm_target *ti)
-{
-	struct dds_target *t = ti->private;
-
-	dds_origin_park(t->origin);
-}
-
-static void origin_resume(struct dm_target *ti)
-{
-	struct dds_target *t = ti->private;
-
-	dds_origin_resume(t->origin, t->origin_dev->bdev, t->store_dev->bdev);
 }
 
 static int origin_iterate_devices(struct dm_target *ti, iterate_devices_callout_fn fn, void *data)
@@ -303,12 +314,12 @@ static void origin_info(struct dds_origin *o, char *result, unsigned int maxlen)
 		writes += READ_ONCE(c->writes);
 		held += READ_ONCE(c->held);
 	}
-	spin_lock_irq(&o->lock);
+	spin_lock_irq(&o->vol.lock);
 	DMEMIT("%s %u %llu %llu %llu/%llu %llu %llu %llu %llu %llu %d %lu", mode_name(o->mode),
-	       1u << (o->chunk_shift - SECTOR_SHIFT), o->generation, o->newest,
+	       1u << (o->vol.chunk_shift - SECTOR_SHIFT), o->generation, o->newest,
 	       dds_leases_free(&o->leases), o->leases.total, reads, writes, held, o->batch_count, o->copied,
-	       !list_empty(&o->held) || !list_empty(&o->todo), o->last_error);
-	spin_unlock_irq(&o->lock);
+	       !list_empty(&o->vol.held) || !list_empty(&o->todo), o->last_error);
+	spin_unlock_irq(&o->vol.lock);
 }
 
 static void origin_status(struct dm_target *ti, status_type_t type, unsigned int flags, char *result, unsigned int maxlen)
@@ -341,6 +352,7 @@ static int origin_message(struct dm_target *ti, unsigned int argc, char **argv, 
 		return -EINVAL;
 	}
 	WRITE_ONCE(t->origin->hold_timeout, seconds);
+	dds_kick(&t->origin->vol);
 	return 0;
 }
 
@@ -353,10 +365,10 @@ static struct target_type origin_target = {
 	.dtr			= target_dtr,
 	.map			= origin_map,
 	.end_io			= origin_end_io,
-	.presuspend		= origin_presuspend,
-	.presuspend_undo	= origin_presuspend_undo,
-	.postsuspend		= origin_postsuspend,
-	.resume			= origin_resume,
+	.presuspend		= target_presuspend,
+	.presuspend_undo	= target_presuspend_undo,
+	.postsuspend		= target_postsuspend,
+	.resume			= target_resume,
 	.status			= origin_status,
 	.message		= origin_message,
 	.iterate_devices	= origin_iterate_devices,
@@ -378,35 +390,6 @@ static int snapshot_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *
 	return dds_snapshot_end_io(t->snapshot, bio, error);
 }
 
-static void snapshot_presuspend(struct dm_target *ti)
-{
-	struct dds_target *t = ti->private;
-
-	if (dm_noflush_suspending(ti))
-		dds_snapshot_push_back(t->snapshot, true);
-}
-
-static void snapshot_presuspend_undo(struct dm_target *ti)
-{
-	struct dds_target *t = ti->private;
-
-	dds_snapshot_push_back(t->snapshot, false);
-}
-
-static void snapshot_postsuspend(struct dm_target *ti)
-{
-	struct dds_target *t = ti->private;
-
-	dds_snapshot_park(t->snapshot);
-}
-
-static void snapshot_resume(struct dm_target *ti)
-{
-	struct dds_target *t = ti->private;
-
-	dds_snapshot_resume(t->snapshot, t->origin_dev->bdev, t->store_dev->bdev, t->data_offset);
-}
-
 static void snapshot_status(struct dm_target *ti, status_type_t type, unsigned int flags, char *result, unsigned int maxlen)
 {
 	struct dds_target *t = ti->private;
@@ -418,7 +401,7 @@ static void snapshot_status(struct dm_target *ti, status_type_t type, unsigned i
 	case STATUSTYPE_INFO:
 		DMEMIT("%s %u %u %llu %llu %llu %d", state & DDSNAP_STATE_SQUASHED ? "squashed" : READ_ONCE(v->open) ? "live" : "away",
 		       v->tag, t->chunk_sectors, v->generation, (u64)atomic64_read(&v->upcalls),
-		       (u64)atomic64_read(&v->given), v->last_error);
+		       (u64)atomic64_read(&v->given_slots), v->last_error);
 		break;
 	case STATUSTYPE_TABLE:
 		DMEMIT("%pUb %u %s %s %s %u %llu", t->store->uuid, t->tag, t->write ? "rw" : "ro", t->origin_dev->name,
@@ -447,10 +430,10 @@ static struct target_type snapshot_target = {
 	.dtr			= target_dtr,
 	.map			= snapshot_map,
 	.end_io			= snapshot_end_io,
-	.presuspend		= snapshot_presuspend,
-	.presuspend_undo	= snapshot_presuspend_undo,
-	.postsuspend		= snapshot_postsuspend,
-	.resume			= snapshot_resume,
+	.presuspend		= target_presuspend,
+	.presuspend_undo	= target_presuspend_undo,
+	.postsuspend		= target_postsuspend,
+	.resume			= target_resume,
 	.status			= snapshot_status,
 	.iterate_devices	= snapshot_iterate_devices,
 };

@@ -7,9 +7,10 @@
  *
  *   dm-ddsnap-channel.c   /dev/ddsnap: two mapped rings of bytes to and from the server
  *   dm-ddsnap-store.c     what is known of a store: its connection, requests, targets
+ *   dm-ddsnap-volume.c    what the origin and snapshots share: held requests, quiesce
  *   dm-ddsnap-leases.c    the slots that the server has leased
  *   dm-ddsnap-batch.c     a batch of copy-outs: reads, checksums, one write
- *   dm-ddsnap-origin.c    the origin: what a write needs, and the thread that copies out
+ *   dm-ddsnap-origin.c    the origin: what a write needs, and what copies out
  *   dm-ddsnap-snapshot.c  a snapshot: where its chunks are, writes to it
  *   dm-ddsnap-target.c    the two device-mapper targets
  *
@@ -99,21 +100,21 @@ struct dds_store {
 	u8 uuid[DDS_UUID_SIZE];
 
 	struct workqueue_struct *dispatch_wq;	/* takes messages in, in order */
+	struct workqueue_struct *copy_wq;	/* the origin's copier */
 	struct workqueue_struct *io_wq;		/* what sleeps for the server */
 	struct delayed_work connect;
 
 	struct mutex ending;		/* held while a connection's end is told to its requests */
-	struct mutex targets;		/* guards origin and snapshots; may be held for long */
-	struct dds_origin *origin;
-	struct list_head snapshots;
+	struct mutex targets;		/* guards the number of targets; may be held for long */
 
 	spinlock_t lock;		/* guards what follows */
+	struct dds_origin *origin;	/* this and the next change with targets held, too */
+	struct list_head snapshots;
 	struct dds_channel *channel;
 	struct list_head calls;		/* requests without a reply yet */
 	u64 last_id;
 	bool greeted;			/* the server has said welcome on this channel */
 	bool ready;			/* "ready" was sent on it */
-	struct list_head readers;	/* snapshots, for the origin's copier */
 };
 
 struct dds_store *dds_store_get(const u8 *uuid);
@@ -137,6 +138,140 @@ void dds_cancel(struct dds_store *s, struct dds_call *call);
 int dds_tell(struct dds_store *s, u16 type, const struct kvec *parts, unsigned int count);
 /* Answers a request of the server: code 0 or an enum ddsnap_code. */
 int dds_answer(struct dds_store *s, u16 type, u64 id, u32 code, const char *text);
+
+/* ---- volume: what the origin and snapshots share -------------------------------- */
+
+/* What a store's data area is. */
+struct dds_area {
+	struct block_device *bdev;
+	sector_t offset;		/* of slot 0 */
+	u32 chunk_shift;		/* in bytes, base-two logarithm */
+	u64 slots;
+};
+
+static inline sector_t dds_slot_sector(const struct dds_area *a, u64 slot)
+{
+	return a->offset + (slot << (a->chunk_shift - SECTOR_SHIFT));
+}
+
+/* Whether the device has all slots. */
+static inline bool dds_area_fits(const struct dds_area *a)
+{
+	sector_t size = a->bdev ? bdev_nr_sectors(a->bdev) : 0;
+
+	return a->offset <= size && a->slots <= (size - a->offset) >> (a->chunk_shift - SECTOR_SHIFT);
+}
+
+/* Per bio of either target. */
+struct dds_io {
+	struct list_head node;
+	u64 chunk;			/* that it begins in */
+	unsigned long since;		/* jiffies when it was held */
+	struct bvec_iter iter;		/* as it came, for another try */
+	u32 chunks;			/* how many, if it was sent to where they are */
+	u8 flags;
+};
+
+#define DDS_IO_COUNTED	1	/* it has a reference of ios */
+#define DDS_IO_SHARED	2	/* it reads shared chunks from the origin */
+#define DDS_IO_VERIFY	4	/* it has been read, and is to be asked about again */
+
+static inline struct bio *dds_bio(struct dds_io *io)
+{
+	return dm_bio_from_per_bio_data(io, sizeof(*io));
+}
+
+static inline struct dds_io *dds_io(struct bio *bio)
+{
+	return dm_per_bio_data(bio, sizeof(struct dds_io));
+}
+
+struct dds_volume {
+	struct dds_store *store;
+	unsigned int targets;		/* device-mapper targets that exist; guarded by store->targets */
+	u32 chunk_shift;
+
+	/* Of the target that is resumed; they change while it is parked. */
+	struct block_device *origin_dev;
+	struct dds_area area;
+	struct block_device *flushed;	/* before a quiesce is answered; or NULL */
+
+	struct percpu_ref ios;		/* requests under way; dead while closed */
+	struct workqueue_struct *wq;
+	struct work_struct work;	/* serves what is held */
+	struct delayed_work later;	/* has it do so */
+	struct work_struct quiet;	/* answers a quiesce */
+
+	spinlock_t lock;		/* guards what follows, with interrupts off */
+	struct list_head held;		/* bios for the work: struct dds_io */
+	bool parked;			/* the target is suspended */
+	bool push_back;			/* held bios go back to device-mapper */
+	bool closed;			/* no request begins */
+	u64 quiesce_id;			/* of the request to answer when none is under way; or 0 */
+};
+
+/* Has the work done (again). Any context. */
+static inline void dds_kick(struct dds_volume *vol)
+{
+	queue_work(vol->wq, &vol->work);
+}
+
+static inline void dds_kick_later(struct dds_volume *vol, unsigned int ms)
+{
+	queue_delayed_work(vol->wq, &vol->later, msecs_to_jiffies(ms));
+}
+
+/* Whether it is closed and no request is under way: then its state may change. */
+static inline bool dds_is_quiet(struct dds_volume *vol)
+{
+	return READ_ONCE(vol->closed) && percpu_ref_is_zero(&vol->ios);
+}
+
+/* Gives the bio's reference back, if it has one. */
+static inline void dds_leave(struct dds_volume *vol, struct dds_io *io)
+{
+	if (io->flags & DDS_IO_COUNTED) {
+		io->flags &= ~DDS_IO_COUNTED;
+		percpu_ref_put(&vol->ios);
+	}
+}
+
+/* Cuts a bio at a sector. */
+static inline void dds_cut(struct bio *bio, sector_t end)
+{
+	if (end < bio_end_sector(bio))
+		dm_accept_partial_bio(bio, end - bio->bi_iter.bi_sector);
+}
+
+/* Where a chunk is. */
+struct dds_known {
+	u64 chunk1;	/* chunk + 1; 0: nothing */
+	u64 slot;
+	u8 kind;	/* DDSNAP_STORED ... */
+	bool owned;
+};
+
+int dds_volume_init(struct dds_volume *vol, struct dds_store *s, struct workqueue_struct *wq, u32 chunk_shift, work_func_t work);
+/* Nobody has its work done any more. */
+void dds_volume_exit(struct dds_volume *vol);
+void dds_end(struct dds_io *io, blk_status_t status);
+/* Holds a bio for the work. Any context. */
+void dds_hold(struct dds_volume *vol, struct dds_io *io);
+/* Lets a held bio go to where it points. It is counted until it has ended. */
+void dds_release(struct dds_volume *vol, struct dds_io *io);
+/* Moves held bios to the work's, and sorts these. False: the target is suspended. */
+bool dds_take(struct dds_volume *vol, struct list_head *todo);
+/* Where the chunk is, of a reply with mappings of the chunks [first, end). -EPROTO: it is malformed. */
+int dds_find_mapping(const struct dds_volume *vol, const void *reply, u32 len, u64 first, u64 end, u64 chunk, struct dds_known *k);
+/* Points a bio at where its chunk is. */
+void dds_point(const struct dds_volume *vol, struct dds_io *io, const struct dds_known *k);
+/* The server wants requests to end. The dispatcher calls it. */
+void dds_quiesce(struct dds_volume *vol, u64 id);
+/* Lets requests begin again. It is quiet. */
+void dds_open(struct dds_volume *vol);
+void dds_push_back(struct dds_volume *vol, bool on);
+void dds_park(struct dds_volume *vol);
+void dds_resume(struct dds_volume *vol);
 
 /* ---- leases ------------------------------------------------------------------- */
 
@@ -190,28 +325,7 @@ struct dds_batch {
 	struct completion done;
 };
 
-/* What a store's data area is. */
-struct dds_area {
-	struct block_device *bdev;
-	sector_t offset;		/* of slot 0 */
-	u32 chunk_shift;		/* in bytes, base-two logarithm */
-	u64 slots;
-};
-
-static inline sector_t dds_slot_sector(const struct dds_area *a, u64 slot)
-{
-	return a->offset + (slot << (a->chunk_shift - SECTOR_SHIFT));
-}
-
 #define DDS_RECORD_MIN 1024u	/* bytes of the buffer for a record: a bitmap of the server fits */
-
-/* Whether the device has all slots. */
-static inline bool dds_area_fits(const struct dds_area *a)
-{
-	sector_t size = a->bdev ? bdev_nr_sectors(a->bdev) : 0;
-
-	return a->offset <= size && a->slots <= (size - a->offset) >> (a->chunk_shift - SECTOR_SHIFT);
-}
 
 struct dds_batch *dds_batch_new(u32 chunks, u32 chunk_shift);
 void dds_batch_free(struct dds_batch *b);
@@ -224,36 +338,16 @@ int dds_batch_read(struct dds_batch *b, struct dm_io_client *io, struct block_de
 /* Begins to write descriptor and chunks. */
 void dds_batch_write(struct dds_batch *b, struct dm_io_client *io, const struct dds_area *a,
 		     const u8 *uuid, u64 epoch);
+/* Codes the body of a batch's record. Returns its length. */
+u32 dds_code_batch(struct ddsnap_batch *body, const struct dds_copy *copies, u32 count, u64 generation);
 /* Codes the slots that it was to be written to as runs, for a failure. Returns their bytes. */
 u32 dds_batch_code_slots(const struct dds_batch *b, struct ddsnap_runs *to);
-/* Sleeps until all is written and durable. */
-int dds_batch_wait(struct dds_batch *b, const struct dds_area *a);
+/* Sleeps until all is written. */
+int dds_batch_wait(struct dds_batch *b);
+/* Sleeps until what is written is durable. */
+int dds_batch_flush(const struct dds_batch *b, const struct dds_area *a);
 
 /* ---- origin ------------------------------------------------------------------- */
-
-/* Per bio of either target. */
-struct dds_io {
-	struct list_head node;
-	u64 chunk;			/* that it begins in */
-	unsigned long since;		/* jiffies when it was held */
-	struct bvec_iter iter;		/* as it came, for another try */
-	u32 chunks;			/* of a read of shared chunks: how many */
-	u8 flags;
-};
-
-#define DDS_IO_COUNTED	1	/* it has a reference of writes or ios */
-#define DDS_IO_SHARED	2	/* it reads shared chunks from the origin */
-#define DDS_IO_VERIFY	4	/* it has been read, and is to be asked about again */
-
-static inline struct bio *dds_bio(struct dds_io *io)
-{
-	return dm_bio_from_per_bio_data(io, sizeof(*io));
-}
-
-static inline struct dds_io *dds_io(struct bio *bio)
-{
-	return dm_per_bio_data(bio, sizeof(struct dds_io));
-}
 
 enum dds_mode {
 	DDS_AWAY,	/* no server; what needs one is held */
@@ -267,24 +361,16 @@ struct dds_settle {
 };
 
 struct dds_origin {
-	struct dds_store *store;
-	unsigned int targets;		/* device-mapper targets that exist */
-	u32 chunk_shift;
+	/*
+	 * A reference of ios is held by each write from the decision that it needs no
+	 * copy-out until it has ended, and by each batch: a generation begins when there
+	 * is none.
+	 */
+	struct dds_volume vol;
 	u32 batch_bytes;
 	unsigned int hold_timeout;	/* s; 0: none */
 
-	/* Of the target that is resumed; they change while the copier is parked. */
-	struct block_device *origin_dev;
-	struct dds_area area;
-
-	/*
-	 * Held by each write from the decision that it needs no copy-out until it has
-	 * ended, and by each batch: a generation begins when there is none.
-	 */
-	struct percpu_ref writes;
-	struct work_struct quiet;	/* tells the server that there is none */
-
-	/* What a write looks at. Changed only while there are no writes. */
+	/* What a write looks at. Changed only while it is quiet. */
 	unsigned long *settled;		/* a bit a chunk */
 	unsigned long *known;		/* a bit for 1 << DDS_PAGE_SHIFT chunks: clear bits of settled need a copy */
 	u64 chunks;
@@ -294,20 +380,13 @@ struct dds_origin {
 	u64 largest;			/* this may */
 	u64 restoring;
 
-	spinlock_t lock;		/* guards what follows, with interrupts off */
-	struct list_head held;		/* bios for the copier */
+	/* Guarded by vol.lock. */
 	struct dds_leases leases;	/* taken out by the copier, added by the dispatcher */
 	enum dds_mode mode;
 	bool has_session;		/* it has ever had one */
 	bool begin;			/* the copier is to attach, resume or renew */
 	bool broken;			/* a batch could not be made durable: none may follow it in this session */
 	bool fail_broken;		/* the server will have writes fail for it */
-	bool quiesced;			/* the server was told that there are no writes */
-	bool quiescing;			/* it is to be told */
-	u64 quiesce_id;
-	bool parked, park;		/* the target is suspended, or to be */
-	bool stalled;			/* the copier waits for something else than bios */
-	bool push_back;			/* held bios go back to device-mapper */
 	bool no_space;			/* the server has none, and was asked to say when it has */
 	bool fail_space;		/* what waits for space is to fail */
 	bool leasing;			/* a request for leases is under way */
@@ -317,11 +396,8 @@ struct dds_origin {
 	u64 place;			/* its descriptor's slot */
 
 	/* The copier's own. */
-	struct task_struct *copier;
-	wait_queue_head_t wake;
 	struct dm_io_client *io;
 	struct list_head todo;
-	u32 todo_count;
 	struct dds_batch *batches[2], *flying;
 	unsigned int turn;
 	bool single;			/* a read failed: one chunk at a time */
@@ -341,13 +417,8 @@ struct dds_counts {
 
 int dds_origin_get(struct dds_store *s, u32 chunk_shift, u32 batch_bytes, u64 chunks, struct dds_origin **got, char **error);
 void dds_origin_put(struct dds_origin *o);
-void dds_origin_resume(struct dds_origin *o, struct block_device *origin, struct block_device *store);
-void dds_origin_park(struct dds_origin *o);
-void dds_origin_push_back(struct dds_origin *o, bool on);
-int dds_origin_map(struct dds_origin *o, struct block_device *dev, struct bio *bio);
-void dds_origin_end_io(struct dds_origin *o, struct bio *bio);
+int dds_origin_map(struct dds_origin *o, struct bio *bio);
 /* Of the connection; the dispatcher calls them. */
-int dds_origin_quiesce(struct dds_origin *o, u64 id);
 int dds_origin_state(struct dds_origin *o, const struct ddsnap_state *st, bool ends_quiesce);
 int dds_origin_settle(struct dds_origin *o, u64 id, u64 first, u64 end);
 /* Whether the origin's device has so many bytes. */
@@ -357,78 +428,48 @@ void dds_origin_lost(struct dds_origin *o);
 
 /* ---- snapshot ----------------------------------------------------------------- */
 
-struct dds_known {
-	u64 chunk1;	/* chunk + 1; 0: nothing */
-	u64 slot;
-	u8 kind;	/* DDSNAP_STORED ... */
-	bool owned;
-};
-
 #define DDS_KNOWN_BITS 13	/* chunks that a snapshot remembers: 192 KiB */
 #define DDS_MAP_AHEAD 64	/* chunks of one question where they are */
 
 struct dds_snapshot {
-	struct dds_store *store;
+	struct dds_volume vol;
 	struct list_head node;		/* of store->snapshots */
-	struct list_head reader;	/* of store->readers */
-	unsigned int targets;
 	u32 tag;
 	bool write;
-	u32 chunk_shift;
 
-	struct block_device *origin_dev;
-	struct dds_area area;
-
-	struct percpu_ref ios;		/* requests under way */
-	struct work_struct quiet;
-	struct work_struct work;	/* serves what the map function cannot */
-	struct delayed_work retry;
-
-	spinlock_t lock;		/* guards what follows, with interrupts off */
-	struct list_head held;
+	/* Guarded by vol.lock. */
 	bool open;
-	bool quiesced, quiescing;
-	u64 quiesce_id;
-	bool parked, push_back;
-	u64 handle;
+	u64 handle;			/* not 0 and not open: one that is to be closed */
+	u64 identity;			/* its generation as a snapshot; 0: not known yet */
 	u64 generation, size;
 	u32 state;			/* DDSNAP_STATE_ */
 	struct dds_known *known;
-	/* The question under way: answers about chunks that are copied out meanwhile are stale. */
-	bool asking;
-	u64 asked_first;
-	DECLARE_BITMAP(stale, DDS_MAP_AHEAD);
+	u64 asked_first;		/* chunk of the last question */
+	bool stale;			/* of the chunks asked about some were copied out since */
 
-	struct mutex serving;		/* held by the work, and by who opens the snapshot. It guards what follows */
-	u64 identity;			/* its generation as a snapshot; 0: not known yet */
-	struct dds_leases leases;
-	struct dds_written {
-		u64 chunk, slot;
-		u32 order;		/* of those of a chunk, the last counts */
-	} *unsynced;			/* that a server which ends would forget */
-	u32 unsynced_count;
+	/* The work's own. */
+	struct dds_call open_call;
+	struct completion opened;
+	struct list_head todo;
+	struct list_head given;		/* writes to chunks that got slots, which nobody knows of yet: */
+	struct dds_copy *copies;
+	u32 count;
+	struct dds_leases leases;	/* the dispatcher's while it is quiet */
 	u8 *buffer;			/* a chunk */
-	void *reply;
+	void *message, *reply;
 	u32 reply_room;
-	u8 *message;
 	struct dm_io_client *io;
 	int last_error;
-	atomic64_t upcalls, given;
+	atomic64_t upcalls, given_slots;
 };
-
-#define DDS_UNSYNCED 512u
 
 int dds_snapshot_get(struct dds_store *s, u32 tag, bool write, u32 chunk_shift, struct dds_snapshot **got, char **error);
 void dds_snapshot_put(struct dds_snapshot *v);
-void dds_snapshot_resume(struct dds_snapshot *v, struct block_device *origin, struct block_device *store, sector_t data_offset);
-void dds_snapshot_park(struct dds_snapshot *v);
-void dds_snapshot_push_back(struct dds_snapshot *v, bool on);
 int dds_snapshot_map(struct dds_snapshot *v, struct bio *bio);
 int dds_snapshot_end_io(struct dds_snapshot *v, struct bio *bio, blk_status_t *error);
-/* Opens it on the present connection. 0, or as dds_ask_wait(). May sleep. */
-int dds_snapshot_open(struct dds_snapshot *v);
-int dds_snapshot_quiesce(struct dds_snapshot *v, u64 id);
+/* Of the connection; the dispatcher calls it. */
 int dds_snapshot_state(struct dds_snapshot *v, const struct ddsnap_snapshot_state *st);
+/* The connection has ended. Store->lock is held. */
 void dds_snapshot_lost(struct dds_snapshot *v);
 /* The origin's copier: these chunks may be overwritten in the origin from now on. */
 void dds_snapshots_copied(struct dds_store *s, const struct dds_batch *b);

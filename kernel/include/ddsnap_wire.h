@@ -66,6 +66,7 @@ struct ddsnap_header {
 #define DDSNAP_FEATURE_FIT	1u
 #define DDSNAP_FEATURE_MANAGE	2u
 #define DDSNAP_FEATURE_RESTORE	4u
+#define DDSNAP_FEATURE_HOLD	8u
 
 struct ddsnap_hello {
 	__le64 magic;
