@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -26,6 +27,9 @@ type attaching struct {
 	snapshot string
 	write    bool
 	dm       bool
+
+	batchKiB    int
+	holdTimeout time.Duration
 }
 
 func (a *app) attach() *cobra.Command {
@@ -64,6 +68,8 @@ best that there is.`,
 	fl.StringVar(&x.snapshot, "snapshot", "", "attach the `snapshot` with this tag or name")
 	fl.BoolVarP(&x.write, "write", "w", false, "let the snapshot be written to")
 	fl.BoolVar(&x.dm, "dm", false, "have the kernel's own targets serve it: as --backend dm")
+	fl.IntVar(&x.batchKiB, "batch-kib", 0, "with --dm: `size` of a batch of copies in KiB, at most (default 8192)")
+	fl.DurationVar(&x.holdTimeout, "hold-timeout", 0, "with --dm: fail what waits for a server for this `time` (default never)")
 	fl.StringVar(&x.backend, "backend", "", "`how`: "+backends()+" (default the best there is)")
 	fl.StringVarP(&x.flags.listen, "listen", "l", "", "export over NBD at this `address` too: unix:PATH, PATH or HOST:PORT")
 	x.flags.addServer(cmd)
@@ -85,6 +91,8 @@ best that there is.`,
 			return x.runDM(cmd, args)
 		}
 		switch {
+		case len(x.features()) > 0:
+			return usageError{errors.New("--batch-kib and --hold-timeout are for --dm")}
 		case x.snapshot != "" && len(args) > 1:
 			return usageError{fmt.Errorf("superfluous argument %q: with --snapshot, name the server or the store", args[1])}
 		case x.snapshot != "" && cmd.Flags().Changed("server"):
@@ -124,6 +132,9 @@ func (x *attaching) runDM(cmd *cobra.Command, args []string) error {
 		return usageError{errors.New("--write is for --snapshot: the origin is always written to")}
 	case len(args) < 2 && x.snapshot == "":
 		return usageError{errors.New("missing argument: ORGDEV")}
+	}
+	if err := x.checkFeatures(); err != nil {
+		return err
 	}
 	if err := rootOnly(); err != nil {
 		return err

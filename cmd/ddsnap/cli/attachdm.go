@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"zumastor.org/zumastor/cmd/ddsnap/service"
 	"zumastor.org/zumastor/engine/admin"
@@ -70,7 +72,7 @@ func (x *attaching) attachDM(ctx context.Context, args []string) error {
 		case st.Placement != layout.PlacementInline.String():
 			return codeError{fmt.Errorf("the store has placement %s, and the kernel's targets know %v only: choose another --backend", st.Placement, layout.PlacementInline), exitWrong}
 		}
-		table := attach.Table{ChunkSize: st.ChunkSize, Size: st.OriginSize, DataOffset: st.DataOffset}
+		table := attach.Table{ChunkSize: st.ChunkSize, Size: st.OriginSize, DataOffset: st.DataOffset, Features: x.features()}
 		table.UUID = st.UUID
 		if err := x.describe(ctx, t, args, &table); err != nil {
 			return err
@@ -89,6 +91,32 @@ func (x *attaching) attachDM(ctx context.Context, args []string) error {
 		fmt.Fprintln(x.app.Out, path)
 		return nil
 	})
+}
+
+// features are those of the origin's target that were asked for.
+func (x *attaching) features() (list []string) {
+	if x.batchKiB != 0 {
+		list = append(list, "batch_kib", strconv.Itoa(x.batchKiB))
+	}
+	if x.holdTimeout != 0 {
+		list = append(list, "hold_timeout", strconv.Itoa(int(x.holdTimeout/time.Second)))
+	}
+	return list
+}
+
+// checkFeatures returns an error if the kernel would not take them.
+func (x *attaching) checkFeatures() error {
+	switch {
+	case x.batchKiB == 0 && x.holdTimeout == 0:
+		return nil
+	case x.snapshot != "":
+		return usageError{errors.New("--batch-kib and --hold-timeout are for the origin, and not for snapshots")}
+	case x.batchKiB != 0 && (x.batchKiB < 64 || x.batchKiB > 65536):
+		return usageError{fmt.Errorf("--batch-kib %d is not within 64 and 65536", x.batchKiB)}
+	case x.holdTimeout < 0 || x.holdTimeout > 24*time.Hour || x.holdTimeout%time.Second != 0:
+		return usageError{fmt.Errorf("--hold-timeout %v is not some whole seconds, nor up to a day", x.holdTimeout)}
+	}
+	return nil
 }
 
 // describe fills in what the origin's target, or the snapshot's, is about.
@@ -121,8 +149,6 @@ func (x *attaching) describe(ctx context.Context, t *target, args []string, tabl
 		return codeError{fmt.Errorf("snapshot %v: %w: it is attached as %s already", ref, store.ErrInUse, found[i].Path), exitInUse}
 	}
 	switch {
-	case s.Tag == 0:
-		return codeError{errors.New("the kernel's targets know no snapshot with tag 0: choose another --backend"), exitWrong}
 	case table.OriginDevice == "" && origin < 0:
 		return usageError{errors.New("missing argument: ORGDEV: the kernel does not have the origin, which tells it")}
 	case table.OriginDevice == "":
