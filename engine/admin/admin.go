@@ -37,6 +37,7 @@ type Snapshot struct {
 	State      string           `json:"state"`                       // live, squashed or prepared
 	Held       bool             `json:"held,omitempty"`
 	Damaged    bool             `json:"damaged,omitempty"`
+	Lossy      bool             `json:"lossy,omitempty"` // chunks of it are known to be lost
 	Priority   int8             `json:"priority"`
 	UseCount   uint32           `json:"use_count"`
 	Group      string           `json:"group,omitempty"` // its UUID
@@ -78,6 +79,8 @@ type Status struct {
 	Trouble       string           `json:"trouble,omitempty"`           // why the store's devices take no writes
 	SlotsAside    uint64           `json:"slots_aside,omitempty"`       // that could not be written
 	AsideSince    *time.Time       `json:"slots_aside_since,omitempty"` // when the first of them was found
+	LostCount     uint64           `json:"lost_chunks,omitempty"`       // of the origin, that could not be copied out since the store was opened
+	Lost          []LostChunk      `json:"lost,omitempty"`              // the last of them
 	Full          bool             `json:"full"`                        // a client has found no space
 	FullIn        *float64         `json:"full_in_seconds,omitempty"`   // as it has been filling lately
 	Restore       *Restore         `json:"restore,omitempty"`           // of the origin, that is under way
@@ -85,6 +88,14 @@ type Status struct {
 	Volume        *Volume          `json:"volume,omitempty"`            // what the volume served, if it is known
 	DataOffset    int64            `json:"data_offset_bytes,omitempty"` // of slot 0 on the store device
 	Kernel        *Kernel          `json:"kernel,omitempty"`            // of a server that serves the kernel's targets
+}
+
+// LostChunk is a chunk of the origin that could not be read when it was to be
+// preserved. The snapshots return an error where they need it.
+type LostChunk struct {
+	Chunk     block.Chunk `json:"chunk"`
+	Snapshots []block.Tag `json:"snapshots"`
+	More      int         `json:"more_snapshots,omitempty"`
 }
 
 // Restore is a revert or merge that is under way: the origin reads as the snapshot,
@@ -117,7 +128,7 @@ type Sharing struct {
 func describe(s store.SnapshotInfo) Snapshot {
 	d := Snapshot{
 		Tag: s.Tag, Name: s.Name, Generation: s.Generation, Parent: block.Generation(s.Parent), State: s.State.String(),
-		Held: s.Held, Damaged: s.Damaged, Priority: s.Priority, UseCount: s.UseCount,
+		Held: s.Held, Damaged: s.Damaged, Lossy: s.Lossy, Priority: s.Priority, UseCount: s.UseCount,
 		Created: time.Unix(0, s.Created).UTC(), Size: s.Size, Readers: s.Users, Writer: s.Writer,
 	}
 	if s.GroupSize > 0 {
@@ -142,10 +153,13 @@ func describeStatus(s store.Status) Status {
 		Checkpoint: s.Checkpoint, UnsavedBytes: s.UnsavedBytes, FormatVersion: layout.Version,
 		Batches: s.Batches, Copied: s.Copies, Written: s.Written,
 	}
-	d.Full, d.Trouble, d.SlotsAside = s.Full, s.Trouble, s.SlotsAside
+	d.Full, d.Trouble, d.SlotsAside, d.LostCount = s.Full, s.Trouble, s.SlotsAside, s.LostCount
 	if s.AsideSince != 0 {
 		since := time.Unix(0, s.AsideSince).UTC()
 		d.AsideSince = &since
+	}
+	for _, l := range s.LostChunks {
+		d.Lost = append(d.Lost, LostChunk{Chunk: l.Chunk, Snapshots: l.Snapshots, More: l.More})
 	}
 	if s.Fill.UntilFull != store.Never {
 		in := s.Fill.UntilFull.Seconds()

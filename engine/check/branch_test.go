@@ -37,7 +37,7 @@ func newFamily() *family {
 	for i, parent := range []block.Branch{0, 0, 1, 3, 1} {
 		f.snapshots = append(f.snapshots, layout.Snapshot{
 			Generation: block.Generation(i + 1), Parent: parent, Tag: block.Tag(i + 10), Name: string(rune('a' + i)),
-			State: layout.SnapshotLive, Size: 100 << 12,
+			State: layout.SnapshotLive, Size: 100 << 12, Lossy: true,
 		})
 	}
 	zero := layout.Checksum(make([]byte, 4096))
@@ -167,5 +167,15 @@ func TestLostChunksAreNotes(t *testing.T) {
 	require.Contains(t, out.String(), "exception branch=0 chunk=7 generation=2 lost=true\n")
 	require.Contains(t, out.String(), "exception branch=4 chunk=9 generation=4 slot=7")
 	require.NotContains(t, out.String(), "chunk=1 ")
-	require.Contains(t, out.String(), "name=b damaged=true")
+	require.Contains(t, out.String(), "name=b damaged=true lossy=true")
+}
+
+// A snapshot that has lost a chunk says so.
+func TestLossySnapshotsAreMarked(t *testing.T) {
+	for i, want := range [][]check.Code{{check.BadSnapshot}, {check.BadSnapshot}, nil, nil, nil} {
+		f := newFamily()
+		f.snapshots[i].Lossy = false
+		found := f.find(t)
+		require.Equal(t, want, names(found, check.Leak), checktest.Format(found))
+	}
 }

@@ -156,6 +156,9 @@ func snapshotFields(s layout.Snapshot) []field {
 	if s.Damaged {
 		fields = append(fields, field{"damaged", true})
 	}
+	if s.Lossy {
+		fields = append(fields, field{"lossy", true})
+	}
 	if s.GroupSize != 0 {
 		fields = append(fields, field{"group", s.Group.String()}, field{"group_size", s.GroupSize})
 	}

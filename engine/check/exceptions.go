@@ -4,6 +4,7 @@ package check
 
 import (
 	"fmt"
+	"slices"
 
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/layout"
@@ -106,7 +107,9 @@ func (j *exceptionJudge) fromLog() {
 	r, needed := j.rest[0], j.fromLogNeeded()
 	j.rest = j.rest[1:]
 	if !needed {
-		j.used.add(uint64(r.Slot))
+		if r.Slot != layout.LostSlot {
+			j.used.add(uint64(r.Slot))
+		}
 		return
 	}
 	j.judge(r.Exception, foundAt{device: "store", record: r.seq})
@@ -149,9 +152,11 @@ func (j *exceptionJudge) judge(e layout.Exception, at foundAt) {
 	} else {
 		j.judgeWrite(e, at)
 	}
+	if e.Slot == layout.LostSlot {
+		j.judgeLost(e, at)
+	}
 	j.prev, j.prevAt = e, at
 	if e.Slot == layout.LostSlot {
-		j.addLost(e, at)
 		return
 	}
 	j.judgeSlot(e, at)
@@ -211,6 +216,26 @@ func (j *exceptionJudge) judgeSlot(e layout.Exception, at foundAt) {
 	}
 }
 
+// judgeLost judges an exception without content: the snapshots that read it say so.
+// Recovery marks those of the log.
+func (j *exceptionJudge) judgeLost(e layout.Exception, at foundAt) {
+	if e.Branch == 0 && at.page != 0 {
+		kept := j.snaps.of(0).kept
+		first, _ := slices.BinarySearch(kept, j.before(e)+1)
+		for _, g := range kept[first:] {
+			s := j.snaps.all[g]
+			if g > e.Generation {
+				break
+			}
+			if j.geo.Offset(e.Chunk) < s.Size && !s.Lossy && !s.Damaged {
+				j.bad(Damage, BadSnapshot, e, at, fmt.Sprintf("%s reads it, and is not marked as lossy", snapshotName(s)), "nobody is told that chunks of it are lost")
+				break
+			}
+		}
+	}
+	j.addLost(e, at)
+}
+
 // addLost has a lost chunk reported together with its neighbours.
 func (j *exceptionJudge) addLost(e layout.Exception, at foundAt) {
 	if n := len(j.lost); n > 0 && (j.lost[n-1].Branch != e.Branch || j.lost[n-1].Chunk+1 != e.Chunk || n >= maxLostRun) {
@@ -231,7 +256,11 @@ func (j *exceptionJudge) endLost() {
 	if n == 0 {
 		return
 	}
-	j.bad(Note, LostData, j.lost[0], j.lostAt, fmt.Sprintf("its content and that of the %d chunks after it is known to be lost", n-1),
+	problem := "its content is known to be lost"
+	if n > 1 {
+		problem = fmt.Sprintf("its content and that of the %d chunks after it is known to be lost", n-1)
+	}
+	j.bad(Note, LostData, j.lost[0], j.lostAt, problem,
 		"snapshots that read them get an error")
 	j.lost = j.lost[:0]
 }

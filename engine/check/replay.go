@@ -109,6 +109,9 @@ func (c *checker) decodeBatch(r record) (*layout.Batch, error) {
 // checkCopies applies the tests of a batch's chunks and slots.
 func (c *checker) checkCopies(b *layout.Batch, chunks uint64) error {
 	for _, copied := range b.Copies {
+		if copied.Slot == layout.LostSlot && b.Branch == 0 && copied.CRC == 0 && uint64(copied.Chunk) < chunks {
+			continue
+		}
 		if uint64(copied.Chunk) >= chunks || uint64(copied.Slot) >= c.sb.Slots {
 			return fmt.Errorf("it copies chunk %d of %d to slot %d of %d", copied.Chunk, chunks, copied.Slot, c.sb.Slots)
 		}
@@ -123,19 +126,25 @@ func (c *checker) takeIn(p pendingBatch) {
 		c.used.add(uint64(p.slot)) // until the next checkpoint
 	}
 	for _, copied := range p.batch.Copies {
-		c.allocated.add(uint64(copied.Slot))
+		if copied.Slot != layout.LostSlot {
+			c.allocated.add(uint64(copied.Slot))
+		}
 		c.replayed = append(c.replayed, replayedCopy{layout.Exception{
 			Branch: p.batch.Branch, Chunk: copied.Chunk, Generation: p.batch.Generation, Slot: copied.Slot, CRC: copied.CRC,
 		}, p.Seq})
 	}
 }
 
-// chunksThere reports whether all chunks of a batch have their checksums.
+// chunksThere reports whether all chunks of a batch that are not lost have their
+// checksums.
 func (c *checker) chunksThere(b *layout.Batch) bool {
 	if c.store == nil {
 		return false
 	}
 	for _, copied := range b.Copies {
+		if copied.Slot == layout.LostSlot {
+			continue
+		}
 		data, err := c.store.read(c.slotOffset(copied.Slot), c.geo.ChunkSize())
 		if err != nil || layout.Checksum(data) != copied.CRC {
 			return false

@@ -68,7 +68,7 @@ const (
 	MissingChange  Code = "missing-change"  // an exception without its mirror
 	DanglingChange Code = "dangling-change" // a mirror without its exception
 	BadData        Code = "data"            // a chunk's bytes are not those that were copied
-	LostData       Code = "lost"            // chunks of which an earlier repair knew that they are lost
+	LostData       Code = "lost"            // chunks that are known to be lost: the origin or the store could not be read
 	BadRestore     Code = "restore"         // a restore under way of what cannot be restored
 	NotChecked     Code = "not-checked"     // something that could not be judged
 )

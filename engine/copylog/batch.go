@@ -69,14 +69,16 @@ func (b *Batch) Chunks(i, n int) []byte {
 	return b.buf[(i+1)*b.chunkSize : (i+n+1)*b.chunkSize]
 }
 
-// Seal computes the checksum of every chunk.
+// Seal computes the checksum of every chunk that is not lost.
 func (b *Batch) Seal() {
 	for i := range b.Copies {
-		b.Copies[i].CRC = layout.Checksum(b.Chunk(i))
+		if c := &b.Copies[i]; c.Slot != layout.LostSlot {
+			c.CRC = layout.Checksum(b.Chunk(i))
+		}
 	}
 }
 
-// Run is copies of a batch whose slots are neighbours.
+// Run is copies of a batch that are neighbours in it and in their slots.
 type Run struct {
 	First, Len int // indices of Copies
 	Slot       block.Slot
@@ -91,11 +93,14 @@ func (b *Batch) Cost(next layout.Copy) int {
 	return one
 }
 
-// Runs returns the copies as runs of neighbouring slots.
+// Runs returns the copies as runs, but for those that are lost.
 func (b *Batch) Runs() []Run {
 	var runs []Run
 	for i, c := range b.Copies {
-		if n := len(runs); n > 0 && runs[n-1].Slot+block.Slot(runs[n-1].Len) == c.Slot {
+		if c.Slot == layout.LostSlot {
+			continue
+		}
+		if n := len(runs); n > 0 && runs[n-1].First+runs[n-1].Len == i && runs[n-1].Slot+block.Slot(runs[n-1].Len) == c.Slot {
 			runs[n-1].Len++
 			continue
 		}
@@ -115,10 +120,13 @@ func (b *Batch) Writes(a *Area) []device.Op {
 }
 
 // VerifyChunks reads the chunks of a batch from their slots and reports whether
-// all have their checksums. An error is one of reading.
+// all have their checksums, but for those that are lost. An error is one of reading.
 func VerifyChunks(a *Area, b *layout.Batch) (bool, error) {
 	buf := device.Buffer(a.ChunkSize())
 	for _, c := range b.Copies {
+		if c.Slot == layout.LostSlot {
+			continue
+		}
 		if err := a.CheckSlot(c.Slot); err != nil {
 			return false, nil
 		}

@@ -14,8 +14,8 @@ import (
 // Copy is one chunk's copy-out, or one chunk written to a snapshot.
 type Copy struct {
 	Chunk block.Chunk
-	Slot  block.Slot
-	CRC   uint32 // CRC32C of the whole slot, a partial last chunk padded with zeroes; zero of a branch that is not the origin
+	Slot  block.Slot // LostSlot if the chunk could not be read, of a copy-out only
+	CRC   uint32     // CRC32C of the whole slot, a partial last chunk padded with zeroes; zero of a lost chunk, and of a branch that is not the origin
 }
 
 // Batch is the body of a [RecordBatch]: chunks of one branch that were copied
@@ -25,7 +25,8 @@ type Copy struct {
 //	24  runs: chunk u64, slot u64, length u32, zero u32
 //	    checksums: u32 a chunk, in order
 //
-// where a run is consecutive chunks in consecutive slots.
+// where a run is consecutive chunks in consecutive slots. A chunk that could not be
+// read is a run by itself, in LostSlot.
 type Batch struct {
 	Branch     block.Branch
 	Generation block.Generation

@@ -129,10 +129,10 @@ func TestBatchNonsenseIsRefused(t *testing.T) {
 	for name, change := range map[string]func(p []byte) []byte{
 		"fewer runs":        func(p []byte) []byte { le.PutUint32(p[16:], 2); return p },
 		"endless runs":      func(p []byte) []byte { le.PutUint32(p[16:], math.MaxUint32); return p },
-		"more chunks":       func(p []byte) []byte { le.PutUint32(p[20:], 5); return p },
+		"more chunks":       func(p []byte) []byte { le.PutUint32(p[20:], 6); return p },
 		"endless chunks":    func(p []byte) []byte { le.PutUint32(p[20:], math.MaxUint32); return p },
 		"empty run":         func(p []byte) []byte { le.PutUint32(p[24+16:], 0); return p },
-		"long run":          func(p []byte) []byte { le.PutUint32(p[24+16:], 5); return p },
+		"long run":          func(p []byte) []byte { le.PutUint32(p[24+16:], 6); return p },
 		"short run":         func(p []byte) []byte { le.PutUint32(p[24+16:], 1); return p },
 		"descending":        func(p []byte) []byte { le.PutUint64(p[48:], 11); return p },
 		"run goes on":       func(p []byte) []byte { le.PutUint64(p[48+8:], 103); return p },

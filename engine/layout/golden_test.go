@@ -77,14 +77,14 @@ func exampleSuperblock() *layout.Superblock {
 func exampleBatch() *layout.Batch {
 	return &layout.Batch{Branch: 0, Generation: 9, Copies: []layout.Copy{
 		{Chunk: 10, Slot: 101, CRC: 0x11111111}, {Chunk: 11, Slot: 102, CRC: 0x22222222}, // a run
-		{Chunk: 12, Slot: 110, CRC: 0x33333333}, {Chunk: 40, Slot: 111, CRC: 0x44444444},
+		{Chunk: 12, Slot: 110, CRC: 0x33333333}, {Chunk: 40, Slot: 111, CRC: 0x44444444}, {Chunk: 41, Slot: layout.LostSlot},
 	}}
 }
 
 var (
 	exampleIdentity = layout.Identity{UUID: exampleUUID, Epoch: 7, Seq: 77}
 	exampleSnapshot = layout.Snapshot{
-		Generation: 9, Parent: 4, Tag: 42, State: layout.SnapshotLive, Held: true, Damaged: true, Priority: -3, UseCount: 1 << 20,
+		Generation: 9, Parent: 4, Tag: 42, State: layout.SnapshotLive, Held: true, Damaged: true, Lossy: true, Priority: -3, UseCount: 1 << 20,
 		Group: layout.UUID{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}, GroupSize: 300,
 		Created: 1_700_000_000_000_000_000, Size: 1 << 30, Name: "täglich",
 	}

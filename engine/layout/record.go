@@ -111,7 +111,7 @@ func VerifyRecord(rec []byte) error {
 //	0  generation u64   8 parent u64   16 tag u32   20 state u8   21 flags u8   22 priority i8   23 length of the name u8
 //	24 created i64     32 size i64    40 use count u32   44 group size u16   46 zero u16   48 group 16   64 name
 //
-// with the flags 1 held, 2 damaged.
+// with the flags 1 held, 2 damaged, 8 a source follows the name, 16 a delta follows that, 32 lossy.
 func AppendSnapshotRecord(dst []byte, s Snapshot) []byte {
 	le := binary.LittleEndian
 	dst = le.AppendUint64(dst, uint64(s.Generation))

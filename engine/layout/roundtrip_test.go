@@ -95,7 +95,7 @@ func drawSnapshot(t *rapid.T) layout.Snapshot {
 	s := layout.Snapshot{
 		Generation: small(block.Generation(1<<63-2)).Draw(t, "generation") + 1, Tag: block.Tag(rapid.Uint32().Draw(t, "tag")),
 		State: rapid.SampledFrom([]layout.SnapshotState{layout.SnapshotLive, layout.SnapshotDeleting, layout.SnapshotSquashed, layout.SnapshotPrepared}).Draw(t, "state"),
-		Held:  rapid.Bool().Draw(t, "held"), Damaged: rapid.Bool().Draw(t, "damaged"),
+		Held:  rapid.Bool().Draw(t, "held"), Damaged: rapid.Bool().Draw(t, "damaged"), Lossy: rapid.Bool().Draw(t, "lossy"),
 		Priority: rapid.Int8().Draw(t, "priority"), UseCount: rapid.Uint32().Draw(t, "use count"),
 		Created: rapid.Int64().Draw(t, "created"), Size: rapid.Int64().Draw(t, "size"),
 		Name: rapid.StringN(0, -1, layout.MaxName).Draw(t, "name"),

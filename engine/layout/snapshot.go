@@ -51,6 +51,7 @@ type Snapshot struct {
 	State      SnapshotState
 	Held       bool   // not to be deleted
 	Damaged    bool   // some of its exceptions are lost, nobody knows which
+	Lossy      bool   // some of its exceptions are known to be lost: see LostSlot
 	Priority   int8   // whether it is dropped before others
 	UseCount   uint32 // of users that persist
 	Group      UUID   // that it belongs to, or zero
@@ -75,7 +76,8 @@ const (
 	flagGroup // in the tree only
 	flagSource
 	flagApplying
-	knownSnapshotFlags = flagHeld | flagDamaged | flagSource | flagApplying
+	flagLossy
+	knownSnapshotFlags = flagHeld | flagDamaged | flagSource | flagApplying | flagLossy
 )
 
 func (s *Snapshot) flags() (f uint8) {
@@ -91,13 +93,16 @@ func (s *Snapshot) flags() (f uint8) {
 	if s.Applying != (UUID{}) {
 		f |= flagApplying
 	}
+	if s.Lossy {
+		f |= flagLossy
+	}
 	return f
 }
 
 // setFlags takes flags in, and reports whether they are those of what was decoded
 // before.
 func (s *Snapshot) setFlags(f uint8) bool {
-	s.Held, s.Damaged = f&flagHeld != 0, f&flagDamaged != 0
+	s.Held, s.Damaged, s.Lossy = f&flagHeld != 0, f&flagDamaged != 0, f&flagLossy != 0
 	return f == s.flags()
 }
 
@@ -114,7 +119,7 @@ func (s *Snapshot) valid() bool {
 //	uvarint  parent
 //	uvarint  tag
 //	u8       state
-//	u8       flags: 1 held, 2 damaged, 4 a group follows, 8 a source does, 16 a delta does
+//	u8       flags: 1 held, 2 damaged, 4 a group follows, 8 a source does, 16 a delta does, 32 lossy
 //	u8       priority
 //	uvarint  use count
 //	varint   created - previous created

@@ -209,11 +209,12 @@ func (t *table) suspect(s suspicion) {
 	}
 }
 
-// inherit marks the snapshots of damaged ones.
+// inherit marks the snapshots of damaged and of lossy ones.
 func (t *table) inherit() {
 	for _, g := range t.order {
-		if p := t.all[block.Generation(t.all[g].Parent)]; p != nil && p.Damaged {
-			t.all[g].Damaged = true
+		if p := t.all[block.Generation(t.all[g].Parent)]; p != nil {
+			t.all[g].Damaged = t.all[g].Damaged || p.Damaged
+			t.all[g].Lossy = t.all[g].Lossy || p.Lossy
 		}
 	}
 }

@@ -147,6 +147,11 @@ func (r *repair) countCopy(before block.Generation, e layout.Exception) {
 	if r.ends == nil {
 		r.ends = make([]counts, len(kept)+1)
 	}
+	if lost {
+		for _, g := range kept[first:end] {
+			r.snaps.all[g].Lossy = true
+		}
+	}
 	r.ends[first].add(1, lost)
 	r.ends[end].add(-1, lost)
 }
@@ -157,6 +162,9 @@ func (r *repair) countWrite(e layout.Exception) {
 	r.counted(lost)
 	if r.writes == nil {
 		r.writes = make(map[block.Branch]counts)
+	}
+	if lost {
+		r.snaps.all[block.Generation(e.Branch)].Lossy = true
 	}
 	c := r.writes[e.Branch]
 	c.add(1, lost)

@@ -121,6 +121,9 @@ func (s *Store) useBranch(h wire.Handle, g block.Generation, copies []layout.Cop
 		}
 	}
 	for _, c := range copies {
+		if c.Slot == layout.LostSlot {
+			return nil, fmt.Errorf("%w: chunk %d was written to no slot", ErrStale, c.Chunk)
+		}
 		if s.geo.Offset(c.Chunk) >= o.snap.Size {
 			return nil, fmt.Errorf("%w: chunk %d is beyond snapshot %d", block.ErrGeometry, c.Chunk, o.snap.Tag)
 		}

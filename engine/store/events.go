@@ -17,26 +17,27 @@ type EventKind string
 
 // The kinds of event.
 const (
-	EventCreated  EventKind = "created"  // a snapshot
-	EventDeleted  EventKind = "deleted"  // a snapshot, as a user wished
-	EventDropped  EventKind = "dropped"  // a snapshot, for space
-	EventSquashed EventKind = "squashed" // a snapshot that was in use or held, for space
-	EventFill     EventKind = "fill"     // the store has become as full as Text says
-	EventFull     EventKind = "full"     // a write of the origin found no space
-	EventSpace    EventKind = "space"    // there is space again
-	EventFailed   EventKind = "failed"   // the store takes no more changes
-	EventTrouble  EventKind = "trouble"  // the devices take no writes; Text says what becomes of those that need a copy
-	EventHealed   EventKind = "healed"   // they take writes again
-	EventAside    EventKind = "aside"    // slots that could not be written are not used while others are free
-	EventUsable   EventKind = "usable"   // slots that were set aside can be written again
-	EventPolicy   EventKind = "policy"   // of a full store, was changed
-	EventResized  EventKind = "resized"  // the origin or the store
-	EventReverted EventKind = "reverted" // the origin, to a snapshot
-	EventMerged   EventKind = "merged"   // a snapshot, into the origin
-	EventScrub    EventKind = "scrub"    // a copied chunk is damaged
-	EventAttached EventKind = "attached" // a client
-	EventDetached EventKind = "detached" // a client
-	EventLost     EventKind = "lost"     // a client, that is gone without a word
+	EventCreated   EventKind = "created"    // a snapshot
+	EventDeleted   EventKind = "deleted"    // a snapshot, as a user wished
+	EventDropped   EventKind = "dropped"    // a snapshot, for space
+	EventSquashed  EventKind = "squashed"   // a snapshot that was in use or held, for space
+	EventFill      EventKind = "fill"       // the store has become as full as Text says
+	EventFull      EventKind = "full"       // a write of the origin found no space
+	EventSpace     EventKind = "space"      // there is space again
+	EventFailed    EventKind = "failed"     // the store takes no more changes
+	EventTrouble   EventKind = "trouble"    // the devices take no writes; Text says what becomes of those that need a copy
+	EventHealed    EventKind = "healed"     // they take writes again
+	EventAside     EventKind = "aside"      // slots that could not be written are not used while others are free
+	EventUsable    EventKind = "usable"     // slots that were set aside can be written again
+	EventPolicy    EventKind = "policy"     // of a full store, was changed
+	EventResized   EventKind = "resized"    // the origin or the store
+	EventReverted  EventKind = "reverted"   // the origin, to a snapshot
+	EventMerged    EventKind = "merged"     // a snapshot, into the origin
+	EventScrub     EventKind = "scrub"      // a copied chunk is damaged
+	EventAttached  EventKind = "attached"   // a client
+	EventDetached  EventKind = "detached"   // a client
+	EventLost      EventKind = "lost"       // a client, that is gone without a word
+	EventLostChunk EventKind = "lost-chunk" // one that snapshots need could not be read
 )
 
 // Event is something that has happened to a store and that a manager of it should
@@ -84,7 +85,7 @@ func (k EventKind) OfSnapshot() bool {
 // level returns how loud the event is logged.
 func (k EventKind) level() slog.Level {
 	switch k {
-	case EventDropped, EventSquashed, EventFull, EventScrub, EventLost, EventAside:
+	case EventDropped, EventSquashed, EventFull, EventScrub, EventLostChunk, EventLost, EventAside:
 		return slog.LevelWarn
 	case EventFailed, EventTrouble:
 		return slog.LevelError

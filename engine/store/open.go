@@ -372,6 +372,9 @@ func (s *Store) checkBatch(b *layout.Batch) error {
 	current, chunks, slots := s.sb.Generation, s.geometry().Chunks(), s.sb.Slots
 	s.mu.Unlock()
 	for _, c := range b.Copies {
+		if c.Slot == layout.LostSlot && c.CRC == 0 && uint64(c.Chunk) < chunks {
+			continue
+		}
 		if uint64(c.Chunk) >= chunks || uint64(c.Slot) >= slots {
 			return fmt.Errorf("%w: batch copies chunk %d to slot %d", layout.ErrCorrupt, c.Chunk, c.Slot)
 		}
@@ -382,10 +385,13 @@ func (s *Store) checkBatch(b *layout.Batch) error {
 	return nil
 }
 
-// slotRuns returns the slots of copies as runs.
+// slotRuns returns the slots of copies as runs; what is lost has none.
 func slotRuns(copies []layout.Copy) []layout.SlotRun {
 	var runs []layout.SlotRun
 	for _, c := range copies {
+		if c.Slot == layout.LostSlot {
+			continue
+		}
 		if n := len(runs); n > 0 && runs[n-1].First+block.Slot(runs[n-1].Len) == c.Slot {
 			runs[n-1].Len++
 			continue

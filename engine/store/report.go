@@ -183,13 +183,18 @@ func (s *Store) insertOne(b *layout.Batch, c layout.Copy) error {
 	if err != nil {
 		return err
 	}
+	lost := c.Slot == layout.LostSlot
 	if !s.snaps.anyWith(s.geo.Offset(c.Chunk), before, b.Generation) {
-		s.slots.Free(layout.SlotRun{First: c.Slot, Len: 1})
+		if !lost {
+			s.slots.Free(layout.SlotRun{First: c.Slot, Len: 1})
+		}
 		return nil
 	}
-	return s.index.Insert(layout.Exception{
-		Branch: b.Branch, Chunk: c.Chunk, Generation: b.Generation, Slot: c.Slot, CRC: c.CRC,
-	})
+	e := layout.Exception{Branch: b.Branch, Chunk: c.Chunk, Generation: b.Generation, Slot: c.Slot, CRC: c.CRC}
+	if !lost {
+		return s.index.Insert(e)
+	}
+	return s.insertLost(before, e)
 }
 
 // Unsettled appends the chunks of [first, end) that need a copy-out before they

@@ -203,7 +203,7 @@ func (s *Store) create(n NewSnapshot, parent *snapshot) (snap layout.Snapshot, e
 			}
 			return s.record(snap)
 		}
-		snap.Parent, snap.Size = parent.branch(), parent.Size
+		snap.Parent, snap.Size, snap.Lossy = parent.branch(), parent.Size, parent.Lossy
 		if err := s.record(snap); err != nil {
 			return err
 		}
@@ -217,6 +217,9 @@ func (s *Store) create(n NewSnapshot, parent *snapshot) (snap layout.Snapshot, e
 // held. Only the insert can miss a page: once the record is written, nothing is
 // made again.
 func (s *Store) record(snap layout.Snapshot) error {
+	if had := s.snaps.get(snap.Generation); had != nil && had.Lossy {
+		snap.Lossy = true // since the entry was changed
+	}
 	body := layout.AppendSnapshotRecord(nil, snap)
 	if !s.control.Fits(len(body)) {
 		return journal.ErrFull

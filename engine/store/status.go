@@ -43,6 +43,8 @@ type Status struct {
 	Trouble      string        // why the devices take no writes; empty: they do
 	SlotsAside   uint64        // that could not be written
 	AsideSince   int64         // when the first of them was found, nanoseconds since 1970 UTC; 0: there are none
+	LostCount    uint64        // chunks that were lost since the store was opened
+	LostChunks   []LostChunk   // the last of them, at most MaxLostChunks
 	Full         bool          // a client has found no space
 	Fill         Fill          // of the data area
 	MetadataFill Fill          // full when no more snapshots are made
@@ -88,6 +90,7 @@ func (s *Store) Status() Status {
 		SnapshotsLive: s.snaps.readable(), SnapshotsGoing: s.snaps.reclaiming, Restore: s.restoreStatus(),
 		Policy: s.sb.Policy, Full: s.full, Fill: s.fill(), MetadataFill: s.metadataFill(),
 		Counters: s.count, SlotsAside: length(s.aside.runs),
+		LostCount: s.lost.count, LostChunks: slices.Clone(s.lost.chunks),
 	}
 	if st.SlotsAside > 0 {
 		st.AsideSince = s.aside.since

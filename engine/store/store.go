@@ -152,6 +152,7 @@ type Store struct {
 	copied     int64 // bytes reported since the last checkpoint
 	logged     int   // batches reported since
 	count      Counters
+	lost       losses
 	client     wire.Client
 	renewals   int // since a batch was reported
 	aside      aside

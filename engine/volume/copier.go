@@ -49,6 +49,7 @@ type copier struct {
 	leases       leases
 	ahead        readahead
 	needed       []block.Chunk
+	unreadable   unreadable
 	inflight     *layout.Batch // that may still be being committed, or nil
 	breaksBefore uint64        // breaks, when the leader before passed the lead on
 
@@ -72,6 +73,7 @@ type request struct {
 	first, end block.Chunk
 	last       block.Chunk // the last one of them that is being copied
 	alone      bool        // nothing is to be copied ahead of them
+	keep       bool        // they are not to be lost: nobody writes there
 	err        error
 	wake       chan signal
 }
@@ -90,7 +92,7 @@ func (c *copier) newRequest(first, end block.Chunk) *request {
 	if r == nil {
 		r = &request{wake: make(chan signal, 1)}
 	}
-	r.first, r.end, r.err, r.alone = first, end, nil, false
+	r.first, r.end, r.err, r.alone, r.keep = first, end, nil, false, false
 	return r
 }
 
@@ -105,6 +107,7 @@ func newCopier(v *Origin, log placement.Log, s *wire.Session, o Options) *copier
 		v: v, log: log, uuid: s.UUID, epoch: s.Epoch, overlap: !o.Serial,
 		batchBytes: orDefault(o.BatchBytes, DefaultBatchBytes),
 		leaseSlots: uint64(max(4, min(orDefault(o.LeaseBytes, DefaultLeaseBytes)>>shift, int64(s.Slots/16)))),
+		unreadable: unreadable{policy: o.Unreadable},
 		leases:     leases{heads: uint64(log.HeadSlots()), runs: s.Leases},
 		ahead:      readahead{limit: uint64(max(0, orDefault(o.AheadBytes, DefaultAheadBytes)>>shift)), chunks: v.geometry().Chunks()},
 	}
@@ -159,6 +162,11 @@ func (c *copier) lead() {
 		}
 		if errors.Is(err, wire.ErrAway) { // what was prepared has slots of a session that ends
 			err = c.hold()
+			continue
+		}
+		if bad, is := errors.AsType[badChunks](err); is {
+			reqs, chunks = c.judge(bad, reqs, chunks)
+			err = nil
 			continue
 		}
 		if err != nil {
@@ -231,6 +239,7 @@ func (c *copier) gather(reqs []*request) (waiting []*request, err error) {
 	}
 	slices.SortFunc(reqs, func(a, b *request) int { return cmp.Compare(a.first, b.first) })
 	c.needed = c.needed[:0]
+	clear(c.unreadable.lost)
 	for i, r := range reqs {
 		needs, err := c.gatherOne(r)
 		switch {
@@ -305,11 +314,13 @@ func (c *copier) inflightFrom(first block.Chunk) []layout.Copy {
 
 // gatherAhead adds the chunks ahead of sequential requests.
 func (c *copier) gatherAhead() error {
-	for _, s := range c.ahead.take(len(c.needed)) {
+	wanted := len(c.needed)
+	for _, s := range c.ahead.take(wanted) {
 		if err := c.unsettled(s.first, s.end); err != nil {
 			return err
 		}
 	}
+	c.needed = c.unreadable.without(c.needed, wanted)
 	slices.Sort(c.needed)
 	c.needed = slices.Compact(c.needed)
 	return nil
@@ -321,9 +332,11 @@ func (c *copier) prepare(chunks []block.Chunk) (*copylog.Batch, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := device.Do(c.v.dev, c.reads(b)); err != nil {
-		c.leases.putBack()
-		return nil, fmt.Errorf("reading chunks to copy out: %w", err)
+	if device.Do(c.v.dev, c.reads(b)) != nil {
+		if err := c.readAgain(b); err != nil {
+			c.leases.putBack()
+			return nil, fmt.Errorf("reading chunks to copy out: %w", err)
+		}
 	}
 	b.Seal()
 	b.Next = c.leases.nextHead()
@@ -348,6 +361,10 @@ func (c *copier) fill(chunks []block.Chunk) (*copylog.Batch, error) {
 	body := layout.MaxBatchBody(0)
 	for _, chunk := range chunks {
 		slot, ok := c.leases.peek()
+		lost := c.unreadable.lost[chunk]
+		if lost {
+			slot, ok = layout.LostSlot, true
+		}
 		if !ok {
 			break
 		}
@@ -356,7 +373,9 @@ func (c *copier) fill(chunks []block.Chunk) (*copylog.Batch, error) {
 			break
 		}
 		b.Copies = append(b.Copies, next)
-		c.leases.take()
+		if !lost {
+			c.leases.take()
+		}
 	}
 	return b, nil
 }
@@ -421,14 +440,18 @@ func (c *copier) awaitCommit() {
 // reads under way.
 const readBytes = 1 << 20
 
-// reads returns the reads that fill the batch from the origin.
+// reads returns the reads that fill the batch from the origin, but for what is lost.
 func (c *copier) reads(b *copylog.Batch) []device.Op {
 	geo := c.v.geometry()
 	var ops []device.Op
 	for i := 0; i < len(b.Copies); {
 		first := b.Copies[i].Chunk
 		n := 1
-		for i+n < len(b.Copies) && b.Copies[i+n].Chunk == first+block.Chunk(n) && (n+1)<<geo.ChunkShift() <= readBytes {
+		if b.Copies[i].Slot == layout.LostSlot {
+			i++
+			continue
+		}
+		for i+n < len(b.Copies) && b.Copies[i+n].Chunk == first+block.Chunk(n) && b.Copies[i+n].Slot != layout.LostSlot && (n+1)<<geo.ChunkShift() <= readBytes {
 			n++
 		}
 		data := b.Chunks(i, n)

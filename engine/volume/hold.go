@@ -17,8 +17,8 @@ import (
 var errOtherHistory = errors.New("snapshots were made without this origin")
 
 // settle returns when the chunks [first, end) are settled, of which that is not
-// known.
-func (c *copier) settle(first, end block.Chunk) error {
+// known. With keep, none of them is to be lost: they are not written to.
+func (c *copier) settle(first, end block.Chunk, keep bool) error {
 	var few [8]block.Chunk
 	unsettled, err := c.ask(first, end, few[:0])
 	switch {
@@ -29,7 +29,9 @@ func (c *copier) settle(first, end block.Chunk) error {
 		c.note(first, end)
 		return nil
 	}
-	return c.copyOut(c.newRequest(first, end))
+	r := c.newRequest(first, end)
+	r.keep = keep
+	return c.copyOut(r)
 }
 
 // note remembers that the chunks [first, end) are settled.

@@ -8,7 +8,8 @@
 // bytes are read. It does not own any state that must survive: the metadata
 // server does (package wire says what they say to each other), and the kernel
 // target follows the same steps. Origins and snapshots are device.Devices, and
-// safe for concurrent use. When the store fails, writes that would need a copy-out
+// safe for concurrent use. Where the origin cannot be read, a first write loses what was there
+// to the snapshots, or fails: see [UnreadablePolicy]. When the store fails, writes that would need a copy-out
 // fail and change nothing; when it is full, they wait for what its policy says, and
 // may fail. Reads and all other writes go on.
 package volume
@@ -36,6 +37,7 @@ type Options struct {
 	Serial       bool  // read a batch only when the one before is durable: for a single spindle, which each change of place costs a seek
 	RestoreRate  int64 // most bytes a second that a revert or merge copies; zero: no limit
 	Manual       bool  // reverts and merges wait for calls of Restore
+	Unreadable   UnreadablePolicy
 }
 
 // Defaults of Options.
@@ -304,7 +306,7 @@ func (v *Origin) settle(off, n int64) error {
 		if v.isSettled(first, end) {
 			return nil
 		}
-		err := v.copier.settle(first, end)
+		err := v.copier.settle(first, end, false)
 		if err == nil {
 			return nil
 		}
@@ -424,7 +426,8 @@ func (v *Origin) Fit(size int64) error {
 const settleChunks = 1 << 10
 
 // Settle copies out those of the chunks [first, end) that are not settled; see
-// [wire.Client]. Where the store has no space, it does not wait for any.
+// [wire.Client]. Where the store has no space, it does not wait for any. What cannot
+// be read is an error: only a write loses a chunk.
 func (v *Origin) Settle(first, end block.Chunk) error {
 	for ; first < end; first += settleChunks {
 		if err := v.settleSome(first, min(end, first+settleChunks)); err != nil {
@@ -440,7 +443,7 @@ func (v *Origin) settleSome(first, end block.Chunk) error {
 	if v.isSettled(first, end) {
 		return nil
 	}
-	return v.copier.settle(first, end)
+	return v.copier.settle(first, end, true)
 }
 
 // Update takes a new state; see [wire.Client].

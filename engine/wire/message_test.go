@@ -70,6 +70,8 @@ func messages() map[string]message {
 	snap := wire.SnapshotState{Generation: 9, Size: 1 << 30, Revoked: true, Writable: true, Squashed: true, Remember: true}
 	open := &wire.SnapshotSession{Handle: 3, Snapshot: snapshot, State: snap}
 	report := wire.Batch{Batch: &layout.Batch{Generation: 9, Copies: copies}, Head: 100, HasHead: true, Position: position}
+	lost := report
+	lost.Batch = &layout.Batch{Generation: 9, Copies: []layout.Copy{{Chunk: 64, Slot: 10, CRC: 1}, {Chunk: 65, Slot: layout.LostSlot}, {Chunk: 66, Slot: 11, CRC: 2}}}
 	progress := wire.Progress{UUID: uuid, Epoch: 7, Generation: 9, Position: position}
 	failed := progress
 	failed.Failed = true
@@ -95,6 +97,7 @@ func messages() map[string]message {
 		"renew":          {wire.TypeRenew, 0, 4, wire.AppendFailure(nil, failure), func(p []byte) (any, error) { return wire.DecodeFailure(p) }, failure},
 		"runs":           {wire.TypeLease, wire.FlagReply, 3, wire.AppendRuns(nil, runs), func(p []byte) (any, error) { return wire.DecodeRuns(p, nil) }, runs},
 		"report":         {wire.TypeReport, 0, 0, wire.AppendReport(nil, report), func(p []byte) (any, error) { return wire.DecodeReport(p) }, report},
+		"report-lost":    {wire.TypeReport, 0, 0, wire.AppendReport(nil, lost), func(p []byte) (any, error) { return wire.DecodeReport(p) }, lost},
 		"position":       {wire.TypeCheckpoint, wire.FlagReply, 4, wire.AppendPosition(nil, position), func(p []byte) (any, error) { return wire.DecodePosition(p) }, position},
 		"bitmap":         {wire.TypeUnsettled, wire.FlagReply, 5, wire.AppendBitmap(nil, 64, 194, chunks), func(p []byte) (any, error) { return wire.DecodeBitmap(p, 64, 194, nil) }, chunks},
 		"mappings":       {wire.TypeMap, wire.FlagReply, 6, wire.AppendMappings(nil, mappings), func(p []byte) (any, error) { return wire.DecodeMappings(p, 64, 194, nil) }, mappings},

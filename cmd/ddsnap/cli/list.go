@@ -24,8 +24,9 @@ many clients have it open now, and what else there is: priority, persistent use
 count, group and name.
 
 A state is live, squashed (its content was given up for space) or prepared (its
-group is not complete). It may be followed by held, damaged (some of its content is
-lost) and writer (one of the clients may write).`,
+group is not complete). It may be followed by held, lossy (chunks of it are lost:
+reading those is an error), damaged (other content may be lost, and show as wrong
+bytes) and writer (one of the clients may write).`,
 		Example: `  ddsnap list /srv/vm.store
   ddsnap list --json /srv/vm.store | jq '.[].tag'`,
 		Args: args(1, 1, "SERVER|STORE"),
@@ -89,7 +90,7 @@ func stateOf(s admin.Snapshot) string {
 	for _, also := range []struct {
 		is   bool
 		name string
-	}{{s.Held, "held"}, {s.Damaged, "damaged"}, {s.Writer, "writer"}} {
+	}{{s.Held, "held"}, {s.Lossy, "lossy"}, {s.Damaged, "damaged"}, {s.Writer, "writer"}} {
 		if also.is {
 			state += "," + also.name
 		}

@@ -18,6 +18,7 @@ import (
 	"zumastor.org/zumastor/engine/device"
 	"zumastor.org/zumastor/engine/nbd"
 	"zumastor.org/zumastor/engine/store"
+	"zumastor.org/zumastor/engine/volume"
 )
 
 // nbdFlags are the flags of nbd.
@@ -32,6 +33,7 @@ type nbdFlags struct {
 	readOnly, noDirect       bool
 	level                    string
 	onFailure                string
+	onUnreadable             string
 }
 
 func (a *app) nbd() *cobra.Command {
@@ -49,6 +51,9 @@ snapshot, the origin must be written to through this server only.
 The metadata context "qemu:dirty-bitmap:since-TAG" of an export says which parts
 may differ from the older snapshot TAG; "base:allocation" says where an origin that
 is a file has holes.
+
+Where the origin cannot be read, a first write that a snapshot needs the old content
+of goes on, and the snapshot loses that chunk; with --unreadable=fail-write it fails.
 
 It runs in the foreground and logs to standard error. On SIGTERM or SIGINT it
 answers what is under way, flushes, writes a checkpoint and exits; a second signal
@@ -110,6 +115,8 @@ func (f *nbdFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&f.tlsDir, "tls", "", "insist on TLS, with server-cert.pem and server-key.pem of `directory`")
 	fl.BoolVar(&f.tlsClients, "tls-clients", false, "insist on client certificates by ca-cert.pem of the --tls directory")
 	fl.BoolVar(&f.tlsOptional, "tls-optional", false, "offer TLS, but don't insist")
+	fl.StringVar(&f.onUnreadable, "unreadable", volume.LoseChunk.String(), "`policy` of a bad origin: lose-chunk or fail-write")
+	_ = cmd.RegisterFlagCompletionFunc("unreadable", cobra.FixedCompletions([]string{"lose-chunk", "fail-write"}, cobra.ShellCompDirectiveNoFileComp))
 	f.addCommon(cmd)
 }
 
@@ -174,6 +181,11 @@ func (a *app) serviceConfig(f *nbdFlags, args []string) (service.Config, error) 
 	var err error
 	if cfg.OnFailure, err = store.ParseFailurePolicy(f.onFailure); err != nil {
 		return cfg, usageError{fmt.Errorf("--on-failure: %w", err)}
+	}
+	if f.onUnreadable != "" { // the verb has the flag
+		if cfg.Unreadable, err = volume.ParseUnreadablePolicy(f.onUnreadable); err != nil {
+			return cfg, usageError{fmt.Errorf("--unreadable: %w", err)}
+		}
 	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(f.level)); err != nil {

@@ -247,6 +247,9 @@ func statusFields(st admin.Status, verbose bool) [][2]string {
 	if st.SlotsAside > 0 {
 		fields = append(fields, [2]string{"Bad slots", badSlots(st, slots(st.SlotsAside))})
 	}
+	if st.LostCount > 0 {
+		fields = append(fields, [2]string{"Lost", lostLine(st)})
+	}
 	if st.FullIn != nil {
 		fields = append(fields, [2]string{"Full", forecast(st.FullIn)})
 	}
@@ -288,6 +291,21 @@ func restoreLine(r *admin.Restore) string {
 	}
 	return text
 }
+
+// lostLine says which chunks were lost, as many as a line holds.
+func lostLine(st admin.Status) string {
+	text := plural(int(st.LostCount), "chunk") + " of the origin that snapshots need could not be read:"
+	for i := max(0, len(st.Lost)-maxLostShown); i < len(st.Lost); i++ {
+		text += fmt.Sprintf(" %d", st.Lost[i].Chunk)
+	}
+	if st.LostCount > maxLostShown {
+		text += " and others"
+	}
+	return text
+}
+
+// maxLostShown is how many lost chunks status lists; with --json it lists more.
+const maxLostShown = 8
 
 // deviceLine says what a block device is.
 func deviceLine(d admin.Device) string {

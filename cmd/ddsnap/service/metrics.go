@@ -38,6 +38,8 @@ var metrics = []metric{
 		func(s store.Status, _ admin.Volume) float64 { return float64(s.SlotsAside) }},
 	{"slots_aside_since_timestamp_seconds", "When the first of them was found, or 0.", gauge,
 		func(s store.Status, _ admin.Volume) float64 { return float64(s.AsideSince) / float64(time.Second) }},
+	{"lost_chunks_total", "Chunks of the origin that were lost to snapshots since the store was opened, because they could not be read.", counter,
+		func(s store.Status, _ admin.Volume) float64 { return float64(s.LostCount) }},
 	{"origin_bytes", "Size of the origin.", gauge,
 		func(s store.Status, _ admin.Volume) float64 { return float64(s.OriginSize) }},
 	{"slots", "Chunks that the store has room for.", gauge,

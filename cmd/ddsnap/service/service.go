@@ -57,6 +57,7 @@ type Config struct {
 	TLSMode    nbd.TLSMode
 	CacheBytes int64 // of metadata; default store.DefaultCacheBytes
 	OnFailure  store.FailurePolicy
+	Unreadable volume.UnreadablePolicy
 	DeleteRate int  // exceptions a second; default store.DefaultDeleteRate
 	ReadOnly   bool // export snapshots only, and write nothing to any device
 	Direct     bool
@@ -207,7 +208,7 @@ func (s *service) openVolume() (err error) {
 		return err
 	}
 	s.undo = append(s.undo, s.holes.Close)
-	s.origin, err = volume.OpenOrigin(s.metadata(), s.device, s.devs.Devices, volume.Options{})
+	s.origin, err = volume.OpenOrigin(s.metadata(), s.device, s.devs.Devices, volume.Options{Unreadable: s.cfg.Unreadable})
 	if err != nil {
 		return fmt.Errorf("opening the volume on %s: %w", s.cfg.Origin, err)
 	}

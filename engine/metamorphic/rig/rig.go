@@ -60,6 +60,7 @@ type Options struct {
 	CacheBytes, CheckpointBytes, StoreLeaseBytes     int64 // see store.Options
 	BatchBytes, AheadBytes, LeaseBytes, SettledBytes int64 // see volume.Options
 	Background                                       bool  // the server works by itself
+	Unreadable                                       volume.UnreadablePolicy
 }
 
 // Failing is a policy of a store whose devices fail.
@@ -168,7 +169,7 @@ func (r *Rig) Open() (err error) {
 	}
 	r.Volume, err = volume.OpenOrigin(r.seen, r.Origin, r.Devices, volume.Options{
 		BatchBytes: r.BatchBytes, AheadBytes: r.AheadBytes, LeaseBytes: r.LeaseBytes, SettledBytes: r.SettledBytes,
-		Manual: !r.Background,
+		Manual: !r.Background, Unreadable: r.Unreadable,
 	})
 	if err != nil {
 		return fmt.Errorf("opening the volume: %w", err)

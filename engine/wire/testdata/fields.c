@@ -209,6 +209,7 @@ int main(int argc, char **argv)
 	ON("renew", failure);
 	ON("runs", runs);
 	ON("report", report);
+	ON("report-lost", report);
 	ON("position", position);
 	ON("bitmap", bitmap);
 	ON("open-snapshot", open_snapshot);
