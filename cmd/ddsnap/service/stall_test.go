@@ -99,7 +99,7 @@ func (sc *scene) filled(dev *nbdclient.Client, seq *uint64) (n int) {
 // goes on, it gets what the snapshot had, or an error, and nothing else.
 func TestSnapshotReaderIsStopped(t *testing.T) {
 	sc := newScene(t, 48<<20)
-	sc.quiet = 100 * time.Millisecond
+	sc.quiet = time.Second // of the reader, while the origin's client always answers, however busy the machine is
 	srv, c := sc.start("server"), sc.start("origin")
 	dev := c.dial(OriginExport)
 	p, seq := device.Buffer(sceneSize), uint64(1)
