@@ -45,7 +45,7 @@ func TestComposed(t *testing.T) {
 	for seed := range uint64(120) {
 		rng := rand.New(rand.NewPCG(seed, 2))
 		size := (1+rng.IntN(60))*propertyChunk + rng.IntN(8)*512
-		states, deltas := history(t, rng, size, 4, func() codec.ID { return codecs[rng.IntN(len(codecs))] })
+		states, deltas := history(t, rng, size, 4, func() codec.ID { return codecs[rng.IntN(len(codecs)-1)] })
 		check := func(base int, p []byte, to int) {
 			var from []byte
 			if base >= 0 {

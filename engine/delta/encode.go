@@ -50,7 +50,7 @@ const buffersPerJob = 4
 // holds the same, cost next to nothing.
 //
 // Reading, coding and writing overlap, on all processors, and what is written does not
-// depend on how many there are. Memory: [EncodeOptions.Memory], at least twice four
+// depend on how many there are, unless a chooser learns. Memory: [EncodeOptions.Memory], at least twice four
 // times the bound of extents; 16 bytes for each of the source's extents; 8 MiB to find
 // chunks again; and what each worker's codec takes. It returns when ctx ends, or with
 // the first error; then what was written is not a whole delta, and is known not to be.

@@ -122,8 +122,8 @@ func apply(t testing.TB, delta, from []byte, size int, o ApplyOptions) ([]byte, 
 	return to.p[:size], err
 }
 
-// codecs are those that every version has.
-var codecs = []codec.ID{codec.Raw, codec.Zlib, codec.Zstd, codec.ZstdPatch}
+// codecs are all, the one that looks anywhere in the base last.
+var codecs = []codec.ID{codec.Raw, codec.Zlib, codec.Zstd, codec.ZstdPatch, codec.Bsdiff, codec.VCDIFF, codec.Similar}
 
 // TestApplyOfCreate: apply(create(a, b)) on a is b, byte for byte, whatever the codec, the
 // sizes and the number of workers.

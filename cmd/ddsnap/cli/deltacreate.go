@@ -9,6 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -17,6 +20,7 @@ import (
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/delta"
 	"zumastor.org/zumastor/engine/delta/codec"
+	"zumastor.org/zumastor/engine/delta/similar"
 )
 
 // deltaCreation is one run of delta create.
@@ -26,6 +30,8 @@ type deltaCreation struct {
 	codec   string
 	level   int
 	extent  size
+	link    bitrate
+	index   *similar.Index // of the base, for the codecs that look anywhere
 	from    *admin.Ref
 	to      admin.Ref
 	file    string
@@ -49,7 +55,8 @@ cannot be deleted meanwhile.`,
 		Args: args(3, 4, "SERVER|STORE", "TO", "FILE|-"),
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&c.codec, "codec", "", "`how` to code what changed (default zstd, and zstd-patch where there is a FROM)")
+	fl.StringVar(&c.codec, "codec", "", "`how` to code what changed: raw, zlib, zstd, bsdiff, vcdiff, zstd-patch, similar, or best of them (default zstd, and zstd-patch where there is a FROM)")
+	fl.Var(&c.link, "link", "with best: have the delta arrive soonest over a link of this `rate`, such as 20mbit")
 	fl.IntVar(&c.level, "level", 0, "how hard the codec tries (default its own)")
 	fl.Var(&c.extent, "extent", "code so much at a time: a power of two from 64k to 16m (default 1m)")
 	c.content.add(cmd)
@@ -99,6 +106,15 @@ func (c *deltaCreation) parse(args []string) (err error) {
 			c.codec = codec.ZstdPatch.String()
 		}
 	}
+	if c.codec != best && c.link != 0 {
+		return usageError{errors.New("--link is for --codec best")}
+	}
+	if c.codec == best {
+		if c.level != 0 {
+			return usageError{errors.New("--level is for one codec, and best tries several")}
+		}
+		return nil
+	}
 	id, err := codec.Parse(c.codec)
 	if err == nil {
 		_, err = codec.NewEncoder(id, codec.Options{Level: c.level})
@@ -121,6 +137,9 @@ func (c *deltaCreation) run(ctx context.Context, t *target) (err error) {
 	src, list, done, err := c.source(ctx, t, o)
 	defer func() { err = errors.Join(err, done()) }()
 	if err != nil {
+		return err
+	}
+	if err := c.indexBase(ctx, src); err != nil {
 		return err
 	}
 	opts, err := c.options(ctx, t, list)
@@ -206,19 +225,9 @@ func (c *deltaCreation) options(ctx context.Context, t *target, list *admin.Chan
 	if err != nil {
 		return delta.EncodeOptions{}, err
 	}
-	id, err := codec.Parse(c.codec)
-	if err != nil {
-		return delta.EncodeOptions{}, err
-	}
-	extent := max(int(c.extent), list.ChunkSize)
-	o := delta.EncodeOptions{
-		Header: delta.Header{ChunkSize: list.ChunkSize, Extent: extent, Codecs: []codec.ID{codec.Raw}},
-		Chooser: func() (codec.Chooser, error) {
-			return codec.NewFixed(id, codec.Options{Level: c.level, Extent: extent})
-		},
-	}
-	if id != codec.Raw {
-		o.Codecs = append(o.Codecs, id)
+	o := delta.EncodeOptions{Header: delta.Header{ChunkSize: list.ChunkSize, Extent: max(int(c.extent), list.ChunkSize)}}
+	if err := c.choose(&o); err != nil {
+		return o, err
 	}
 	if o.To, err = deltaEndOf(st.Status, list.To); err == nil && list.From != nil {
 		var from delta.End
@@ -226,6 +235,91 @@ func (c *deltaCreation) options(ctx context.Context, t *target, list *admin.Chan
 		o.From = &from
 	}
 	return o, err
+}
+
+// best is the name of the chooser that tries several codecs.
+const best = "best"
+
+// choose says how extents are coded.
+func (c *deltaCreation) choose(o *delta.EncodeOptions) error {
+	if c.codec == best {
+		for id := codec.Raw; id <= codec.Similar; id++ {
+			o.Codecs = append(o.Codecs, id)
+		}
+		learned := codec.NewLearned()
+		o.Chooser = func() (codec.Chooser, error) {
+			return codec.NewBest(codec.BestOptions{Extent: o.Extent, Similar: c.index, Learned: learned, LinkBitsPerSecond: float64(c.link)})
+		}
+		return nil
+	}
+	id, err := codec.Parse(c.codec)
+	if err != nil {
+		return err
+	}
+	o.Codecs = slices.Compact([]codec.ID{codec.Raw, id})
+	o.Chooser = func() (codec.Chooser, error) {
+		return codec.NewFixed(id, codec.Options{Level: c.level, Extent: o.Extent, Similar: c.index})
+	}
+	return nil
+}
+
+// indexBase has the codecs that look anywhere in the base know what it holds where
+// something changed: what has moved was there.
+func (c *deltaCreation) indexBase(ctx context.Context, src delta.Source) error {
+	if src.Base == nil || c.codec != best && c.codec != codec.Similar.String() {
+		return nil
+	}
+	var total int64
+	for _, x := range src.Extents {
+		total += x.Length
+	}
+	var err error
+	if c.index, err = similar.NewIndex(0, total); err != nil {
+		return err
+	}
+	buf := make([]byte, codec.DefaultExtent)
+	for _, x := range src.Extents {
+		for off, end := x.Offset, min(x.Offset+x.Length, src.Base.Size()); off < end; {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			p := buf[:min(int64(len(buf)), end-off)]
+			if _, err := src.Base.ReadAt(p, off); err != nil {
+				return fmt.Errorf("reading the older snapshot at offset %d: %w", off, err)
+			}
+			c.index.Add(off, p)
+			off += int64(len(p))
+		}
+	}
+	return nil
+}
+
+// bitrate is a flag for bits a second.
+type bitrate float64
+
+// String implements pflag.Value.
+func (b *bitrate) String() string {
+	if *b == 0 {
+		return "" // not given
+	}
+	return fmt.Sprintf("%gbit", float64(*b))
+}
+
+// Type implements pflag.Value.
+func (b *bitrate) Type() string { return "rate" }
+
+// Set implements pflag.Value.
+func (b *bitrate) Set(text string) error {
+	parts := regexp.MustCompile(`^([0-9]{1,9}(?:\.[0-9]{1,3})?)([kmg]?)bit(?:/s)?$`).FindStringSubmatch(strings.ToLower(text))
+	if parts == nil {
+		return fmt.Errorf("%q is not a rate: want a number such as 512kbit, 20mbit or 10gbit", text)
+	}
+	n, err := strconv.ParseFloat(parts[1], 64)
+	if err != nil || n <= 0 {
+		return fmt.Errorf("rate %s is not more than zero", text)
+	}
+	*b = bitrate(n * map[string]float64{"": 1, "k": 1e3, "m": 1e6, "g": 1e9}[parts[2]])
+	return nil
 }
 
 // deltaEndOf describes a snapshot of a store as an end of a delta.
