@@ -106,6 +106,8 @@ type Restore struct {
 	Done     uint64    `json:"chunks_done"`
 	Chunks   uint64    `json:"chunks"`
 	Trouble  string    `json:"trouble,omitempty"` // why it does not go on
+	SkipLost bool      `json:"skip_lost,omitempty"`
+	Skipped  uint64    `json:"chunks_skipped,omitempty"` // that stay as they were
 }
 
 // Volume counts what a volume has served since it was opened.
@@ -166,7 +168,14 @@ func describeStatus(s store.Status) Status {
 		d.FullIn = &in
 	}
 	if r := s.Restore; r != nil {
-		d.Restore = &Restore{Snapshot: r.Snapshot.Tag, Merge: r.Merge, Done: uint64(r.Next), Chunks: r.Chunks, Trouble: r.Trouble}
+		d.Restore = describeRestore(r)
 	}
 	return d
+}
+
+func describeRestore(r *store.RestoreStatus) *Restore {
+	return &Restore{
+		Snapshot: r.Snapshot.Tag, Merge: r.Merge, Done: uint64(r.Next), Chunks: r.Chunks, Trouble: r.Trouble,
+		SkipLost: r.SkipLost, Skipped: r.Skipped,
+	}
 }

@@ -16,26 +16,27 @@ type Kind string
 
 // The kinds of error.
 const (
-	KindExists   Kind = "exists"      // store.ErrExists
-	KindAbsent   Kind = "absent"      // store.ErrNoSnapshot
-	KindInUse    Kind = "in-use"      // store.ErrInUse
-	KindHeld     Kind = "held"        // store.ErrHeld
-	KindParent   Kind = "parent"      // store.ErrHasSnapshots
-	KindSquashed Kind = "squashed"    // store.ErrSquashed
-	KindNoGroup  Kind = "no-group"    // store.ErrNoGroup
-	KindName     Kind = "bad-name"    // store.ErrName
-	KindRestore  Kind = "restoring"   // store.ErrRestoring
-	KindApplying Kind = "applying"    // store.ErrApplying
-	KindResizing Kind = "resizing"    // store.ErrResizing
-	KindSmall    Kind = "too-small"   // store.ErrTooSmall
-	KindGeometry Kind = "geometry"    // block.ErrGeometry
-	KindSize     Kind = "size"        // store.ErrSize
-	KindDamaged  Kind = "damaged"     // store.ErrDamaged
-	KindReadOnly Kind = "read-only"   // store.ErrReadOnly
-	KindFailed   Kind = "failed"      // store.ErrFailed
-	KindNoSpace  Kind = "no-space"    // alloc.ErrNoSpace
-	KindCorrupt  Kind = "corrupt"     // layout.ErrCorrupt
-	KindRequest  Kind = "bad-request" // ErrRequest
+	KindExists   Kind = "exists"        // store.ErrExists
+	KindAbsent   Kind = "absent"        // store.ErrNoSnapshot
+	KindInUse    Kind = "in-use"        // store.ErrInUse
+	KindHeld     Kind = "held"          // store.ErrHeld
+	KindParent   Kind = "parent"        // store.ErrHasSnapshots
+	KindSquashed Kind = "squashed"      // store.ErrSquashed
+	KindNoGroup  Kind = "no-group"      // store.ErrNoGroup
+	KindName     Kind = "bad-name"      // store.ErrName
+	KindRestore  Kind = "restoring"     // store.ErrRestoring
+	KindApplying Kind = "applying"      // store.ErrApplying
+	KindResizing Kind = "resizing"      // store.ErrResizing
+	KindSmall    Kind = "too-small"     // store.ErrTooSmall
+	KindGeometry Kind = "geometry"      // block.ErrGeometry
+	KindSize     Kind = "size"          // store.ErrSize
+	KindDamaged  Kind = "damaged"       // store.ErrDamaged
+	KindReadOnly Kind = "read-only"     // store.ErrReadOnly
+	KindFailed   Kind = "failed"        // store.ErrFailed
+	KindNoSpace  Kind = "no-space"      // alloc.ErrNoSpace
+	KindCorrupt  Kind = "corrupt"       // layout.ErrCorrupt
+	KindRequest  Kind = "bad-request"   // ErrRequest
+	KindIdle     Kind = "not-restoring" // store.ErrNotRestoring
 	KindOther    Kind = "other"
 )
 
@@ -50,7 +51,7 @@ var kinds = []struct {
 }{
 	{KindExists, store.ErrExists}, {KindAbsent, store.ErrNoSnapshot}, {KindInUse, store.ErrInUse}, {KindHeld, store.ErrHeld},
 	{KindParent, store.ErrHasSnapshots}, {KindSquashed, store.ErrSquashed}, {KindName, store.ErrName}, {KindNoGroup, store.ErrNoGroup},
-	{KindRestore, store.ErrRestoring}, {KindApplying, store.ErrApplying}, {KindSize, store.ErrSize}, {KindDamaged, store.ErrDamaged},
+	{KindRestore, store.ErrRestoring}, {KindIdle, store.ErrNotRestoring}, {KindApplying, store.ErrApplying}, {KindSize, store.ErrSize}, {KindDamaged, store.ErrDamaged},
 	{KindResizing, store.ErrResizing}, {KindSmall, store.ErrTooSmall}, {KindGeometry, block.ErrGeometry},
 	{KindReadOnly, store.ErrReadOnly}, {KindFailed, store.ErrFailed}, {KindNoSpace, alloc.ErrNoSpace},
 	{KindCorrupt, layout.ErrCorrupt}, {KindRequest, ErrRequest},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 
+	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/store"
 	"zumastor.org/zumastor/engine/wire"
@@ -28,8 +29,10 @@ type Store interface {
 	Prepare(n store.NewSnapshot, hold func() error) (layout.Snapshot, error)
 	CommitGroup(group layout.UUID) error
 	AbortGroup(group layout.UUID) error
-	Revert(ref wire.SnapshotRef) error
-	Merge(ref wire.SnapshotRef) error
+	Restore(ref wire.SnapshotRef, o store.RestoreOptions) error
+	LostChunks(ref wire.SnapshotRef) (list []block.Chunk, count uint64, err error)
+	SkipLost() error
+	AbandonRestore() (store.RestoreStatus, error)
 	StartScrub(o store.ScrubOptions) error
 	SetScrubRate(rate int64)
 	StopScrub()
@@ -89,10 +92,8 @@ func (l Local) do(ctx context.Context, r Request) (a Response, err error) {
 		a.Snapshot, err = l.endGroup(r.Verb, r.Group)
 	case VerbResize:
 		a.Plan, err = l.resize(ctx, r.Resize)
-	case VerbRevert:
-		err = l.Store.Revert(r.Snapshot.wire())
-	case VerbMerge:
-		err = l.Store.Merge(r.Snapshot.wire())
+	case VerbRevert, VerbMerge, VerbLost, VerbSkipLost, VerbAbandon:
+		err = l.restore(r, &a)
 	case VerbPolicy:
 		err = l.setPolicy(r.Policy)
 	case VerbScrubStart, VerbScrubStop, VerbScrubStatus:
@@ -105,6 +106,23 @@ func (l Local) do(ctx context.Context, r Request) (a Response, err error) {
 		err = fmt.Errorf("%w: this process does not %s", ErrRequest, r.Verb)
 	}
 	return a, err
+}
+
+// restore carries out the verbs about reverts and merges.
+func (l Local) restore(r Request, a *Response) error {
+	switch r.Verb {
+	case VerbLost:
+		list, count, err := l.Store.LostChunks(r.Snapshot.wire())
+		a.Lost = &Lost{Count: count, Chunks: list}
+		return err
+	case VerbSkipLost:
+		return l.Store.SkipLost()
+	case VerbAbandon:
+		was, err := l.Store.AbandonRestore()
+		a.Restore = describeRestore(&was)
+		return err
+	}
+	return l.Store.Restore(r.Snapshot.wire(), store.RestoreOptions{Merge: r.Verb == VerbMerge, SkipLost: r.SkipLost})
 }
 
 // wire returns what the server is given for r.

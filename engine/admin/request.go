@@ -29,8 +29,12 @@ const (
 
 	VerbPolicy Verb = "policy" // Policy
 	VerbResize Verb = "resize" // Resize; sets Plan; takes long
-	VerbRevert Verb = "revert" // Snapshot; see Status.Restore for how far it is
-	VerbMerge  Verb = "merge"  // Snapshot; the same
+	VerbRevert Verb = "revert" // Snapshot, takes SkipLost; see Status.Restore for how far it is
+	VerbMerge  Verb = "merge"  // the same
+
+	VerbLost     Verb = "lost"      // Snapshot; sets Lost: what is known to be lost of it
+	VerbSkipLost Verb = "skip-lost" // the restore under way leaves what cannot be read as it is
+	VerbAbandon  Verb = "abandon"   // the restore under way ends where it is; sets Restore
 
 	VerbScrubStart  Verb = "scrub-start"  // takes Scrub; sets Scrub
 	VerbScrubStop   Verb = "scrub-stop"   // sets Scrub
@@ -91,6 +95,7 @@ type Request struct {
 	Group     *Group       `json:"group,omitempty"`
 	Data      bool         `json:"data,omitempty"` // verify the checksums of copied chunks too
 	Changes   *ChangeQuery `json:"changes,omitempty"`
+	SkipLost  bool         `json:"skip_lost,omitempty"`
 }
 
 // Attach says how to make a volume a block device.
@@ -160,6 +165,15 @@ type Response struct {
 	Changes *ChangeList `json:"changes,omitempty"`
 
 	Listeners []Listener `json:"listeners,omitempty"`
+
+	Lost    *Lost    `json:"lost,omitempty"`
+	Restore *Restore `json:"restore,omitempty"`
+}
+
+// Lost are chunks of a snapshot that are known to be lost.
+type Lost struct {
+	Count  uint64        `json:"count"`
+	Chunks []block.Chunk `json:"chunks"` // the first of them, at most store.MaxLost
 }
 
 // Findings are what a check of a store in use has found.
@@ -193,6 +207,9 @@ const (
 	checkMember
 	listenersMember
 	changesMember
+	skipLostMember
+	lostMember
+	restoreMember
 )
 
 // grammar says of each verb which members its request needs, which it takes
@@ -208,8 +225,12 @@ var grammar = map[Verb]struct{ needs, takes, answers member }{
 
 	VerbPolicy: {needs: policyMember},
 	VerbResize: {needs: resizeMember, answers: planMember},
-	VerbRevert: {needs: snapshotMember},
-	VerbMerge:  {needs: snapshotMember},
+	VerbRevert: {needs: snapshotMember, takes: skipLostMember},
+	VerbMerge:  {needs: snapshotMember, takes: skipLostMember},
+
+	VerbLost:     {needs: snapshotMember, answers: lostMember},
+	VerbSkipLost: {},
+	VerbAbandon:  {answers: restoreMember},
 
 	VerbScrubStart:  {takes: scrubMember, answers: scrubMember},
 	VerbScrubStop:   {answers: scrubMember},
@@ -233,7 +254,7 @@ var grammar = map[Verb]struct{ needs, takes, answers member }{
 
 // names of the members, for errors.
 var names = []string{"a snapshot", "a status", "a new snapshot", "recursive", "a change", "a scrub", "a query of events",
-	"a way to attach", "a device", "force", "a policy", "sizes", "a plan", "a group", "data", "findings", "listeners", "a query of changes"}
+	"a way to attach", "a device", "force", "a policy", "sizes", "a plan", "a group", "data", "findings", "listeners", "a query of changes", "skip_lost", "lost chunks", "a restore"}
 
 // String names the first of the members.
 func (m member) String() string {
@@ -264,7 +285,7 @@ func (r *Request) Check() error {
 	}
 	has := set(r.Snapshot != nil, false, r.New != nil, r.Recursive, r.Change != nil, r.Scrub != nil, r.Events != nil,
 		r.Attach != nil, false, r.Force, r.Policy != "", r.Resize != nil, false, r.Group != nil, r.Data,
-		false, false, r.Changes != nil)
+		false, false, r.Changes != nil, r.SkipLost)
 	if missing := g.needs &^ has; missing != 0 {
 		return fmt.Errorf("%w: verb %s needs %v", ErrRequest, r.Verb, missing)
 	}
@@ -277,7 +298,7 @@ func (r *Request) Check() error {
 // answers reports whether the response is one to a request of that verb.
 func (r *Response) answers(v Verb) bool {
 	has := set(r.Snapshot != nil, r.Status != nil, false, false, false, r.Scrub != nil, false, false, r.Device != nil,
-		false, false, false, r.Plan != nil, false, false, r.Check != nil, len(r.Listeners) > 0, r.Changes != nil)
+		false, false, false, r.Plan != nil, false, false, r.Check != nil, len(r.Listeners) > 0, r.Changes != nil, false, r.Lost != nil, r.Restore != nil)
 	return grammar[v].answers&^has == 0
 }
 

@@ -69,7 +69,7 @@ func exampleSuperblock() *layout.Superblock {
 		Roots: [layout.Kinds]layout.Root{
 			{Page: 5000, Entries: 4000, Level: 2}, {Page: 5001, Entries: 4000, Level: 1}, {Page: 5002, Entries: 75}, {}, {Page: 40001, Entries: 2},
 		},
-		Policy: layout.PolicyFailWrites, Restore: layout.Restore{Generation: 1200, Next: 777, Merge: true},
+		Policy: layout.PolicyFailWrites, Restore: layout.Restore{Generation: 1200, Next: 777, Merge: true, SkipLost: true},
 		Grown: []layout.Extent{{First: 40000, Len: 512}, {First: 90000, Len: 1024}},
 	}
 }

@@ -68,6 +68,7 @@ type Restore struct {
 	Generation block.Generation // of the snapshot whose content the origin takes; zero: none is under way
 	Next       block.Chunk      // all chunks before it are restored
 	Merge      bool             // the snapshot is deleted in the end
+	SkipLost   bool             // what cannot be read of the snapshot stays as it was in the origin
 }
 
 // Placement says where a batch's record is made durable. Part of the format,
@@ -230,7 +231,8 @@ const (
 	flagSeparate = 1 << iota
 	flagClean
 	flagMerge
-	knownFlags = flagSeparate | flagClean | flagMerge
+	flagSkipLost
+	knownFlags = flagSeparate | flagClean | flagMerge | flagSkipLost
 )
 
 // Encode returns the superblock's [SuperblockSize] bytes. It panics when there are more than
@@ -255,6 +257,9 @@ func (s *Superblock) Encode() []byte {
 	}
 	if s.Restore.Merge {
 		d.Flags |= flagMerge
+	}
+	if s.Restore.SkipLost {
+		d.Flags |= flagSkipLost
 	}
 	for i, r := range s.Roots {
 		*d.root(i) = rootDisk{Page: uint64(r.Page), Entries: r.Entries, Level: r.Level}
@@ -301,7 +306,10 @@ func DecodeSuperblock(p []byte) (*Superblock, error) {
 		Control: d.Control, Journal: d.Journal, JournalSize: d.JournalSize, TreePages: d.TreePages,
 		Generation: block.Generation(d.Generation), ControlPos: d.ControlPos, LogPos: d.LogPos, Allocated: d.Allocated,
 		Policy: Policy(d.Policy), Grown: append([]Extent(nil), d.Grown[:d.GrownCount]...),
-		Restore: Restore{Generation: block.Generation(d.RestoreGen), Next: block.Chunk(d.RestoreNext), Merge: d.Flags&flagMerge != 0},
+		Restore: Restore{
+			Generation: block.Generation(d.RestoreGen), Next: block.Chunk(d.RestoreNext),
+			Merge: d.Flags&flagMerge != 0, SkipLost: d.Flags&flagSkipLost != 0,
+		},
 	}
 	for i := range s.Roots {
 		r := d.root(i)

@@ -32,6 +32,8 @@ const (
 	EventPolicy    EventKind = "policy"     // of a full store, was changed
 	EventResized   EventKind = "resized"    // the origin or the store
 	EventReverted  EventKind = "reverted"   // the origin, to a snapshot
+	EventSkipped   EventKind = "skipped"    // a chunk of the snapshot that a restore is of: it cannot be read
+	EventAbandoned EventKind = "abandoned"  // a restore, with the origin partly restored
 	EventMerged    EventKind = "merged"     // a snapshot, into the origin
 	EventScrub     EventKind = "scrub"      // a copied chunk is damaged
 	EventAttached  EventKind = "attached"   // a client
@@ -76,7 +78,7 @@ func (e Event) String() string {
 // OfSnapshot reports whether events of the kind are about one snapshot.
 func (k EventKind) OfSnapshot() bool {
 	switch k {
-	case EventCreated, EventDeleted, EventDropped, EventSquashed, EventReverted, EventMerged:
+	case EventCreated, EventDeleted, EventDropped, EventSquashed, EventReverted, EventMerged, EventSkipped, EventAbandoned:
 		return true
 	}
 	return false
@@ -85,7 +87,7 @@ func (k EventKind) OfSnapshot() bool {
 // level returns how loud the event is logged.
 func (k EventKind) level() slog.Level {
 	switch k {
-	case EventDropped, EventSquashed, EventFull, EventScrub, EventLostChunk, EventLost, EventAside:
+	case EventDropped, EventSquashed, EventFull, EventScrub, EventLostChunk, EventSkipped, EventAbandoned, EventLost, EventAside:
 		return slog.LevelWarn
 	case EventFailed, EventTrouble:
 		return slog.LevelError

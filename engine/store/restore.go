@@ -20,6 +20,8 @@ var (
 	ErrSize = errors.New("snapshot and origin differ in size")
 	// ErrDamaged is wrapped when a snapshot has lost content.
 	ErrDamaged = errors.New("snapshot has lost content")
+	// ErrNotRestoring is wrapped when there is no restore under way.
+	ErrNotRestoring = errors.New("the origin is not being restored")
 )
 
 // RestoreStatus describes a revert or merge that is under way.
@@ -29,6 +31,8 @@ type RestoreStatus struct {
 	Next     block.Chunk     // all chunks before it are restored
 	Chunks   uint64          // in all
 	Trouble  string          // why it does not go on; empty: it does, or nobody has the origin attached
+	SkipLost bool            // what cannot be read of the snapshot stays as it was in the origin
+	Skipped  uint64          // chunks of which that is so, as far as this opening of the store knows
 }
 
 // Revert gives the origin the content of a snapshot. That is so, durably, when
@@ -40,15 +44,28 @@ type RestoreStatus struct {
 // [ErrNoSnapshot], [ErrSquashed], [ErrSize], [ErrDamaged], [ErrInUse] if the snapshot
 // is open for writing, or [ErrRestoring] if a restore is under way; then nothing has
 // changed.
-func (s *Store) Revert(ref wire.SnapshotRef) error { return s.restore(ref, false) }
+func (s *Store) Revert(ref wire.SnapshotRef) error {
+	return s.Restore(ref, RestoreOptions{})
+}
 
 // Merge is [Store.Revert], and deletes the snapshot in the end. Nobody may use it,
 // from now on, nor may it be held or have snapshots of its own: else the error wraps
 // [ErrInUse], [ErrHeld] or [ErrHasSnapshots].
-func (s *Store) Merge(ref wire.SnapshotRef) error { return s.restore(ref, true) }
+func (s *Store) Merge(ref wire.SnapshotRef) error {
+	return s.Restore(ref, RestoreOptions{Merge: true})
+}
 
-func (s *Store) restore(ref wire.SnapshotRef, merge bool) error {
-	if err := s.checkWhole(ref); err != nil {
+// RestoreOptions say how the origin is to be restored.
+type RestoreOptions struct {
+	Merge bool // delete the snapshot in the end: see [Store.Merge]
+	// SkipLost leaves what cannot be read of the snapshot as it is in the origin; see
+	// [Store.SkipLost].
+	SkipLost bool
+}
+
+// Restore is [Store.Revert] or [Store.Merge].
+func (s *Store) Restore(ref wire.SnapshotRef, o RestoreOptions) error {
+	if err := s.checkWhole(ref, o.SkipLost); err != nil {
 		return err
 	}
 	s.admin.Lock()
@@ -56,7 +73,7 @@ func (s *Store) restore(ref wire.SnapshotRef, merge bool) error {
 	if err := s.begin(); err != nil {
 		return err
 	}
-	snap, err := s.claimRestore(ref, merge)
+	snap, err := s.claimRestore(ref, o.Merge)
 	if err != nil {
 		return err
 	}
@@ -66,18 +83,21 @@ func (s *Store) restore(ref wire.SnapshotRef, merge bool) error {
 		return fmt.Errorf("flushing what was written to snapshot %d: %w", snap.Tag, err)
 	}
 	return s.quiesceOrigin(func() error {
-		return s.startRestore(layout.Restore{Generation: snap.Generation, Merge: merge})
+		return s.startRestore(layout.Restore{Generation: snap.Generation, Merge: o.Merge, SkipLost: o.SkipLost})
 	})
 }
 
-// checkWhole returns an error if the snapshot cannot be read, or not all of it.
-func (s *Store) checkWhole(ref wire.SnapshotRef) error {
+// checkWhole returns an error if the snapshot cannot be read, or not all of it; chunks
+// that are known to be lost may be, with skipLost.
+func (s *Store) checkWhole(ref wire.SnapshotRef, skipLost bool) error {
 	session, err := s.OpenSnapshot(ref, false, mapper{})
 	if err != nil {
 		return err
 	}
 	snap := session.Snapshot
-	err = s.findLost(session.Handle, block.Chunk((snap.Size+int64(s.geo.ChunkSize())-1)>>s.geo.ChunkShift()))
+	if !skipLost {
+		err = s.eachLost(session, func(c block.Chunk) error { return fmt.Errorf("%w: chunk %d", ErrDamaged, c) })
+	}
 	if err == nil && snap.Damaged {
 		err = ErrDamaged
 	}
@@ -90,16 +110,23 @@ func (s *Store) checkWhole(ref wire.SnapshotRef) error {
 // mapWindow is how many chunks are mapped under one holding of the lock.
 const mapWindow = 1 << 10
 
-// findLost returns an error if one of a snapshot's chunks is lost.
-func (s *Store) findLost(h wire.Handle, chunks block.Chunk) (err error) {
+// eachLost calls fn for each chunk of an open snapshot that is lost, until it returns
+// an error.
+func (s *Store) eachLost(session *wire.SnapshotSession, fn func(block.Chunk) error) (err error) {
+	chunks := block.Chunk((session.Snapshot.Size + int64(s.geo.ChunkSize()) - 1) >> s.geo.ChunkShift())
 	var list []wire.Mapping
 	for first := block.Chunk(0); first < chunks; first += mapWindow {
-		if list, err = s.Map(h, first, min(first+mapWindow, chunks), list[:0]); err != nil {
+		if list, err = s.Map(session.Handle, first, min(first+mapWindow, chunks), list[:0]); err != nil {
 			return err
 		}
 		for _, m := range list {
-			if m.Kind == wire.Lost {
-				return fmt.Errorf("%w: chunk %d", ErrDamaged, m.Chunk)
+			if m.Kind != wire.Lost {
+				continue
+			}
+			for i := range m.Len {
+				if err := fn(m.Chunk + block.Chunk(i)); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -138,7 +165,7 @@ func (s *Store) claimRestore(ref wire.SnapshotRef, merge bool) (*snapshot, error
 		err = s.restorable(snap, merge)
 	}
 	if err == nil {
-		s.restoring, s.trouble = snap.Generation, ""
+		s.restoring, s.trouble, s.skipped = snap.Generation, "", 0
 	}
 	return snap, err
 }
@@ -253,8 +280,11 @@ func (s *Store) restoringFrom(g block.Generation) (*snapshot, block.Chunk, error
 
 // Restored takes in the progress of a restore; see [wire.Server].
 func (s *Store) Restored(p wire.RestoreProgress) (next block.Chunk, err error) {
-	if p.Done {
+	switch {
+	case p.Done:
 		return p.Next, s.endRestore(p)
+	case p.Lost:
+		return s.skip(p)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -292,7 +322,7 @@ func (s *Store) endRestore(p wire.RestoreProgress) error {
 		done.Kind = EventMerged
 	}
 	if snap := s.snaps.get(p.Generation); snap != nil {
-		done = about(done.Kind, snap.Snapshot, "")
+		done = about(done.Kind, snap.Snapshot, s.skippedText())
 	}
 	if err == nil && s.sb.Restore.Generation != 0 {
 		s.sb.Restore.Next, s.changed = block.Chunk(s.geometry().Chunks()), true
@@ -340,5 +370,5 @@ func (s *Store) restoreStatus() *RestoreStatus {
 	if snap == nil {
 		return nil
 	}
-	return &RestoreStatus{Snapshot: snap.Snapshot, Merge: r.Merge, Next: r.Next, Chunks: s.geometry().Chunks(), Trouble: s.trouble}
+	return &RestoreStatus{Snapshot: snap.Snapshot, Merge: r.Merge, Next: r.Next, Chunks: s.geometry().Chunks(), Trouble: s.trouble, SkipLost: r.SkipLost, Skipped: s.skipped}
 }

@@ -179,6 +179,7 @@ type Store struct {
 	// does no longer.
 	restoring block.Generation
 	trouble   string // why the restore does not go on
+	skipped   uint64 // chunks that it has left as they were
 }
 
 // resolve runs fn with the lock held, and again after each page that it misses

@@ -223,6 +223,12 @@ func (r *restoring) run(ctx context.Context) error {
 			}
 			continue
 		}
+		if bad, is := errors.AsType[lostSource](err); is {
+			if next, err = r.skip(bad); err != nil {
+				return err
+			}
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -277,12 +283,16 @@ func (r *restoring) step(first block.Chunk) (copied int64, upTo block.Chunk, err
 	if err != nil || len(list) == 0 {
 		return 0, upTo, err
 	}
+	writes, size, bad := r.read(list)
+	if lost, is := errors.AsType[lostSource](bad); is && lost.chunk > list[0].Chunk {
+		list, upTo = before(list, lost.chunk), lost.chunk // what precedes it is restored first
+		writes, size, bad = r.read(list)
+	}
+	if bad != nil {
+		return 0, first, bad
+	}
 	if err := v.copyOutAlone(list); err != nil {
 		return 0, first, err
-	}
-	reads, writes, size := r.copies(list)
-	if err := device.Do(v.store.Store, reads); err != nil {
-		return 0, first, fmt.Errorf("reading the snapshot: %w", err)
 	}
 	if err := device.Do(v.dev, writes); err != nil {
 		return 0, first, fmt.Errorf("writing to the origin: %w", err)
@@ -301,7 +311,10 @@ func (r *restoring) differing(list []wire.Mapping) (stored []wire.Mapping, upTo 
 		all := m.Len
 		switch m.Kind {
 		case wire.Lost:
-			return nil, upTo, fmt.Errorf("chunk %d: %w", m.Chunk, ErrLost)
+			if m.Chunk == list[0].Chunk {
+				return nil, upTo, lostSource{ErrLost, m.Chunk}
+			}
+			return stored, m.Chunk, nil
 		case wire.Stored:
 			if m.Len = min(m.Len, room); m.Len > 0 {
 				stored = append(stored, m)
@@ -314,6 +327,63 @@ func (r *restoring) differing(list []wire.Mapping) (stored []wire.Mapping, upTo 
 		}
 	}
 	return stored, upTo, nil
+}
+
+// read reads the mappings' chunks, and returns the writes that restore them, and their
+// size in bytes. The error is a lostSource, of the first one, if just some chunks
+// cannot be read.
+func (r *restoring) read(list []wire.Mapping) (writes []device.Op, size int64, err error) {
+	reads, writes, size := r.copies(list)
+	if err := device.Do(r.v.store.Store, reads); err == nil {
+		return writes, size, nil
+	}
+	for i, m := range list {
+		for j, p := int64(0), reads[i].Data; len(p) > 0; j++ {
+			n := min(len(p), r.v.geometry().ChunkSize())
+			off := reads[i].Off + j<<r.v.geometry().ChunkShift()
+			if err := readChunk(r.v.store.Store, p[:n], off); errors.Is(err, errSilent) {
+				return nil, 0, fmt.Errorf("reading the snapshot: %w", err)
+			} else if err != nil {
+				return nil, 0, lostSource{fmt.Errorf("reading slot %d of the snapshot: %w", m.Slot+block.Slot(j), err), m.Chunk + block.Chunk(j)}
+			}
+			p = p[n:]
+		}
+	}
+	return writes, size, nil
+}
+
+// before returns the mappings of the chunks before end.
+func before(list []wire.Mapping, end block.Chunk) []wire.Mapping {
+	for i, m := range list {
+		if m.Chunk+block.Chunk(m.Len) < end {
+			continue
+		}
+		if list[i].Len = uint64(end - min(end, m.Chunk)); list[i].Len > 0 {
+			i++
+		}
+		return list[:i]
+	}
+	return list
+}
+
+// lostSource is the error of a chunk of the snapshot that cannot be read, where others
+// can be.
+type lostSource struct {
+	error
+	chunk block.Chunk
+}
+
+// Unwrap returns why.
+func (e lostSource) Unwrap() error { return e.error }
+
+// skip asks the server to leave a chunk as it is, and returns where to go on. If the
+// user did not allow that, the error says so.
+func (r *restoring) skip(bad lostSource) (next block.Chunk, err error) {
+	next, err = r.v.server.Restored(wire.RestoreProgress{Generation: r.generation, Next: bad.chunk, Lost: true, Trouble: bad.Error()})
+	if err == nil && next <= bad.chunk {
+		err = fmt.Errorf("chunk %d: %w", bad.chunk, bad)
+	}
+	return next, err
 }
 
 // copyOutAlone copies out those chunks of the mappings that are not settled, and

@@ -9,6 +9,7 @@ import (
 
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/copylog"
+	"zumastor.org/zumastor/engine/device"
 )
 
 // UnreadablePolicy says what becomes of a write to a chunk whose old content snapshots
@@ -59,9 +60,9 @@ type badChunks struct {
 // Unwrap returns why the first of them cannot be read.
 func (e badChunks) Unwrap() error { return e.error }
 
-// errSilent is wrapped when nothing can be read from the origin's device. Then no
-// chunk is lost: what is written to the origin now is not written either.
-var errSilent = errors.New("the origin's device cannot be read at all")
+// errSilent is wrapped when nothing can be read from a device. Then no chunk is lost:
+// it may all be there again later.
+var errSilent = errors.New("the device cannot be read at all")
 
 // readAgain reads a batch whose reads have failed once more, in parts, so that what
 // one bad sector takes along is one chunk. The format knows no smaller loss. The
@@ -75,7 +76,7 @@ func (c *copier) readAgain(b *copylog.Batch) error {
 		}
 		for at := int64(0); at < int64(len(op.Data)); at += size {
 			part := op.Data[at:min(at+size, int64(len(op.Data)))]
-			err := c.readChunk(part, op.Off+at)
+			err := readChunk(c.v.dev, part, op.Off+at)
 			if errors.Is(err, errSilent) {
 				return err
 			}
@@ -94,28 +95,28 @@ func (c *copier) readAgain(b *copylog.Batch) error {
 // readChunk reads a chunk whose read has failed, page by page if need be: a device
 // may succeed with little where it gave up on much. Before it believes in a bad
 // place it makes sure that the device answers.
-func (c *copier) readChunk(p []byte, off int64) error {
-	_, first := c.v.dev.ReadAt(p, off)
+func readChunk(d device.Device, p []byte, off int64) error {
+	_, first := d.ReadAt(p, off)
 	if first == nil {
 		return nil
 	}
-	if !c.answers(p[:min(len(p), block.PageSize)]) {
+	if !answers(d, p[:min(len(p), block.PageSize)]) {
 		return fmt.Errorf("%w: %w", errSilent, first)
 	}
 	for at := 0; at < len(p); at += block.PageSize {
-		if _, err := c.v.dev.ReadAt(p[at:min(at+block.PageSize, len(p))], off+int64(at)); err != nil {
+		if _, err := d.ReadAt(p[at:min(at+block.PageSize, len(p))], off+int64(at)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// answers reports whether anything can be read from the origin: at its begin, middle
+// answers reports whether anything can be read from the device: at its begin, middle
 // or end. It reads into buf.
-func (c *copier) answers(buf []byte) bool {
-	last := c.v.geometry().Size() - int64(len(buf))
+func answers(d device.Device, buf []byte) bool {
+	last := d.Size() - int64(len(buf))
 	for _, off := range []int64{0, last / 2 / block.PageSize * block.PageSize, last} {
-		if _, err := c.v.dev.ReadAt(buf, off); err == nil {
+		if _, err := d.ReadAt(buf, off); err == nil {
 			return true
 		}
 	}

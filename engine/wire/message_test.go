@@ -79,7 +79,7 @@ func messages() map[string]message {
 	hello := wire.Hello{Min: 1, Max: 3, Lock: 17, Features: 5}
 	welcome := wire.Welcome{Version: 2, Features: 1, UUID: uuid}
 	fault := wire.Fault{Code: 6, Text: "snapshot 42: no such snapshot"}
-	restore := wire.RestoreProgress{Generation: 5, Next: 777, Done: true, Trouble: "no space left in the store"}
+	restore := wire.RestoreProgress{Generation: 5, Next: 777, Done: true, Lost: true, Trouble: "no space left in the store"}
 	type written struct {
 		h      wire.Handle
 		g      block.Generation
@@ -213,7 +213,7 @@ func TestNonsenseIsRefused(t *testing.T) {
 		{"mappings", 8 + 32 + 16, 1}, {"mappings", 8 + 32 + 25, 1}, {"mappings", 8 + 23, 0x80},
 		{"snapshot-state", 16, 0x20}, {"snapshot-state", 20, 1}, {"snapshot-state", 15, 0x80},
 		{"state", 40, 8}, {"state", 44, 1}, {"open", 4, 4}, {"open", 4, 0}, {"open-snapshot", 32 + 20, 9},
-		{"written", 8 + 8, 1}, {"restored", 16, 2}, {"restored", 20, 1}, {"fault", 4, 1},
+		{"written", 8 + 8, 1}, {"restored", 16, 4}, {"restored", 20, 1}, {"fault", 4, 1},
 	} {
 		m := all[test.name]
 		p := bytes.Clone(m.body)

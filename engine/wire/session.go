@@ -177,12 +177,12 @@ func DecodeFailure(b []byte) (f Failure, err error) {
 
 // AppendRestoreProgress codes how far a restore has come:
 //
-//	0 generation u64   8 next chunk u64   16 flags u32: 1 done   20 zero u32   24 what is in its way, in UTF-8
+//	0 generation u64   8 next chunk u64   16 flags u32: 1 done, 2 lost   20 zero u32   24 what is in its way, in UTF-8
 //
 // A text beyond [MaxText] is cut.
 func AppendRestoreProgress(dst []byte, p RestoreProgress) []byte {
 	dst = AppendNumbers(dst, uint64(p.Generation), uint64(p.Next))
-	dst = le.AppendUint32(dst, flag(p.Done, 1))
+	dst = le.AppendUint32(dst, flag(p.Done, 1)|flag(p.Lost, 2))
 	dst = le.AppendUint32(dst, 0)
 	return append(dst, p.Trouble[:min(len(p.Trouble), MaxText)]...)
 }
@@ -191,7 +191,8 @@ func AppendRestoreProgress(dst []byte, p RestoreProgress) []byte {
 func DecodeRestoreProgress(b []byte) (p RestoreProgress, err error) {
 	d := decoder{p: b}
 	p.Generation, p.Next = block.Generation(d.uint64()), block.Chunk(d.uint64())
-	p.Done = d.flags(1) != 0
+	f := d.flags(1 | 2)
+	p.Done, p.Lost = f&1 != 0, f&2 != 0
 	d.zero(4)
 	d.require(len(d.p) <= MaxText)
 	p.Trouble = string(d.bytes(len(d.p)))

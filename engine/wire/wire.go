@@ -92,6 +92,9 @@ type RestoreProgress struct {
 	Next       block.Chunk      // all chunks before it are restored, and durable
 	Done       bool             // all chunks are
 	Trouble    string           // why it does not go on, for the user; it will be tried again
+	// Lost asks to leave the chunk Next as it is in the origin, since it cannot be read:
+	// the answer is the chunk after it if the user allows that, else Next.
+	Lost bool
 }
 
 // MappingKind says where the chunks of a mapping are.

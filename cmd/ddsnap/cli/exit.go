@@ -100,7 +100,7 @@ func exitCode(err error) int {
 	}{
 		{store.ErrNoSnapshot, exitAbsent},
 		{store.ErrExists, exitExists}, {store.ErrSquashed, exitSquashed}, {store.ErrHasSnapshots, exitRefused}, {store.ErrName, exitUsage},
-		{store.ErrNoGroup, exitAbsent}, {group.ErrIncomplete, exitRefused}, {store.ErrRestoring, exitInUse}, {store.ErrApplying, exitInUse}, {store.ErrResizing, exitInUse}, {store.ErrTooSmall, exitWrong}, {store.ErrSize, exitWrong}, {store.ErrDamaged, exitDamaged},
+		{store.ErrNoGroup, exitAbsent}, {group.ErrIncomplete, exitRefused}, {store.ErrRestoring, exitInUse}, {store.ErrNotRestoring, exitAbsent}, {store.ErrApplying, exitInUse}, {store.ErrResizing, exitInUse}, {store.ErrTooSmall, exitWrong}, {store.ErrSize, exitWrong}, {store.ErrDamaged, exitDamaged},
 		{store.ErrHeld, exitInUse}, {store.ErrInUse, exitInUse}, {store.ErrAttached, exitInUse}, {device.ErrInUse, exitInUse},
 		{alloc.ErrNoSpace, exitNoSpace}, {unix.ENOSPC, exitNoSpace}, {unix.EDQUOT, exitNoSpace}, {unix.EFBIG, exitNoSpace},
 		{store.ErrNoStore, exitWrong}, {block.ErrGeometry, exitWrong}, {placement.ErrNoJournal, exitWrong}, {device.ErrAlign, exitWrong}, {device.ErrKind, exitWrong}, {os.ErrNotExist, exitWrong}, {os.ErrExist, exitExists},

@@ -20,11 +20,12 @@ type restoring struct {
 	verb              admin.Verb
 	ref               admin.Ref
 	yes, dryRun, wait bool
+	skipLost          bool
 }
 
 func (a *app) revert() *cobra.Command {
 	return a.restore(admin.VerbRevert, &cobra.Command{
-		Use:   "revert [flags] SERVER|STORE TAG|NAME",
+		Use:   "revert [flags] SERVER|STORE [TAG|NAME]",
 		Short: "Give the origin back the content of a snapshot",
 		Long: `Revert makes the origin what the snapshot is. What was written to the origin since
 is lost, unless a snapshot taken since has it: all snapshots stay as they are.
@@ -34,10 +35,18 @@ copied in the background by the server, and writes to the origin wait until that
 done; --wait waits too, and "ddsnap status" shows how far it is. A crash does not
 end it. On a store that no server has open, it is copied when one is started.
 
+A snapshot with lost chunks is refused, and where a chunk cannot be read the copying
+stops, and tries again for ever. With --skip-lost the origin keeps what it has there,
+each such chunk is an event, and a merge keeps its snapshot. --skip-lost without TAG
+says that of the restore under way. --abandon ends that where it is, a merge too: the
+origin is then partly restored. Snapshots taken before stay, to go back to.
+
 Unmount what is on the origin before. On a terminal revert asks; elsewhere it needs
 --yes.`,
 		Example: `  ddsnap revert --dry-run /srv/vm.store before-upgrade
-  ddsnap revert --yes --wait /srv/vm.store before-upgrade`,
+  ddsnap revert --yes --wait /srv/vm.store before-upgrade
+  ddsnap revert --skip-lost --dry-run /srv/vm.store before-upgrade
+  ddsnap revert --abandon /srv/vm.store`,
 	})
 }
 
@@ -55,21 +64,37 @@ be held, in use, or have snapshots of its own. See "ddsnap help revert".`,
 // restore completes the command of a verb.
 func (a *app) restore(verb admin.Verb, cmd *cobra.Command) *cobra.Command {
 	r := &restoring{app: a, verb: verb}
-	cmd.Args = args(2, 2, "SERVER|STORE", "TAG|NAME")
+	abandon, least := false, 2
+	if verb == admin.VerbRevert {
+		cmd.Flags().BoolVar(&abandon, "abandon", false, "end the restore under way, with the origin partly restored")
+		least = 1
+	}
+	cmd.Args = args(least, 2, "SERVER|STORE", "TAG|NAME")
 	f := a.targetFlags(cmd)
 	cmd.Flags().BoolVar(&r.dryRun, "dry-run", false, "print what would be done, and do nothing")
 	cmd.Flags().BoolVarP(&r.yes, "yes", "y", false, "don't ask")
+	cmd.Flags().BoolVar(&r.skipLost, "skip-lost", false, "leave in the origin what cannot be read of the snapshot")
 	cmd.Flags().BoolVar(&r.wait, "wait", false, "wait until all is copied")
 	a.progressFlag(cmd)
 	cmd.ValidArgsFunction = a.completeTags(f, true)
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
-		if r.ref, err = parseRef(args[1]); err != nil {
-			return err
+		run := r.run
+		switch {
+		case len(args) == 1 && abandon != r.skipLost:
+			if run = r.skip; abandon {
+				run = r.abandon
+			}
+		case abandon || len(args) == 1:
+			return usageError{errors.New("revert needs a TAG, or just one of --abandon and --skip-lost")}
+		default:
+			if r.ref, err = parseRef(args[1]); err != nil {
+				return err
+			}
 		}
 		ctx, stop := untilSignal(cmd.Context())
 		defer stop()
 		return a.with(ctx, args[0], f, r.dryRun, func(asking context.Context, t *target) error {
-			if err := r.run(asking, t); err != nil || r.dryRun || !r.wait {
+			if err := run(asking, t); err != nil || r.dryRun || !r.wait || abandon {
 				return err
 			}
 			return r.await(ctx, t)
@@ -89,18 +114,20 @@ func (r *restoring) run(ctx context.Context, t *target) error {
 	}
 	switch {
 	case r.dryRun:
-		return r.print(s, loss)
+		return r.print(ctx, t, s, loss)
 	case !r.yes:
 		if err := r.app.confirm(loss + " will be lost."); err != nil {
 			return err
 		}
 	}
-	_, err = t.Do(ctx, admin.Request{Verb: r.verb, Snapshot: &r.ref})
+	_, err = t.Do(ctx, admin.Request{Verb: r.verb, Snapshot: &r.ref, SkipLost: r.skipLost})
 	switch {
 	case errors.Is(err, store.ErrRestoring):
 		return codeError{fmt.Errorf("the origin on %s is being restored already: \"ddsnap status\" shows how far", t.name), exitInUse}
 	case errors.Is(err, store.ErrSize):
 		return codeError{fmt.Errorf("snapshot %v has %s, and the origin on %s another size: resize that first", r.ref, formatSize(s.Size), t.name), exitWrong}
+	case errors.Is(err, store.ErrDamaged) && !s.Damaged:
+		return codeError{fmt.Errorf("%w: with --skip-lost the origin keeps what it has there; --dry-run lists it", explain(t, r.ref, "restoring", err)), exitDamaged}
 	case err != nil:
 		return explain(t, r.ref, "restoring", err)
 	}
@@ -108,16 +135,98 @@ func (r *restoring) run(ctx context.Context, t *target) error {
 }
 
 // print says what would be done.
-func (r *restoring) print(s admin.Snapshot, loss string) error {
+func (r *restoring) print(ctx context.Context, t *target, s admin.Snapshot, loss string) error {
+	got, err := t.Do(ctx, admin.Request{Verb: admin.VerbLost, Snapshot: &r.ref})
+	if err != nil {
+		return explain(t, r.ref, "looking for lost chunks of", err)
+	}
 	then := ""
 	if r.verb == admin.VerbMerge {
 		then = ", and delete that"
 	}
 	if r.app.json {
-		return r.app.printJSON(map[string]any{"would_restore": s, "would_delete": r.verb == admin.VerbMerge})
+		return r.app.printJSON(map[string]any{"would_restore": s, "would_delete": r.verb == admin.VerbMerge, "lost": got.Lost})
 	}
 	fmt.Fprintf(r.app.Out, "would make the origin what snapshot %s is (%s)%s\n", label(s), formatSize(s.Size), then)
-	fmt.Fprintf(r.app.Out, "%s would be lost, but for what other snapshots have\nnothing was done (--dry-run)\n", loss)
+	fmt.Fprintf(r.app.Out, "%s would be lost, but for what other snapshots have\n", loss)
+	if n := got.Lost.Count; n > 0 {
+		what := "without --skip-lost that is refused"
+		if r.skipLost {
+			what = "the origin would keep what it has there"
+		}
+		fmt.Fprintf(r.app.Out, "%s of the snapshot cannot be read, and %s: %d\n", plural(int(n), "chunk"), what, got.Lost.Chunks)
+	}
+	fmt.Fprintln(r.app.Out, "nothing was done (--dry-run)")
+	return nil
+}
+
+// underWay returns the restore that is under way.
+func underWay(ctx context.Context, t *target) (*admin.Restore, error) {
+	got, err := t.ask(ctx, admin.VerbStatus)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("asking for the status: %w", err)
+	case got.Status.Restore == nil:
+		return nil, codeError{fmt.Errorf("the origin on %s is not being restored", t.name), exitAbsent}
+	}
+	return got.Status.Restore, nil
+}
+
+// skip has the restore under way go on without what cannot be read.
+func (r *restoring) skip(ctx context.Context, t *target) error {
+	now, err := underWay(ctx, t)
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintf("What cannot be read of snapshot %d stays on the origin on %s as it is.", now.Snapshot, t.name)
+	if r.dryRun {
+		return r.nothing(now, text)
+	}
+	if !r.yes {
+		if err := r.app.confirm(text); err != nil {
+			return err
+		}
+	}
+	if _, err := t.ask(ctx, admin.VerbSkipLost); err != nil {
+		return fmt.Errorf("skipping what cannot be read: %w", err)
+	}
+	return nil
+}
+
+// abandon ends the restore under way.
+func (r *restoring) abandon(ctx context.Context, t *target) error {
+	now, err := underWay(ctx, t)
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintf("The origin on %s will be neither what it was nor snapshot %d: %d of its %d chunks are restored, and others as they were.",
+		t.name, now.Snapshot, now.Done, now.Chunks)
+	if r.dryRun {
+		return r.nothing(now, text)
+	}
+	if !r.yes {
+		if err := r.app.confirm(text); err != nil {
+			return err
+		}
+	}
+	got, err := t.ask(ctx, admin.VerbAbandon)
+	switch {
+	case err != nil:
+		return fmt.Errorf("abandoning the restore: %w", err)
+	case r.app.json:
+		return r.app.printJSON(got.Restore)
+	}
+	fmt.Fprintf(r.app.Out, "the origin is partly restored: %d of %d chunks are those of snapshot %d, which is kept; revert to a snapshot before you use it\n",
+		got.Restore.Done, got.Restore.Chunks, got.Restore.Snapshot)
+	return nil
+}
+
+// nothing prints what would be said of the restore under way.
+func (r *restoring) nothing(now *admin.Restore, text string) error {
+	if r.app.json {
+		return r.app.printJSON(now)
+	}
+	fmt.Fprintf(r.app.Out, "%s\nnothing was done (--dry-run)\n", text)
 	return nil
 }
 
@@ -141,7 +250,8 @@ func (r *restoring) await(ctx context.Context, t *target) error {
 		case got.Status.Restore == nil:
 			return nil
 		case got.Status.Restore.Trouble != "":
-			return fmt.Errorf("restoring snapshot %v on %s does not go on: %s", r.ref, t.name, got.Status.Restore.Trouble)
+			return fmt.Errorf("restoring snapshot %d on %s does not go on: %s (\"ddsnap help revert\": --skip-lost, --abandon)",
+				got.Status.Restore.Snapshot, t.name, got.Status.Restore.Trouble)
 		}
 		if show != nil {
 			show(got.Status.Restore.Done, got.Status.Restore.Chunks)

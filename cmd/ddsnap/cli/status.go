@@ -286,6 +286,9 @@ func restoreLine(r *admin.Restore) string {
 	if r.Merge {
 		text += ", then it is deleted"
 	}
+	if r.Skipped > 0 {
+		text += fmt.Sprintf(", but for %d that cannot be read", r.Skipped)
+	}
 	if r.Trouble != "" {
 		text += "; does not go on: " + r.Trouble
 	}
