@@ -33,7 +33,8 @@ func NewEncoder(level, extent int, index *Index) (*Encoder, error) {
 	if err != nil {
 		return nil, err
 	}
-	instructions, err := zstddict.NewEncoder(level, 1<<20)
+	// More effort finds nothing in so few bytes, and would hold 35 MiB.
+	instructions, err := zstddict.NewEncoder(min(level, defaultLevel), 1<<20)
 	if err != nil {
 		return nil, err
 	}
