@@ -69,7 +69,7 @@ func openPair(b *testing.B, path string, limit int64) *pair {
 			p.extents = append(p.extents, e)
 		}
 	}
-	start := time.Now()
+	start := processorTime(b)
 	p.index, err = similar.NewIndex(0, int64(len(p.old)))
 	require.NoError(b, err)
 	for _, e := range p.extents {
@@ -78,7 +78,7 @@ func openPair(b *testing.B, path string, limit int64) *pair {
 	for at := 0; at < len(p.old); at += 1 << 20 {
 		p.index.Add(int64(at), p.old[at:min(at+1<<20, len(p.old))])
 	}
-	p.indexing = time.Since(start)
+	p.indexing = processorTime(b) - start
 	return p
 }
 
@@ -90,7 +90,7 @@ func BenchmarkImages(b *testing.B) {
 		b.Skipf("%s names no images", imagesVariable)
 	}
 	for _, path := range strings.Split(paths, ":") {
-		for _, size := range []int64{64 << 10, 1 << 20} {
+		for _, size := range []int64{64 << 10, 1 << 20, 4 << 20} {
 			p := openPair(b, path, size)
 			b.Run(fmt.Sprintf("%s/%dK/best", p.name, size>>10), func(b *testing.B) {
 				learned := codec.NewLearned()
@@ -149,6 +149,7 @@ func (p *pair) run(b *testing.B, c codec.Chooser) {
 			in, out = in+len(content), out+len(coded)
 		}
 	}
+	b.ReportMetric(p.indexing.Seconds()*1e3, "ms-index")
 	b.ReportMetric(float64(in), "bytes-in")
 	b.ReportMetric(float64(out), "bytes-out")
 	b.ReportMetric(float64(in)/encoding.Seconds()/1e6, "MB/s-encode")
