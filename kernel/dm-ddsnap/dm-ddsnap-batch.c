@@ -262,7 +262,7 @@ void dds_batch_write(struct dds_batch *b, struct dm_io_client *io, const struct 
 {
 	u32 shift = a->chunk_shift - SECTOR_SHIFT, i, n, len;
 	struct dm_io_region *r = b->regions;
-	blk_opf_t opf = REQ_OP_WRITE;
+	blk_opf_t opf = REQ_OP_WRITE | REQ_SYNC | REQ_IDLE;	/* writes wait for it: no background work */
 	struct blk_plug plug;
 
 	b->record_len = dds_code_batch((void *)b->record, b->copies, b->count, b->generation);
