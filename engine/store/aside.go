@@ -247,7 +247,7 @@ func (s *Store) lacks() (wait bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	distress := s.distress.Load()
-	s.aside.lack = len(s.aside.runs) > 0 && s.slots.Leasable() == 0 && s.opts.OnFailure != LetGo
+	s.aside.lack = length(s.aside.runs) >= s.leaseSlots() && s.slots.Leasable() == 0 && s.opts.OnFailure != LetGo
 	var reason error
 	switch {
 	case s.aside.lack:

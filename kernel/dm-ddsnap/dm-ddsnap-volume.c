@@ -84,17 +84,24 @@ static void volume_ended(struct percpu_ref *ref)
 static void volume_quiet(struct work_struct *work)
 {
 	struct dds_volume *vol = container_of(work, struct dds_volume, quiet);
+	int err = 0;
 	u64 id = 0;
 
 	spin_lock_irq(&vol->lock);
 	if (percpu_ref_is_zero(&vol->ios))
 		swap(id, vol->quiesce_id);
 	spin_unlock_irq(&vol->lock);
-	if (id) {
-		if (vol->flushed)
-			blkdev_issue_flush(vol->flushed);
-		dds_answer(vol->store, DDSNAP_QUIESCE, id, 0, NULL);
+	if (id && vol->flushed)
+		err = blkdev_issue_flush(vol->flushed);
+	if (err) {
+		/* First: the server may ask again as soon as it has the answer. Another may have already. */
+		if (dds_is_quiet(vol) && !READ_ONCE(vol->quiesce_id))
+			dds_open(vol);
+		dds_answer(vol->store, DDSNAP_QUIESCE, id, DDSNAP_E_OTHER, "flushing the origin's device failed");
+		return;
 	}
+	if (id)
+		dds_answer(vol->store, DDSNAP_QUIESCE, id, 0, NULL);
 	dds_kick(vol);
 }
 

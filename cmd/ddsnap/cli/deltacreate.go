@@ -47,6 +47,11 @@ without FROM, which has all of TO: as FILE, which must not exist, or with "-" on
 standard output. FILE is there only when it is complete and durable. Chunks
 that hold the same in both snapshots, and zeroes, cost next to nothing.
 
+What changed is coded by --codec raw, zlib, zstd, bsdiff, vcdiff, zstd-patch, similar,
+or best, which takes for each extent what is expected to be smallest, or with
+--link to arrive first. All from bsdiff on need FROM. "similar", which best takes
+too, finds what has moved; such deltas cannot be composed after another.
+
 A running server is read over NBD, at its default address unless --nbd names
 another. Of a store that no server has open, --origin names the origin. The snapshots
 cannot be deleted meanwhile.`,
@@ -55,8 +60,8 @@ cannot be deleted meanwhile.`,
 		Args: args(3, 4, "SERVER|STORE", "TO", "FILE|-"),
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&c.codec, "codec", "", "`how` to code what changed: raw, zlib, zstd, bsdiff, vcdiff, zstd-patch, similar, or best of them (default zstd, and zstd-patch where there is a FROM)")
-	fl.Var(&c.link, "link", "with best: have the delta arrive soonest over a link of this `rate`, such as 20mbit")
+	fl.StringVar(&c.codec, "codec", "", "`how` to code what changed (default zstd-patch with a FROM, else zstd)")
+	fl.Var(&c.link, "link", "with best: what arrives soonest over a link of this `rate`, such as 20mbit")
 	fl.IntVar(&c.level, "level", 0, "how hard the codec tries (default its own)")
 	fl.Var(&c.extent, "extent", "code so much at a time: a power of two from 64k to 16m (default 1m)")
 	c.content.add(cmd)

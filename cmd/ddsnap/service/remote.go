@@ -140,6 +140,7 @@ func (s *service) join() (err error) {
 	if sb == nil {
 		return fmt.Errorf("%w: %s", store.ErrNoStore, s.cfg.Store)
 	}
+	s.joined = sb
 	ctx, cancel := context.WithTimeout(context.Background(), dialLimit)
 	defer cancel()
 	o := client.Options{Lock: s.devs.StoreFile.HeldByte(), Logger: s.cfg.Logger}
@@ -178,15 +179,18 @@ func (s *service) dataOffset() int64 {
 	if s.remote == nil {
 		return s.server.DataOffset()
 	}
-	return s.devs.Superblock().DataOffset
+	return s.joined.DataOffset
 }
 
 // distant is the catalogue of a store whose server is another process.
 type distant struct{ s *service }
 
-// Geometry implements catalogue.
+// Geometry implements catalogue. While no superblock can be read it is as it was.
 func (d distant) Geometry() block.Geometry {
 	sb := d.s.devs.Superblock()
+	if sb == nil {
+		sb = d.s.joined
+	}
 	geo, err := block.NewGeometry(sb.OriginSize, 1<<sb.ChunkShift)
 	if err != nil {
 		panic(err) // a superblock that is decoded has a valid geometry

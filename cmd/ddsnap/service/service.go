@@ -29,6 +29,7 @@ import (
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/client"
 	"zumastor.org/zumastor/engine/device"
+	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/nbd"
 	"zumastor.org/zumastor/engine/server"
 	"zumastor.org/zumastor/engine/store"
@@ -80,7 +81,8 @@ type service struct {
 	server  *server.Server   // nil if it is another process
 	clients *server.Listener // nil for none
 	waiting *net.UnixListener
-	remote  *client.Client // nil if the server is this process
+	remote  *client.Client     // nil if the server is this process
+	joined  *layout.Superblock // as it was when this became the remote server's client
 	origin  *volume.Origin
 	counted counted // the origin
 	holes   *holes
