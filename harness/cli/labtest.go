@@ -11,11 +11,15 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"zumastor.org/zumastor/harness/lab"
 )
+
+// testMachineLimit is how long a machine may run tests.
+const testMachineLimit = 45 * time.Minute
 
 func (a *app) labTestCommand() *cobra.Command {
 	var f labFlags
@@ -38,6 +42,9 @@ func (a *app) labTestCommand() *cobra.Command {
 	flag := cmd.Flags().Lookup("kernel")
 	flag.Usage, flag.DefValue = "the `version`: "+strings.Join(lab.Versions, ", ")+", debug, or all that there are", "all"
 	f.kernel = "all"
+	// Each test has a limit of its own; this one is for a machine that does nothing more.
+	f.timeout = testMachineLimit
+	cmd.Flags().Lookup("timeout").DefValue = testMachineLimit.String()
 	cmd.Flags().BoolVar(&long, "long", false, "have tests do all they can: hours; set --timeout")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON in place of the table")
 	return cmd
