@@ -303,7 +303,6 @@ static u64 lease_slots(const struct dds_origin *o)
 static void lease_done(struct dds_call *call, int err, const void *body, u32 len)
 {
 	struct dds_origin *o = container_of(call, struct dds_origin, lease_call);
-	bool ask = false;
 
 	spin_lock_irq(&o->vol.lock);
 	o->leasing = false;
@@ -315,19 +314,12 @@ static void lease_done(struct dds_call *call, int err, const void *body, u32 len
 		else if (headless && o->leases.count)
 			o->place = o->leases.runs[0].first;	/* the log goes on there: it had no place */
 	} else if (err == DDSNAP_E_NO_SPACE) {
-		ask = !o->no_space;
 		o->no_space = true;
 	} else if (err == DDSNAP_E_LEASES) {
 		o->lease_later = true;
 	}
 	spin_unlock_irq(&o->vol.lock);
 	percpu_ref_put(&o->vol.ios);
-	if (ask) {
-		__le64 origin = 0;
-		struct kvec part = { &origin, sizeof(origin) };
-
-		dds_ask(o->vol.store, &o->space_call, DDSNAP_AWAIT_SPACE, &part, 1);
-	}
 	dds_kick(&o->vol);
 }
 
@@ -336,11 +328,31 @@ static void space_done(struct dds_call *call, int err, const void *body, u32 len
 	struct dds_origin *o = container_of(call, struct dds_origin, space_call);
 
 	spin_lock_irq(&o->vol.lock);
-	o->no_space = false;
+	o->no_space = o->awaiting = false;
 	if (err == DDSNAP_E_NO_SPACE)
 		o->fail_space = true;
+	else if (err == DDSNAP_E_OTHER)
+		o->fail_broken = true;	/* the only free slots cannot be written */
 	spin_unlock_irq(&o->vol.lock);
 	dds_kick(&o->vol);
+}
+
+/* A write waits for a slot. Only for that is the server asked for space: it may drop a snapshot. */
+static void origin_await_space(struct dds_origin *o)
+{
+	__le64 origin = 0;
+	struct kvec part = { &origin, sizeof(origin) };
+	bool ask;
+
+	spin_lock_irq(&o->vol.lock);
+	ask = o->mode == DDS_LIVE && o->no_space && !o->awaiting && !dds_leases_free(&o->leases);
+	o->awaiting |= ask;
+	spin_unlock_irq(&o->vol.lock);
+	if (ask && dds_ask(o->vol.store, &o->space_call, DDSNAP_AWAIT_SPACE, &part, 1)) {
+		spin_lock_irq(&o->vol.lock);
+		o->awaiting = false;
+		spin_unlock_irq(&o->vol.lock);
+	}
 }
 
 /* Asks for leases if there are few. The caller has a reference of writes. */
@@ -500,6 +512,8 @@ static void origin_gather(struct dds_origin *o, struct dds_batch *b)
 			} else if (!b->count && fail_space) {
 				list_del(&io->node);
 				dds_end(io, BLK_STS_NOSPC);
+			} else if (!b->count) {
+				origin_await_space(o);
 			}
 			break;
 		case NEED_SERVER:
@@ -524,8 +538,11 @@ static void origin_gather_settle(struct dds_origin *o, struct dds_batch *b)
 		need = origin_needs(o, s->next);
 		if (need == NEED_SERVER || need == NEED_ERROR || need == NEED_FLYING)
 			break;
-		if (need == NEED_COPY && !origin_add(o, b, s->next))
+		if (need == NEED_COPY && !origin_add(o, b, s->next)) {
+			if (!b->count)
+				origin_await_space(o);
 			break;
+		}
 	}
 }
 

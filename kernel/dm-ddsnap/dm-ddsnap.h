@@ -387,7 +387,8 @@ struct dds_origin {
 	bool begin;			/* the copier is to attach, resume or renew */
 	bool broken;			/* a batch could not be made durable: none may follow it in this session */
 	bool fail_broken;		/* the server will have writes fail for it */
-	bool no_space;			/* the server has none, and was asked to say when it has */
+	bool no_space;			/* the server has none, as far as is known */
+	bool awaiting;			/* it was asked to make some, or to say when it has */
 	bool fail_space;		/* what waits for space is to fail */
 	bool leasing;			/* a request for leases is under way */
 	bool lease_later;		/* the server wants to see the leases used first */
