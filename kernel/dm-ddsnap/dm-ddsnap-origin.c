@@ -477,7 +477,6 @@ static void origin_gather(struct dds_origin *o, struct dds_batch *b)
 
 	spin_lock_irq(&o->vol.lock);
 	fail_space = o->fail_space && !dds_leases_free(&o->leases);
-	o->fail_space = false;
 	spin_unlock_irq(&o->vol.lock);
 	list_for_each_entry_safe(io, next, &o->todo, node) {
 		if (io->chunk >= o->chunks) {	/* the origin was made smaller */
@@ -553,11 +552,17 @@ static void origin_settled(struct dds_origin *o)
 	u32 code = 0;
 
 	spin_lock_irq(&o->vol.lock);
-	if (o->settle.id && (o->settle.next >= o->settle.end || o->mode == DDS_FAILED || o->fail_space)) {
-		id = o->settle.id;
-		code = o->mode == DDS_FAILED ? DDSNAP_E_STORE_FAILED : o->settle.next < o->settle.end ? DDSNAP_E_NO_SPACE : 0;
-		o->settle.id = 0;
+	if (o->settle.next < o->settle.end) {
+		if (o->mode == DDS_FAILED)
+			code = DDSNAP_E_STORE_FAILED;
+		else if (o->settle.unreadable)
+			code = DDSNAP_E_OTHER;
+		else if (o->fail_space && !dds_leases_free(&o->leases))
+			code = DDSNAP_E_NO_SPACE;
 	}
+	if (code || o->settle.next >= o->settle.end)
+		swap(id, o->settle.id);
+	o->fail_space = false;
 	spin_unlock_irq(&o->vol.lock);
 	if (id)
 		dds_answer(o->vol.store, DDSNAP_SETTLE, id, code, code ? "not all chunks could be copied out" : NULL);
@@ -596,6 +601,8 @@ static struct dds_batch *origin_prepare(struct dds_origin *o)
 	if (!b->count)
 		goto none;
 	if (dds_batch_read(b, o->io, o->vol.origin_dev, o->size >> SECTOR_SHIFT)) {
+		if (o->single && list_empty(&b->bios))
+			o->settle.unreadable = true;
 		while (o->single && !list_empty(&b->bios)) {	/* what cannot be read cannot be kept */
 			io = list_first_entry(&b->bios, struct dds_io, node);
 			list_del(&io->node);

@@ -358,6 +358,7 @@ enum dds_mode {
 struct dds_settle {
 	u64 id;				/* of the request; 0: there is none */
 	u64 first, next, end;
+	bool unreadable;		/* a chunk of it is */
 };
 
 struct dds_origin {
