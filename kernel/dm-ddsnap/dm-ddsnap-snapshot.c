@@ -275,6 +275,8 @@ static int snapshot_lease(struct dds_snapshot *v)
 
 	if (v->leases.total > v->count)
 		return 0;
+	if (READ_ONCE(v->awaiting))
+		return DDSNAP_E_NO_SPACE;
 	err = dds_ask_wait(v->vol.store, DDSNAP_LEASE_BRANCH, &want, sizeof(want), v->reply, v->reply_room, &len);
 	if (!err)
 		err = dds_leases_add(&v->leases, v->reply, len, v->vol.area.slots);
@@ -304,6 +306,30 @@ static void snapshot_copy(struct dds_snapshot *v, struct bio *bio, u64 chunk, bo
 		}
 		sector += bv.bv_len >> SECTOR_SHIFT;
 	}
+}
+
+static void space_done(struct dds_call *call, int err, const void *body, u32 len)
+{
+	struct dds_snapshot *v = container_of(call, struct dds_snapshot, space_call);
+
+	spin_lock_irq(&v->vol.lock);
+	v->space_error = err;
+	v->awaiting = false;
+	spin_unlock_irq(&v->vol.lock);
+	dds_kick(&v->vol);
+}
+
+/* Writes wait for slots: asks the server to make space, or to say that there is none. */
+static void snapshot_await_space(struct dds_snapshot *v)
+{
+	__le64 handle = cpu_to_le64(v->handle);
+	struct kvec part = { &handle, sizeof(handle) };
+
+	if (READ_ONCE(v->awaiting))
+		return;
+	WRITE_ONCE(v->awaiting, true);
+	if (dds_ask(v->vol.store, &v->space_call, DDSNAP_AWAIT_SPACE, &part, 1))
+		WRITE_ONCE(v->awaiting, false);
 }
 
 static bool is_away(int err)
@@ -483,32 +509,35 @@ static int snapshot_serve_one(struct dds_snapshot *v, struct dds_io *io)
 	return 0;
 }
 
-/* Serves all of todo that can be. */
+/*
+ * Serves all of todo that can be. Writes for which there is no slot wait there, or fail if
+ * the server has said that there will be none.
+ */
 static void snapshot_serve_all(struct dds_snapshot *v)
 {
-	__le64 handle = cpu_to_le64(v->handle);
 	struct dds_io *io, *next;
 	bool full = false;
+	int err = 0, none;
 	LIST_HEAD(all);
-	int err = 0;
 
+	spin_lock_irq(&v->vol.lock);
+	none = is_away(v->space_error) ? 0 : v->space_error;
+	v->space_error = 0;
+	spin_unlock_irq(&v->vol.lock);
 	list_splice_init(&v->todo, &all);
 	list_for_each_entry_safe(io, next, &all, node) {
 		err = snapshot_serve_one(v, io);
-		full |= is_full(err);
 		if (is_away(err))
 			break;
+		if (is_full(err) && none)
+			snapshot_end(v, io, none);
+		else
+			full |= is_full(err);
 	}
 	list_splice_tail(&all, &v->todo);
 	err = snapshot_commit(v) ?: is_away(err) ? err : 0;
-	if (!err && full) {
-		err = dds_ask_wait(v->vol.store, DDSNAP_AWAIT_SPACE, &handle, sizeof(handle), NULL, 0, NULL);
-		if (!err)
-			dds_kick(&v->vol);
-		else if (!is_away(err))
-			list_for_each_entry_safe(io, next, &v->todo, node)
-				snapshot_end(v, io, err);
-	}
+	if (!err && full)
+		snapshot_await_space(v);
 	if (is_away(err))
 		dds_kick_later(&v->vol, RETRY_MS);
 }
@@ -614,6 +643,7 @@ int dds_snapshot_state(struct dds_snapshot *v, const struct ddsnap_snapshot_stat
 
 static void snapshot_free(struct dds_snapshot *v)
 {
+	dds_cancel(v->vol.store, &v->space_call);
 	dds_volume_exit(&v->vol);
 	if (v->handle)
 		snapshot_close(v);
@@ -662,6 +692,8 @@ static struct dds_snapshot *snapshot_new(struct dds_store *s, u32 tag, bool writ
 	v->tag = tag;
 	v->write = write;
 	v->open_call.done = open_done;
+	v->space_call.done = space_done;
+	INIT_LIST_HEAD(&v->space_call.node);
 	init_completion(&v->opened);
 	INIT_LIST_HEAD(&v->todo);
 	INIT_LIST_HEAD(&v->given);

@@ -449,9 +449,11 @@ struct dds_snapshot {
 	u64 asked_first;		/* chunk of the last question */
 	bool stale;			/* of the chunks asked about some were copied out since */
 
-	/* The work's own. */
-	struct dds_call open_call;
+	/* The work's own, but for what ends its requests. */
+	struct dds_call open_call, space_call;
 	struct completion opened;
+	bool awaiting;			/* space_call is under way */
+	int space_error;		/* what became of it */
 	struct list_head todo;
 	struct list_head given;		/* writes to chunks that got slots, which nobody knows of yet: */
 	struct dds_copy *copies;
