@@ -82,8 +82,8 @@ compare: build ## compare two runs: A= B=
 record: build ## record a trace again (root): NAME=untar-go
 	bin/zbench record $(NAME)
 
-test-lab: build deps-lab ## the kernel tests in virtual machines, on both kernels
-	bin/zbench lab test
+test-lab: build deps-lab ## the kernel tests in virtual machines, on both of Debian's kernels
+	bin/zbench lab test --kernel debian
 
 lab: build deps-lab ## build the virtual machines' kernels and root image
 	bin/zbench lab build

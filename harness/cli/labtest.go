@@ -40,7 +40,7 @@ func (a *app) labTestCommand() *cobra.Command {
 	}
 	f.add(cmd.Flags())
 	flag := cmd.Flags().Lookup("kernel")
-	flag.Usage, flag.DefValue = "the `version`: "+strings.Join(lab.Versions, ", ")+", debug, or all that there are", "all"
+	flag.Usage, flag.DefValue = "the `version`: "+strings.Join(lab.Versions, ", ")+", debug, debian for those but debug, or all", "all"
 	f.kernel = "all"
 	// Each test has a limit of its own; this one is for a machine that does nothing more.
 	f.timeout = testMachineLimit
@@ -52,7 +52,11 @@ func (a *app) labTestCommand() *cobra.Command {
 
 // labVersions are the kernels that a name means.
 func (a *app) labVersions(name string) ([]string, error) {
-	if name != "all" {
+	switch name {
+	case "all":
+	case "debian":
+		return lab.Versions, nil
+	default:
 		return []string{name}, nil
 	}
 	c, err := a.cache()
@@ -159,7 +163,7 @@ func (a *app) labTestMachine(ctx context.Context, cfg *lab.Config, names []strin
 			left, command, cfg.Again = names[len(tests):], []string{"/tests/run", "-o", "/lab/results", "--again"}, true
 			continue
 		case ended:
-			fmt.Fprintf(a.err, "lab: %s ended the machine: %v\n", running, err)
+			fmt.Fprintf(a.err, "lab: %s ended the machine: %v\n%s", running, err, lab.KernelLog(results, running))
 			return append(tests, lab.Test{Kernel: cfg.Kernel.Release, Name: running, Outcome: "fail", Reason: "it ended the machine"}), nil
 		case err == nil && len(tests) < len(names):
 			err = fmt.Errorf("kernel/tests/run ended after %d of %d tests, with exit code %d", len(tests), len(names), r.Code)

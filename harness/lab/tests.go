@@ -50,6 +50,16 @@ func RunningTest(dir string) string {
 	return strings.TrimSpace(string(text))
 }
 
+// KernelLog returns the last lines of what the kernel said during a test that ended its
+// machine, if kernel/tests/run could write that, as it can when a task hangs.
+func KernelLog(dir, test string) string {
+	text, err := os.ReadFile(filepath.Join(dir, test+".dmesg"))
+	if err != nil || len(text) == 0 {
+		return ""
+	}
+	return tail(string(text), 100) + "\n"
+}
+
 // ReadTests reads results.tsv, which kernel/tests/run wrote on the kernel. Lines
 // up to the first that is not whole are returned along with an error.
 func ReadTests(name, kernel string) ([]Test, error) {
