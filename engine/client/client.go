@@ -23,7 +23,6 @@ import (
 	"sync"
 	"time"
 
-	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/device"
 	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/wire"
@@ -247,7 +246,7 @@ func (c *Client) resume(cn *conn, origin wire.Client) error {
 		return errors.New("the origin's client cannot go on with another server")
 	}
 	err := r.Resume(func(p wire.Progress) (s *wire.Session, err error) {
-		_, err = cn.callThen(wire.TypeResume,
+		err = cn.callThen(wire.TypeResume,
 			func(dst []byte) []byte { return wire.AppendProgress(dst, p) },
 			func(body []byte) (err error) {
 				if s, err = wire.DecodeSession(body); err == nil {
@@ -344,174 +343,4 @@ func (c *Client) now() (*conn, error) {
 		return nil, fmt.Errorf("server at %s: %w", c.path, wire.ErrAway)
 	}
 	return c.conn, nil
-}
-
-// ask makes a call of the origin, which does not wait for a server that is away.
-func (c *Client) ask(t wire.Type, add func([]byte) []byte) ([]byte, error) {
-	cn, err := c.now()
-	if err != nil {
-		return nil, err
-	}
-	body, err := cn.call(t, add)
-	if err != nil {
-		return nil, away(cn, err)
-	}
-	return body, nil
-}
-
-// Attach implements wire.Server. It waits for a server that is away, or that waits for
-// other clients.
-func (c *Client) Attach(origin wire.Client) (*wire.Session, error) {
-	for {
-		cn, err := c.present()
-		if err != nil {
-			return nil, err
-		}
-		var s *wire.Session
-		_, err = cn.callThen(wire.TypeAttach, nil, func(body []byte) (err error) {
-			if s, err = wire.DecodeSession(body); err == nil { // what the server says next may be for the origin
-				c.mu.Lock()
-				c.origin = origin
-				c.mu.Unlock()
-			}
-			return err
-		})
-		if err == nil {
-			return s, nil
-		}
-		if err = away(cn, err); !errors.Is(err, wire.ErrAway) {
-			return nil, err
-		}
-		c.leave(cn)
-	}
-}
-
-// Detach implements wire.Server. While the server is away it does nothing: the
-// session ends when the client's lock is free.
-func (c *Client) Detach() error {
-	_, err := c.ask(wire.TypeDetach, nil)
-	c.mu.Lock()
-	c.origin = nil
-	c.mu.Unlock()
-	if errors.Is(err, wire.ErrAway) {
-		return nil
-	}
-	return err
-}
-
-// Lease implements wire.Server.
-func (c *Client) Lease(want uint64) ([]layout.SlotRun, error) {
-	body, err := c.ask(wire.TypeLease, func(dst []byte) []byte { return wire.AppendNumbers(dst, want) })
-	if err != nil {
-		return nil, err
-	}
-	return wire.DecodeRuns(body, nil)
-}
-
-// AwaitSpace implements wire.Server.
-func (c *Client) AwaitSpace(h wire.Handle) error {
-	if h != 0 {
-		_, err := c.of(h, wire.TypeAwaitSpace, func(dst []byte, remote wire.Handle) []byte {
-			return wire.AppendNumbers(dst, uint64(remote))
-		})
-		return err
-	}
-	_, err := c.ask(wire.TypeAwaitSpace, func(dst []byte) []byte { return wire.AppendNumbers(dst, 0) })
-	return err
-}
-
-// MapRestoring implements wire.Server.
-func (c *Client) MapRestoring(g block.Generation, first, end block.Chunk, dst []wire.Mapping) ([]wire.Mapping, error) {
-	for first < end {
-		next := min(end, first+wire.MaxMappings)
-		body, err := c.ask(wire.TypeMapRestoring, func(dst []byte) []byte {
-			return wire.AppendNumbers(dst, uint64(g), uint64(first), uint64(next))
-		})
-		if err != nil {
-			return dst, err
-		}
-		if dst, err = wire.DecodeMappings(body, first, next, dst); err != nil {
-			return dst, err
-		}
-		first = next
-	}
-	return dst, nil
-}
-
-// Restored implements wire.Server.
-func (c *Client) Restored(p wire.RestoreProgress) (next block.Chunk, err error) {
-	body, err := c.ask(wire.TypeRestored, func(dst []byte) []byte { return wire.AppendRestoreProgress(dst, p) })
-	if err != nil {
-		return 0, err
-	}
-	var n uint64
-	err = wire.DecodeNumbers(body, &n)
-	return block.Chunk(n), err
-}
-
-// Report implements wire.Server. It returns when the report is queued for the server,
-// whose snapshot readers then find it; see PROTOCOL.md. While the server is away it
-// does nothing: the server reads the log.
-func (c *Client) Report(b wire.Batch) (layout.Position, error) {
-	c.mu.Lock()
-	cn, released := c.conn, c.released
-	c.mu.Unlock()
-	if cn != nil {
-		_ = cn.send(wire.TypeReport, 0, 0, func(dst []byte) []byte { return wire.AppendReport(dst, b) })
-	}
-	return released, nil
-}
-
-// Renew implements wire.Server.
-func (c *Client) Renew(f wire.Failure) (s *wire.Session, err error) {
-	cn, err := c.now()
-	if err != nil {
-		return nil, err
-	}
-	_, err = cn.callThen(wire.TypeRenew,
-		func(dst []byte) []byte { return wire.AppendFailure(dst, f) },
-		func(body []byte) (err error) {
-			s, err = wire.DecodeSession(body)
-			return err
-		})
-	if err != nil {
-		return nil, away(cn, err)
-	}
-	c.mu.Lock()
-	c.released = s.Position
-	c.mu.Unlock()
-	return s, nil
-}
-
-// Checkpoint implements wire.Server.
-func (c *Client) Checkpoint() (layout.Position, error) {
-	body, err := c.ask(wire.TypeCheckpoint, nil)
-	if err != nil {
-		return layout.Position{}, err
-	}
-	p, err := wire.DecodePosition(body)
-	if err == nil {
-		c.mu.Lock()
-		c.released = p
-		c.mu.Unlock()
-	}
-	return p, err
-}
-
-// Unsettled implements wire.Server.
-func (c *Client) Unsettled(first, end block.Chunk, dst []block.Chunk) ([]block.Chunk, error) {
-	for first < end {
-		next := min(end, first+wire.MaxUnsettled)
-		body, err := c.ask(wire.TypeUnsettled, func(dst []byte) []byte {
-			return wire.AppendNumbers(dst, uint64(first), uint64(next))
-		})
-		if err != nil {
-			return dst, err
-		}
-		if dst, err = wire.DecodeBitmap(body, first, next, dst); err != nil {
-			return dst, err
-		}
-		first = next
-	}
-	return dst, nil
 }

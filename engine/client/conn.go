@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ type conn struct {
 	c       *Client
 	tr      Transport
 	r       *bufio.Reader
+	head    [wire.HeaderSize]byte // of what is read
 	welcome wire.Welcome
 
 	sending sync.Mutex // held through a write
@@ -43,7 +45,7 @@ type conn struct {
 // call is a request that waits for its reply.
 type call struct {
 	answer chan struct{} // has a token when it is there
-	body   []byte
+	body   []byte        // its memory is used again for the next call
 	err    error
 	// took is called by the reading goroutine with the reply's body, before anything
 	// that came after it is looked at.
@@ -74,7 +76,11 @@ func (cn *conn) hello(ctx context.Context) error {
 	if err := cn.send(wire.TypeHello, 0, 1, func(dst []byte) []byte { return wire.AppendHello(dst, hello) }); err != nil {
 		return err
 	}
-	h, body, err := cn.next()
+	h, err := cn.header()
+	var body []byte
+	if err == nil {
+		body, err = cn.body(h, nil)
+	}
 	switch {
 	case err != nil:
 		return err
@@ -98,19 +104,19 @@ func refused(body []byte) error {
 	return fault.Err(f)
 }
 
-// next reads a message. Its body is the caller's.
-func (cn *conn) next() (wire.Header, []byte, error) {
-	var head [wire.HeaderSize]byte
-	if _, err := io.ReadFull(cn.r, head[:]); err != nil {
-		return wire.Header{}, nil, err
+// header reads the header of the next message.
+func (cn *conn) header() (wire.Header, error) {
+	if _, err := io.ReadFull(cn.r, cn.head[:]); err != nil {
+		return wire.Header{}, err
 	}
-	h, err := wire.DecodeHeader(head[:])
-	if err != nil {
-		return h, nil, err
-	}
-	body := make([]byte, h.Length)
-	_, err = io.ReadFull(cn.r, body)
-	return h, body, err
+	return wire.DecodeHeader(cn.head[:])
+}
+
+// body reads the body of a message, into p if that is large enough.
+func (cn *conn) body(h wire.Header, p []byte) ([]byte, error) {
+	p = slices.Grow(p[:0], int(h.Length))[:h.Length]
+	_, err := io.ReadFull(cn.r, p)
+	return p, err
 }
 
 // start begins to read.
@@ -133,11 +139,16 @@ func (cn *conn) run() error {
 // read takes in what comes until the connection ends.
 func (cn *conn) read() error {
 	for {
-		h, body, err := cn.next()
+		h, err := cn.header()
 		if err != nil {
 			return err
 		}
-		if err := cn.take(h, body); err != nil {
+		if h.Flags&wire.FlagReply != 0 {
+			err = cn.answered(h)
+		} else {
+			err = cn.take(h)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -191,20 +202,37 @@ func (cn *conn) send(t wire.Type, flags uint16, id uint64, add func(dst []byte) 
 	return nil
 }
 
-// call makes a request and returns its reply's body.
-func (cn *conn) call(t wire.Type, add func(dst []byte) []byte) ([]byte, error) {
-	return cn.callThen(t, add, nil)
+// call makes a request, and has decode, if that is not nil, read its reply. The body is
+// decode's until it returns.
+func (cn *conn) call(t wire.Type, add func(dst []byte) []byte, decode func(body []byte) error) error {
+	k := calls.Get().(*call)
+	err := cn.ask(k, t, add)
+	if err == nil && decode != nil {
+		err = decode(k.body)
+	}
+	calls.Put(k)
+	return err
 }
 
-// callThen is call, and has the reading goroutine call took with the reply first.
-func (cn *conn) callThen(t wire.Type, add func(dst []byte) []byte, took func([]byte) error) ([]byte, error) {
+// callThen is call, and it is the reading goroutine that calls took with the reply,
+// before it looks at anything that came after it.
+func (cn *conn) callThen(t wire.Type, add func(dst []byte) []byte, took func(body []byte) error) error {
 	k := calls.Get().(*call)
-	k.body, k.err, k.took = nil, nil, took
+	k.took = took
+	err := cn.ask(k, t, add)
+	k.took = nil
+	calls.Put(k)
+	return err
+}
+
+// ask sends a request, and returns when its reply is there.
+func (cn *conn) ask(k *call, t wire.Type, add func(dst []byte) []byte) error {
+	k.err = nil
 	cn.mu.Lock()
 	if cn.err != nil {
 		err := cn.err
 		cn.mu.Unlock()
-		return nil, err
+		return err
 	}
 	cn.lastID++
 	id := cn.lastID
@@ -212,15 +240,14 @@ func (cn *conn) callThen(t wire.Type, add func(dst []byte) []byte, took func([]b
 	cn.mu.Unlock()
 	_ = cn.send(t, 0, id, add) // an error ends the connection, which answers
 	<-k.answer
-	body, err := k.body, k.err
-	calls.Put(k)
-	return body, err
+	return k.err
 }
 
-// take takes in a message.
-func (cn *conn) take(h wire.Header, body []byte) error {
-	if h.Flags&wire.FlagReply != 0 {
-		return cn.answered(h, body)
+// take takes in what the server asks for, or says. The body is for whoever gets it.
+func (cn *conn) take(h wire.Header) error {
+	body, err := cn.body(h, nil)
+	if err != nil {
+		return err
 	}
 	switch h.Type {
 	case wire.TypeQuiesce:
@@ -243,21 +270,25 @@ func (cn *conn) take(h wire.Header, body []byte) error {
 	return fmt.Errorf("%w: type %d", wire.ErrProtocol, h.Type)
 }
 
-// answered gives a reply to whoever waits for it.
-func (cn *conn) answered(h wire.Header, body []byte) error {
+// answered reads a reply, and gives it to whoever waits for it.
+func (cn *conn) answered(h wire.Header) (err error) {
 	cn.mu.Lock()
 	k := cn.calls[h.ID]
-	delete(cn.calls, h.ID)
 	cn.mu.Unlock()
 	if k == nil {
 		return fmt.Errorf("%w: reply %d to nothing", wire.ErrProtocol, h.ID)
 	}
-	k.body = body
+	if k.body, err = cn.body(h, k.body); err != nil {
+		return err // with which the end of the connection answers
+	}
+	cn.mu.Lock()
+	delete(cn.calls, h.ID)
+	cn.mu.Unlock()
 	switch {
 	case h.Flags&wire.FlagError != 0:
-		k.err = refused(body)
+		k.err = refused(k.body)
 	case k.took != nil:
-		k.err = k.took(body)
+		k.err = k.took(k.body)
 	}
 	k.answer <- struct{}{}
 	return nil
@@ -265,7 +296,7 @@ func (cn *conn) answered(h wire.Header, body []byte) error {
 
 // openSnapshot opens a snapshot. Took hears of it before anything that came after.
 func (cn *conn) openSnapshot(ref wire.SnapshotRef, write bool, took func(*wire.SnapshotSession)) (s *wire.SnapshotSession, err error) {
-	_, err = cn.callThen(wire.TypeOpenSnapshot,
+	err = cn.callThen(wire.TypeOpenSnapshot,
 		func(dst []byte) []byte { return wire.AppendOpen(dst, ref, write) },
 		func(body []byte) (err error) {
 			if s, err = wire.DecodeSnapshotSession(body); err == nil {

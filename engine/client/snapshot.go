@@ -51,9 +51,9 @@ func (c *Client) open(cn *conn, h wire.Handle, s *snapshot) (*wire.SnapshotSessi
 		c.snaps[h] = s
 	})
 	if err == nil && len(s.unsynced) > 0 {
-		_, err = cn.call(wire.TypeRestoreBranch, func(dst []byte) []byte {
+		err = cn.call(wire.TypeRestoreBranch, func(dst []byte) []byte {
 			return wire.AppendWritten(dst, s.remote, session.State.Generation, layout.LastOfEach(s.unsynced))
-		})
+		}, nil)
 	}
 	if err != nil {
 		return nil, away(cn, err)
@@ -91,7 +91,7 @@ func (c *Client) CloseSnapshot(h wire.Handle) error {
 	if cn == nil || s.lost != nil {
 		return nil // the server does not know of it
 	}
-	_, err := cn.call(wire.TypeCloseSnapshot, func(dst []byte) []byte { return wire.AppendNumbers(dst, uint64(s.remote)) })
+	err := cn.call(wire.TypeCloseSnapshot, func(dst []byte) []byte { return wire.AppendNumbers(dst, uint64(s.remote)) }, nil)
 	if err != nil && !cn.alive() {
 		return nil
 	}
@@ -101,20 +101,19 @@ func (c *Client) CloseSnapshot(h wire.Handle) error {
 // of makes a call about an open snapshot. While the server is away, it returns an
 // error that wraps [wire.ErrAway]: the snapshot is opened again before it can be asked
 // about, and not before what asks has ended.
-func (c *Client) of(h wire.Handle, t wire.Type, add func(dst []byte, remote wire.Handle) []byte) ([]byte, error) {
+func (c *Client) of(h wire.Handle, t wire.Type, add func(dst []byte, remote wire.Handle) []byte, decode func(body []byte) error) error {
 	cn, err := c.now()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s, remote, err := c.snapshot(h)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	body, err := cn.call(t, func(dst []byte) []byte { return add(dst, remote) })
-	if err != nil {
-		return nil, fmt.Errorf("snapshot %s: %w", s.name(), away(cn, err))
+	if err := cn.call(t, func(dst []byte) []byte { return add(dst, remote) }, decode); err != nil {
+		return fmt.Errorf("snapshot %s: %w", s.name(), away(cn, err))
 	}
-	return body, nil
+	return nil
 }
 
 func (s *snapshot) name() string {
@@ -141,13 +140,13 @@ func (c *Client) snapshot(h wire.Handle) (s *snapshot, remote wire.Handle, err e
 func (c *Client) Map(h wire.Handle, first, end block.Chunk, dst []wire.Mapping) ([]wire.Mapping, error) {
 	for first < end {
 		next := min(end, first+wire.MaxMappings)
-		body, err := c.of(h, wire.TypeMap, func(dst []byte, remote wire.Handle) []byte {
-			return wire.AppendNumbers(dst, uint64(remote), uint64(first), uint64(next))
+		err := c.of(h, wire.TypeMap, func(body []byte, remote wire.Handle) []byte {
+			return wire.AppendNumbers(body, uint64(remote), uint64(first), uint64(next))
+		}, func(body []byte) (err error) {
+			dst, err = wire.DecodeMappings(body, first, next, dst)
+			return err
 		})
 		if err != nil {
-			return dst, err
-		}
-		if dst, err = wire.DecodeMappings(body, first, next, dst); err != nil {
 			return dst, err
 		}
 		first = next
@@ -156,21 +155,21 @@ func (c *Client) Map(h wire.Handle, first, end block.Chunk, dst []wire.Mapping) 
 }
 
 // LeaseBranch implements wire.Server.
-func (c *Client) LeaseBranch(h wire.Handle, want uint64) ([]layout.SlotRun, error) {
-	body, err := c.of(h, wire.TypeLeaseBranch, func(dst []byte, remote wire.Handle) []byte {
+func (c *Client) LeaseBranch(h wire.Handle, want uint64) (runs []layout.SlotRun, err error) {
+	err = c.of(h, wire.TypeLeaseBranch, func(dst []byte, remote wire.Handle) []byte {
 		return wire.AppendNumbers(dst, uint64(remote), want)
+	}, func(body []byte) (err error) {
+		runs, err = wire.DecodeRuns(body, nil)
+		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return wire.DecodeRuns(body, nil)
+	return runs, err
 }
 
 // ReportBranch implements wire.Server.
 func (c *Client) ReportBranch(h wire.Handle, g block.Generation, copies []layout.Copy) error {
-	_, err := c.of(h, wire.TypeReportBranch, func(dst []byte, remote wire.Handle) []byte {
+	err := c.of(h, wire.TypeReportBranch, func(dst []byte, remote wire.Handle) []byte {
 		return wire.AppendWritten(dst, remote, g, copies)
-	})
+	}, nil)
 	if err != nil {
 		return err
 	}
@@ -191,9 +190,9 @@ func (c *Client) SyncBranch(h wire.Handle) error {
 	c.mu.Lock()
 	n := len(s.unsynced)
 	c.mu.Unlock()
-	_, err = c.of(h, wire.TypeSyncBranch, func(dst []byte, remote wire.Handle) []byte {
+	err = c.of(h, wire.TypeSyncBranch, func(dst []byte, remote wire.Handle) []byte {
 		return wire.AppendNumbers(dst, uint64(remote))
-	})
+	}, nil)
 	if err != nil {
 		return err
 	}

@@ -90,31 +90,41 @@ func runLen(copies []Copy) int {
 
 // DecodeBatch is the reverse of [AppendBatch].
 func DecodeBatch(p []byte) (*Batch, error) {
+	b := &Batch{Copies: []Copy{}}
+	if err := b.Decode(p); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// Decode is [DecodeBatch] into b, whose copies' memory it uses again. After an error b
+// is of no use but for another Decode.
+func (b *Batch) Decode(p []byte) error {
 	if len(p) < batchHeaderSize {
-		return nil, fmt.Errorf("%w: batch of %d bytes", ErrCorrupt, len(p))
+		return fmt.Errorf("%w: batch of %d bytes", ErrCorrupt, len(p))
 	}
 	le := binary.LittleEndian
-	b := &Batch{Generation: block.Generation(le.Uint64(p)), Branch: block.Branch(le.Uint64(p[8:]))}
+	b.Generation, b.Branch = block.Generation(le.Uint64(p)), block.Branch(le.Uint64(p[8:]))
 	runs, chunks := uint64(le.Uint32(p[16:])), uint64(le.Uint32(p[20:]))
 	if uint64(len(p)) != batchHeaderSize+runs*batchRunSize+chunks*CopySize {
-		return nil, fmt.Errorf("%w: batch of %d bytes, %d runs and %d chunks", ErrCorrupt, len(p), runs, chunks)
+		return fmt.Errorf("%w: batch of %d bytes, %d runs and %d chunks", ErrCorrupt, len(p), runs, chunks)
 	}
-	b.Copies = make([]Copy, 0, chunks)
+	b.Copies = slices.Grow(b.Copies[:0], int(chunks))
 	sums := p[batchHeaderSize+runs*batchRunSize:]
 	for i := range runs {
 		run := p[batchHeaderSize+i*batchRunSize:]
 		first := Copy{Chunk: block.Chunk(le.Uint64(run)), Slot: block.Slot(le.Uint64(run[8:]))}
 		n := uint64(le.Uint32(run[16:]))
 		if n == 0 || n > chunks-uint64(len(b.Copies)) || le.Uint32(run[20:]) != 0 {
-			return nil, fmt.Errorf("%w: batch run of %d chunks", ErrCorrupt, n)
+			return fmt.Errorf("%w: batch run of %d chunks", ErrCorrupt, n)
 		}
 		if uint64(first.Chunk)+n-1 < uint64(first.Chunk) || uint64(first.Slot)+n-1 < uint64(first.Slot) {
-			return nil, fmt.Errorf("%w: batch run of %d chunks from %d in slots from %d", ErrCorrupt, n, first.Chunk, first.Slot)
+			return fmt.Errorf("%w: batch run of %d chunks from %d in slots from %d", ErrCorrupt, n, first.Chunk, first.Slot)
 		}
 		if len(b.Copies) > 0 {
 			last := b.Copies[len(b.Copies)-1]
 			if first.Chunk <= last.Chunk || first.Chunk == last.Chunk+1 && first.Slot == last.Slot+1 {
-				return nil, fmt.Errorf("%w: batch chunk %d after %d does not begin a run", ErrCorrupt, first.Chunk, last.Chunk)
+				return fmt.Errorf("%w: batch chunk %d after %d does not begin a run", ErrCorrupt, first.Chunk, last.Chunk)
 			}
 		}
 		for j := range n {
@@ -125,7 +135,7 @@ func DecodeBatch(p []byte) (*Batch, error) {
 		}
 	}
 	if uint64(len(b.Copies)) != chunks {
-		return nil, fmt.Errorf("%w: batch of %d chunks has runs of %d", ErrCorrupt, chunks, len(b.Copies))
+		return fmt.Errorf("%w: batch of %d chunks has runs of %d", ErrCorrupt, chunks, len(b.Copies))
 	}
-	return b, nil
+	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/wire"
 	"zumastor.org/zumastor/engine/wire/fault"
 )
@@ -34,8 +35,9 @@ type conn struct {
 	waiting  sync.WaitGroup // what looks for space; it may go on after its request for as long as one look takes
 	inFlight chan struct{}
 
-	received uint64 // bytes read
-	buf      []byte // of these, those that are not processed
+	received uint64       // bytes read
+	buf      []byte       // of these, those that are not processed
+	batch    layout.Batch // of the last report
 
 	// reading guards the account of what was processed: see catchUp.
 	reading  sync.Mutex
@@ -233,8 +235,13 @@ func (c *conn) send(t wire.Type, flags uint16, id uint64, add func(dst []byte) [
 	if add != nil {
 		p = add(p)
 	}
-	wire.Seal(p)
 	c.out = p
+	return c.write(p)
+}
+
+// write writes a message that is whole but for its length. Sending is held.
+func (c *conn) write(p []byte) error {
+	wire.Seal(p)
 	if err := c.tr.SetWriteDeadline(time.Now().Add(sendLimit)); err != nil {
 		return err
 	}

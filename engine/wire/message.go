@@ -157,8 +157,9 @@ func AppendReport(dst []byte, b Batch) []byte {
 	return layout.AppendBatch(dst, b.Batch)
 }
 
-// DecodeReport is the reverse of [AppendReport].
-func DecodeReport(p []byte) (b Batch, err error) {
+// DecodeReport is the reverse of [AppendReport]. It reads the batch into the one that is
+// given, whose memory it uses again.
+func DecodeReport(p []byte, batch *layout.Batch) (b Batch, err error) {
 	d := decoder{p: p}
 	b.Position = d.position()
 	b.Head = block.Slot(d.uint64())
@@ -169,9 +170,10 @@ func DecodeReport(p []byte) (b Batch, err error) {
 	if err := d.end("report"); err != nil {
 		return b, err
 	}
-	if b.Batch, err = layout.DecodeBatch(rest); err != nil {
+	if err := batch.Decode(rest); err != nil {
 		return b, fmt.Errorf("%w: %w", ErrProtocol, err)
 	}
+	b.Batch = batch
 	return b, nil
 }
 

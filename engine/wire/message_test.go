@@ -96,8 +96,8 @@ func messages() map[string]message {
 		"resume":         {wire.TypeResume, 0, 2, wire.AppendProgress(nil, progress), func(p []byte) (any, error) { return wire.DecodeProgress(p) }, progress},
 		"renew":          {wire.TypeRenew, 0, 4, wire.AppendFailure(nil, failure), func(p []byte) (any, error) { return wire.DecodeFailure(p) }, failure},
 		"runs":           {wire.TypeLease, wire.FlagReply, 3, wire.AppendRuns(nil, runs), func(p []byte) (any, error) { return wire.DecodeRuns(p, nil) }, runs},
-		"report":         {wire.TypeReport, 0, 0, wire.AppendReport(nil, report), func(p []byte) (any, error) { return wire.DecodeReport(p) }, report},
-		"report-lost":    {wire.TypeReport, 0, 0, wire.AppendReport(nil, lost), func(p []byte) (any, error) { return wire.DecodeReport(p) }, lost},
+		"report":         {wire.TypeReport, 0, 0, wire.AppendReport(nil, report), func(p []byte) (any, error) { return wire.DecodeReport(p, new(layout.Batch)) }, report},
+		"report-lost":    {wire.TypeReport, 0, 0, wire.AppendReport(nil, lost), func(p []byte) (any, error) { return wire.DecodeReport(p, new(layout.Batch)) }, lost},
 		"position":       {wire.TypeCheckpoint, wire.FlagReply, 4, wire.AppendPosition(nil, position), func(p []byte) (any, error) { return wire.DecodePosition(p) }, position},
 		"bitmap":         {wire.TypeUnsettled, wire.FlagReply, 5, wire.AppendBitmap(nil, 64, 194, chunks), func(p []byte) (any, error) { return wire.DecodeBitmap(p, 64, 194, nil) }, chunks},
 		"mappings":       {wire.TypeMap, wire.FlagReply, 6, wire.AppendMappings(nil, mappings), func(p []byte) (any, error) { return wire.DecodeMappings(p, 64, 194, nil) }, mappings},
@@ -261,15 +261,19 @@ func TestBitmapRoundTrip(t *testing.T) {
 }
 
 // Messages of the data path are coded and read without a heap allocation, into
-// buffers that are used again; but for a report, whose batch is kept.
+// buffers that are used again.
 func TestDataPathAllocatesNothing(t *testing.T) {
 	buf := make([]byte, 0, 1<<12)
 	list := make([]wire.Mapping, 0, 8)
+	batch := new(layout.Batch)
 	report := wire.Batch{Batch: &layout.Batch{Generation: 9, Copies: copies}, Head: 100, HasHead: true, Position: position}
 	require.Zero(t, testing.AllocsPerRun(100, func() {
 		p := wire.AppendHeader(buf[:0], wire.TypeReport, 0, 0)
 		p = wire.AppendReport(p, report)
 		wire.Seal(p)
+		if _, err := wire.DecodeReport(p[wire.HeaderSize:], batch); err != nil {
+			t.Fatal(err)
+		}
 		p = wire.AppendMappings(buf[:0], mappings)
 		var err error
 		if list, err = wire.DecodeMappings(p, 64, 194, list[:0]); err != nil {
@@ -297,7 +301,7 @@ func FuzzDecode(f *testing.F) {
 		if s, err := wire.DecodeState(p); err == nil {
 			require.Equal(t, p, wire.AppendState(nil, s))
 		}
-		if b, err := wire.DecodeReport(p); err == nil {
+		if b, err := wire.DecodeReport(p, new(layout.Batch)); err == nil {
 			require.Equal(t, p, wire.AppendReport(nil, b))
 		}
 		if r, err := wire.DecodeRuns(p, nil); err == nil {
