@@ -152,8 +152,8 @@ func (c *Conn) tryRead(fd uintptr) bool {
 			}
 			return ended
 		}
-		c.in.readerWaits.Store(0)
 	}
+	c.in.readerWaits.Store(0) // the kernel leaves it set: it does not know that it has woken this side
 	n, err := c.in.queued(head, c.tail)
 	if err != nil {
 		c.readErr = err

@@ -210,6 +210,22 @@ func TestOnlyWhoWaitsIsWoken(t *testing.T) {
 	require.Equal(t, 1, wakes)
 }
 
+// The kernel leaves the flags of the server set: who has gone on is not woken any more.
+func TestWhoGoesOnTakesItsFlagBack(t *testing.T) {
+	server, client := pair(t, 64)
+	_, err := client.Write(make([]byte, 48))
+	require.NoError(t, err)
+	server.in.readerWaits.Store(1)
+	n, err := server.Read(make([]byte, 64))
+	require.NoError(t, err)
+	require.Equal(t, 48, n)
+	require.Zero(t, server.in.readerWaits.Load())
+	server.out.writerWaits.Store(1)
+	_, err = server.Write(make([]byte, 48))
+	require.NoError(t, err)
+	require.Zero(t, server.out.writerWaits.Load())
+}
+
 func TestEndComesAfterWhatWasSent(t *testing.T) {
 	server, client := pair(t, 4096)
 	_, err := client.Write([]byte("last"))

@@ -57,18 +57,14 @@ static bool room_or_closed(struct dds_channel *c, u32 len)
 }
 
 /*
- * Wakes a server that waits for messages, if there is one to read: woken for nothing, it
- * would wait on without the flag.
+ * Wakes a server that waits for messages. Only the server takes its flag back, for only it
+ * knows that it was woken: by poll(), which drops a wakeup when there is nothing to read.
  */
 static void channel_wake_reader(struct dds_channel *c)
 {
-	struct ddsnap_ring *r = &c->rings->to_server;
-
 	smp_mb();	/* the head before looking who waits; pairs with the server's */
-	if (READ_ONCE(r->reader_waits) && ring_room(c) < c->out_size) {
-		WRITE_ONCE(r->reader_waits, 0);
+	if (READ_ONCE(c->rings->to_server.reader_waits))
 		wake_up_interruptible_poll(&c->readers, EPOLLIN | EPOLLRDNORM);
-	}
 }
 
 static void channel_wake_later(struct work_struct *work)
@@ -142,10 +138,8 @@ static int ring_next(struct dds_channel *c, struct ddsnap_header *h, u32 *len)
 	ring_get(c, c->message, *len);
 	smp_store_release(&c->rings->to_kernel.tail, c->tail);	/* the bytes were copied */
 	smp_mb();	/* the tail before looking who waits; pairs with the server's */
-	if (READ_ONCE(c->rings->to_kernel.writer_waits)) {
-		WRITE_ONCE(c->rings->to_kernel.writer_waits, 0);
+	if (READ_ONCE(c->rings->to_kernel.writer_waits))
 		wake_up_interruptible_poll(&c->readers, EPOLLOUT | EPOLLWRNORM);
-	}
 	return 1;
 }
 

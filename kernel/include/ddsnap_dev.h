@@ -34,9 +34,10 @@
  *
  * Who is to be woken says so: the reader sets "reader_waits" to 1, looks at head once
  * more (with a full barrier between), and then waits; the writer, after it moved head
- * and a full barrier, takes the flag back to 0 and wakes if it was set. The same with
- * "writer_waits" and tail when the ring was full. The kernel wakes through poll(), the
- * server by DDSNAP_IOC_KICK.
+ * and a full barrier, wakes it if the flag is set. The same with "writer_waits" and tail
+ * when the ring was full. The kernel wakes through poll(), and leaves the flag to the
+ * server: it is to take it back when it goes on. The server wakes by DDSNAP_IOC_KICK, and
+ * may take the kernel's flag back: the kernel then looks, and sets it again before it waits.
  */
 struct ddsnap_ring {
 	__u32 head;		/* moved by the writer */
