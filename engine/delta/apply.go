@@ -27,6 +27,9 @@ type ApplyOptions struct {
 	// Progress is told up to which offset of how many bytes the receiver is done; it may
 	// be nil.
 	Progress func(done, total int64)
+	// Wrote is called after each record was written, with the offset up to which the
+	// receiver is done; its error ends Apply. It may be nil.
+	Wrote func(done int64) error
 }
 
 // CheckBase reads a delta to its end and returns an error unless it is whole and the base
@@ -98,6 +101,11 @@ func Apply(ctx context.Context, r *Reader, base Content, to Receiver, o ApplyOpt
 		}
 		if err := a.record(rec); err != nil {
 			return r.Summary(), err
+		}
+		if o.Wrote != nil {
+			if err := o.Wrote(rec.end()); err != nil {
+				return r.Summary(), err
+			}
 		}
 		if o.Progress != nil {
 			o.Progress(rec.end(), h.To.Size)

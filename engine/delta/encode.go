@@ -18,6 +18,12 @@ type Extent struct {
 	Offset, Length int64
 }
 
+// From returns what of the extent is at start or beyond; nothing may be.
+func (x Extent) From(start int64) Extent {
+	skip := min(max(0, start-x.Offset), x.Length)
+	return Extent{x.Offset + skip, x.Length - skip}
+}
+
 // Source is what a delta is made of.
 type Source struct {
 	Base    Content  // nil where the delta has all of Target
@@ -31,6 +37,10 @@ type EncodeOptions struct {
 	// Chooser returns what codes extents; each worker has one of its own. It must not
 	// choose a codec that is not one of the header's.
 	Chooser func() (codec.Chooser, error)
+	// Start is where the delta begins, if its receiver has the target up to there: a
+	// multiple of the chunk size, or the target's. Only [NewRestReader], which is told
+	// the same, reads what is then made.
+	Start   int64
 	Workers int   // zero: as many as there are processors
 	Memory  int64 // bound of the buffers in bytes; zero: DefaultMemory
 	// Progress is told, by one goroutine, how many bytes of the extents are done of how
@@ -58,7 +68,7 @@ func Encode(ctx context.Context, w io.Writer, src Source, o EncodeOptions) (Summ
 	if src.Target.Size() < o.To.Size || (src.Base == nil) != (o.From == nil) || src.Base != nil && src.Base.Size() < o.From.Size {
 		return Summary{}, errors.New("the source is not what the header says")
 	}
-	out, err := NewWriter(w, o.Header)
+	out, err := newWriter(w, o.Header, o.Start)
 	if err != nil {
 		return Summary{}, err
 	}
@@ -139,6 +149,7 @@ func (e *encoding) plan(ctx context.Context, work, order chan<- *job) {
 	close(before)
 	window := int64(e.o.Extent)
 	for _, x := range e.source.Extents {
+		x = x.From(e.o.Start)
 		for x.Length > 0 {
 			n := min(x.Length, window-x.Offset%window)
 			var j *job
@@ -161,7 +172,7 @@ func (e *encoding) plan(ctx context.Context, work, order chan<- *job) {
 func (e *encoding) write(ctx context.Context, out *Writer, order <-chan *job) error {
 	var done, total int64
 	for _, x := range e.source.Extents {
-		total += x.Length
+		total += x.From(e.o.Start).Length
 	}
 	var zeroes Record // not written yet: more may follow
 	flush := func() error {

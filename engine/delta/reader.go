@@ -38,6 +38,20 @@ func NewReader(r io.Reader) (*Reader, error) {
 	return x, nil
 }
 
+// NewRestReader reads the header of the rest of a delta, which [Encode] made from the
+// offset start on. What comes before that is not in it, and no record may be there.
+func NewRestReader(r io.Reader, start int64) (*Reader, error) {
+	x, err := NewReader(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := x.header.startsAt(start); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	x.next, x.tail = start, max(start, x.tail)
+	return x, nil
+}
+
 // Header returns the delta's header.
 func (r *Reader) Header() Header { return r.header }
 

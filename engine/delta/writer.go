@@ -25,12 +25,26 @@ type Writer struct {
 }
 
 // NewWriter writes the header of a delta to w.
-func NewWriter(w io.Writer, h Header) (*Writer, error) {
+func NewWriter(w io.Writer, h Header) (*Writer, error) { return newWriter(w, h, 0) }
+
+// newWriter writes the header of the rest of a delta.
+func newWriter(w io.Writer, h Header, start int64) (*Writer, error) {
 	if err := h.check(); err != nil {
 		return nil, err
 	}
-	x := &Writer{to: w, header: h, digest: sha256.New(), tail: h.baseSize()}
+	if err := h.startsAt(start); err != nil {
+		return nil, err
+	}
+	x := &Writer{to: w, header: h, digest: sha256.New(), next: start, tail: max(start, h.baseSize())}
 	return x, x.write(h.append(nil))
+}
+
+// startsAt returns an error unless the rest of a delta can begin at an offset.
+func (h *Header) startsAt(start int64) error {
+	if start < 0 || start > h.To.Size || start%int64(h.ChunkSize) != 0 && start != h.To.Size {
+		return fmt.Errorf("the rest of a delta of %d bytes in chunks of %d cannot begin at offset %d", h.To.Size, h.ChunkSize, start)
+	}
+	return nil
 }
 
 func (w *Writer) write(p []byte) error {

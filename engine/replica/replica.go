@@ -69,6 +69,9 @@ type Result struct {
 type Options struct {
 	delta.ApplyOptions
 	DryRun bool // verify, and write nothing
+	// Start is up to where the volume is known to hold the newer state; what is applied
+	// is the delta's rest from there on. Zero: a whole delta.
+	Start int64
 	// Confirm is asked before all that the origin holds is overwritten, by a delta of all
 	// of a volume; its error ends Apply. It may be nil.
 	Confirm func(delta.Header) error
@@ -83,7 +86,7 @@ type Options struct {
 // name, and the origin must hold the same. A delta whose snapshot is there already does
 // nothing.
 func Apply(ctx context.Context, from io.Reader, v Volume, o Options) (res Result, err error) {
-	r, again, err := open(from)
+	r, again, err := open(from, o.Start)
 	if err != nil {
 		return res, err
 	}
@@ -129,18 +132,18 @@ func Apply(ctx context.Context, from io.Reader, v Volume, o Options) (res Result
 }
 
 // open reads a delta's header. If the delta can be read twice, again begins anew.
-func open(from io.Reader) (r *delta.Reader, again func() (*delta.Reader, error), err error) {
+func open(from io.Reader, start int64) (r *delta.Reader, again func() (*delta.Reader, error), err error) {
 	if s, ok := from.(io.Seeker); ok {
-		if start, err := s.Seek(0, io.SeekCurrent); err == nil {
+		if begin, err := s.Seek(0, io.SeekCurrent); err == nil {
 			again = func() (*delta.Reader, error) {
-				if _, err := s.Seek(start, io.SeekStart); err != nil {
+				if _, err := s.Seek(begin, io.SeekStart); err != nil {
 					return nil, err
 				}
-				return delta.NewReader(from)
+				return delta.NewRestReader(from, start)
 			}
 		}
 	}
-	r, err = delta.NewReader(from)
+	r, err = delta.NewRestReader(from, start)
 	return r, again, err
 }
 
@@ -151,7 +154,7 @@ func (v Volume) carryOut(ctx context.Context, r *delta.Reader, base delta.Conten
 			return res, fmt.Errorf("noting that a delta is being applied: %w", err)
 		}
 	}
-	o.Resume = p.resume
+	o.Resume = p.resume || o.Start > 0
 	var err error
 	if res.Summary, err = delta.Apply(ctx, r, base, v.Origin, o.ApplyOptions); err != nil {
 		return res, err
@@ -225,11 +228,7 @@ func (v Volume) state(ctx context.Context) (s state, err error) {
 
 // is reports whether a snapshot has the content that an end of a delta names.
 func (s *state) is(snap *admin.Snapshot, e *delta.End) bool {
-	id := admin.Source{Store: s.store, Generation: snap.Generation}
-	if snap.Source != nil {
-		id = *snap.Source
-	}
-	return id == admin.Source{Store: layout.UUID(e.Store).String(), Generation: e.Generation} && snap.Parent == 0
+	return s.identity(snap) == admin.Source{Store: layout.UUID(e.Store).String(), Generation: e.Generation} && snap.Parent == 0
 }
 
 // plan finds out what a delta is to do, and whether it may.

@@ -80,7 +80,17 @@ func endOf(i int, c content) delta.End {
 func deltaTo(t *testing.T, list []content, i int) []byte { return deltaBetween(t, list, i-1, i) }
 
 func deltaBetween(t *testing.T, list []content, base, i int) []byte {
+	return deltaFrom(t, list, base, i, 0)
+}
+
+// restOf returns the rest of the delta from state i-1 to i.
+func restOf(t *testing.T, list []content, i int, start int64) []byte {
+	return deltaFrom(t, list, i-1, i, start)
+}
+
+func deltaFrom(t *testing.T, list []content, base, i int, start int64) []byte {
 	o := delta.EncodeOptions{
+		Start:   start,
 		Header:  delta.Header{ChunkSize: chunk, Extent: 64 << 10, Codecs: []codec.ID{codec.Raw, codec.ZstdPatch}, To: endOf(i, list[i])},
 		Chooser: func() (codec.Chooser, error) { return codec.NewFixed(codec.ZstdPatch, codec.Options{}) },
 	}

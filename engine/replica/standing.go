@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package replica
+
+import (
+	"context"
+
+	"zumastor.org/zumastor/engine/admin"
+	"zumastor.org/zumastor/engine/block"
+)
+
+// Standing says how far a volume is on the way to a newer state.
+type Standing struct {
+	Size     int64  // of the origin, bytes
+	There    bool   // it has the newer state as a snapshot
+	Newest   *Copy  // of the origin; nil: there is no snapshot
+	Applying string // identity of the delta that is half applied to Newest; empty: of none
+	Restore  bool   // the origin is being restored
+}
+
+// Copy is a snapshot, and where it was made first.
+type Copy struct {
+	admin.Source
+	Tag  block.Tag
+	Name string
+}
+
+// Standing returns how far the volume is on the way to the state that to names. If it is
+// there, it does not say any more that a delta is being applied to make it.
+func (v Volume) Standing(ctx context.Context, to admin.Source) (Standing, error) {
+	s, err := v.state(ctx)
+	if err != nil {
+		return Standing{}, err
+	}
+	st := Standing{Size: s.size, Restore: s.restore != nil}
+	for i := range s.list {
+		st.There = st.There || s.list[i].Parent == 0 && s.identity(&s.list[i]) == to
+	}
+	if st.There && s.marked != nil && s.marked != s.newest {
+		if err := v.mark(ctx, s.marked, ""); err != nil {
+			return st, err
+		}
+	}
+	if s.newest != nil {
+		st.Newest = &Copy{s.identity(s.newest), s.newest.Tag, s.newest.Name}
+		st.Applying = s.newest.Applying
+	}
+	return st, nil
+}
+
+// identity returns where a snapshot was made first.
+func (s *state) identity(snap *admin.Snapshot) admin.Source {
+	if snap.Source != nil {
+		return *snap.Source
+	}
+	return admin.Source{Store: s.store, Generation: snap.Generation}
+}
