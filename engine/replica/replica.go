@@ -72,6 +72,8 @@ type Options struct {
 	// Start is up to where the volume is known to hold the newer state; what is applied
 	// is the delta's rest from there on. Zero: a whole delta.
 	Start int64
+	// Admit is asked before anything is done; its error ends Apply. It may be nil.
+	Admit func(delta.Header) error
 	// Confirm is asked before all that the origin holds is overwritten, by a delta of all
 	// of a volume; its error ends Apply. It may be nil.
 	Confirm func(delta.Header) error
@@ -91,6 +93,11 @@ func Apply(ctx context.Context, from io.Reader, v Volume, o Options) (res Result
 		return res, err
 	}
 	res.Header = r.Header()
+	if o.Admit != nil {
+		if err := o.Admit(res.Header); err != nil {
+			return res, err
+		}
+	}
 	p, err := v.plan(ctx, &res.Header)
 	if err != nil || p.there {
 		res.There = p.there
