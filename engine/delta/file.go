@@ -17,10 +17,11 @@ import (
 // when write and NewFile succeed; else there is none. The error wraps os.ErrExist if
 // there is one.
 func NewFile(path string, write func(io.Writer) error) error {
-	return newFile(path, func(f *os.File) error { return write(f) })
+	return MakeFile(path, func(f *os.File) error { return write(f) })
 }
 
-func newFile(path string, make func(*os.File) error) (err error) {
+// MakeFile is [NewFile] for who does not write from begin to end.
+func MakeFile(path string, make func(*os.File) error) (err error) {
 	if _, err := os.Lstat(path); err == nil {
 		return fmt.Errorf("%s: %w: name a new file", path, os.ErrExist)
 	}
@@ -80,7 +81,7 @@ func ApplyToFile(ctx context.Context, from io.Reader, base, output string, o App
 		return sum, err
 	}
 	o.Resume = false
-	err = newFile(output, func(f *os.File) error {
+	err = MakeFile(output, func(f *os.File) error {
 		to := &file{f, r.Header().To.Size}
 		if err := to.begin(old, &r.header); err != nil {
 			return err

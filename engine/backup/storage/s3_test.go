@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -57,12 +58,8 @@ func TestS3(t *testing.T) {
 // s3Faults: every fault of every request is an error, or does no harm; with tries, none
 // of them is seen. A listing that is cut is never taken for a short one.
 func s3Faults(t *testing.T, server *s3test.Server) {
-	next := s3test.None
-	proxy := server.Proxy(t, func(*http.Request) s3test.Fault {
-		f := next
-		next = s3test.None
-		return f
-	})
+	var next atomic.Int64 // the fault of the next request
+	proxy := server.Proxy(t, func(*http.Request) s3test.Fault { return s3test.Fault(next.Swap(int64(s3test.None))) })
 	s, impatient := openS3(t, proxy.Address, "faults/"), openImpatient(t, proxy.Address, "faults/", 200*time.Millisecond)
 	content := bytes.Repeat([]byte("0123456789abcdef"), 10000)
 	for i := range 20 {
@@ -72,16 +69,16 @@ func s3Faults(t *testing.T, server *s3test.Server) {
 	require.NoError(t, err)
 	p := make([]byte, len(content))
 	for f := s3test.Refuse; int(f) < s3test.Faults; f++ {
-		next = f
+		next.Store(int64(f))
 		n, err := impatient.ReadAt(t.Context(), "data/00", p, 0)
 		require.True(t, f == s3test.Lose && n == len(p) || n == 0, "%d: %v", f, err) // what is lost so, net/http asks again
 		require.True(t, (n == 0) == (err != nil), "%d: %v", f, err)
 		require.NotErrorIs(t, err, io.EOF)
-		next = f
+		next.Store(int64(f))
 		list, err := impatient.List(t.Context(), "data/")
 		require.True(t, err != nil || len(list) == len(all), "%d", f)
 		require.True(t, err != nil || f == s3test.Lose, "%d", f)
-		next = f
+		next.Store(int64(f))
 		if err := impatient.Put(t.Context(), "points/x", content); err == nil {
 			require.Equal(t, s3test.CutAnswer, f)
 		}
@@ -90,7 +87,7 @@ func s3Faults(t *testing.T, server *s3test.Server) {
 		require.Contains(t, []int{0, len(content)}, n, "it is whole or not there")
 		require.NoError(t, s.Delete(t.Context(), "points/x"))
 	}
-	next = s3test.None
+	next.Store(int64(s3test.None))
 	rng := rand.New(rand.NewPCG(1, 1))
 	random := server.Proxy(t, func(*http.Request) s3test.Fault {
 		if rng.IntN(3) > 0 {
