@@ -136,6 +136,9 @@ func (x *Indexed) Places(off, end int64) (list []Place, err error) {
 			return nil, fmt.Errorf("%w: record at position %d", ErrCorrupt, at)
 		}
 		size := recordSize + int64(c.payload)
+		if size > x.end-at {
+			return nil, fmt.Errorf("%w: the record at position %d goes on after the end", ErrCorrupt, at)
+		}
 		if c.end() > off {
 			list = append(list, Place{c.Kind, c.Codec, c.Offset, c.Length, at, size})
 		}
