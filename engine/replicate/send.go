@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"sync"
 	"time"
 
@@ -130,6 +131,9 @@ func (s *sending) run(ctx context.Context) (sent Sent, err error) {
 	err = s.send(ctx, st, &sent)
 	if err == nil {
 		_, err = s.ask(ctx, kindDone)
+	}
+	if err == nil {
+		s.acknowledged(math.MaxInt64)
 	}
 	return sent, s.giveUp(err)
 }

@@ -20,7 +20,7 @@ func (a *app) delta() *cobra.Command {
 		Long: `Delta says which parts of a volume changed between two snapshots, and makes a delta of
 them: a file or a stream by which whoever has the older snapshot's content gets the
 newer's. The cost is that of what changed, whatever the size of the volume.`,
-	}, a.changelist(), a.deltaCreate(), a.deltaApply(), a.deltaCompose(), a.deltaInfo(), a.deltaVerify())
+	}, a.changelist(), a.deltaCreate(), a.deltaApply(), a.deltaCompose(), a.deltaInfo(), a.deltaVerify(), a.deltaListen())
 }
 
 func (a *app) changelist() *cobra.Command {

@@ -6,16 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 
-	"zumastor.org/zumastor/cmd/ddsnap/service"
-	"zumastor.org/zumastor/engine/admin"
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/delta"
 	"zumastor.org/zumastor/engine/replica"
-	"zumastor.org/zumastor/engine/volume"
 )
 
 // deltaApplication is one run of delta apply.
@@ -122,7 +118,7 @@ func (d *deltaApplication) toVolume(ctx context.Context, t *target, name string)
 		return err
 	}
 	defer done()
-	v, closeVolume, err := d.volume(t)
+	v, closeVolume, err := d.content.replica(t, d.dryRun)
 	if err != nil {
 		return err
 	}
@@ -157,46 +153,6 @@ type appliedDelta struct {
 	Resumed bool      `json:"resumed"`
 	There   bool      `json:"was_there"`
 	DryRun  bool      `json:"dry_run,omitempty"`
-}
-
-// volume opens what the delta is applied to.
-func (d *deltaApplication) volume(t *target) (v replica.Volume, done func() error, err error) {
-	v.Manager = t
-	if t.offline == nil {
-		addr, err := d.content.address(t)
-		if err != nil {
-			return v, nil, err
-		}
-		origin, err := dialExport(addr, service.OriginExport)
-		if err != nil {
-			return v, nil, err
-		}
-		snapshots, err := d.content.overNBD(t)
-		v.Origin, v.Open = replica.OnDevice(origin), openForReplica(snapshots.open)
-		return v, origin.Close, err
-	}
-	origin, err := d.content.openOrigin(t, d.dryRun)
-	if err != nil {
-		return v, nil, err
-	}
-	v.Open = openForReplica(fromStore(t, origin))
-	if d.dryRun {
-		v.Origin = replica.OnDevice(origin)
-		return v, origin.Close, nil
-	}
-	live, err := volume.OpenOrigin(t.offline, origin, t.devs.Devices, volume.Options{})
-	if err != nil {
-		return v, nil, errors.Join(err, origin.Close())
-	}
-	v.Origin = replica.OnDevice(live)
-	return v, func() error { return errors.Join(live.Close(), origin.Close()) }, nil
-}
-
-func openForReplica(open func(admin.Snapshot) (openedContent, error)) func(admin.Snapshot) (delta.Content, io.Closer, error) {
-	return func(s admin.Snapshot) (delta.Content, io.Closer, error) {
-		c, err := open(s)
-		return c, c, err
-	}
 }
 
 // giveBack undoes a delta that was applied in part.

@@ -59,12 +59,7 @@ cannot be deleted meanwhile.`,
   ddsnap delta create --codec zstd /srv/vm.store 1 - | ssh backup 'cat >vm.full'`,
 		Args: args(3, 4, "SERVER|STORE", "TO", "FILE|-"),
 	}
-	fl := cmd.Flags()
-	fl.StringVar(&c.codec, "codec", "", "`how` to code what changed (default zstd-patch with a FROM, else zstd)")
-	fl.Var(&c.link, "link", "with best: what arrives soonest over a link of this `rate`, such as 20mbit")
-	fl.IntVar(&c.level, "level", 0, "how hard the codec tries (default its own)")
-	fl.Var(&c.extent, "extent", "code so much at a time: a power of two from 64k to 16m (default 1m)")
-	c.content.add(cmd)
+	c.flags(cmd)
 	f := a.targetFlags(cmd)
 	a.progressFlag(cmd)
 	cmd.ValidArgsFunction = a.completeTags(f, true)
@@ -83,6 +78,16 @@ cannot be deleted meanwhile.`,
 	return cmd
 }
 
+// flags adds those that say how what changed is coded, and where it is read.
+func (c *deltaCreation) flags(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringVar(&c.codec, "codec", "", "`how` to code what changed (default zstd-patch, without an older one zstd)")
+	fl.Var(&c.link, "link", "with best: what arrives soonest over a link of this `rate`, such as 20mbit")
+	fl.IntVar(&c.level, "level", 0, "how hard the codec tries (default its own)")
+	fl.Var(&c.extent, "extent", "code so much at a time: a power of two from 64k to 16m (default 1m)")
+	c.content.add(cmd)
+}
+
 // parse reads the arguments, and the flags that pflag does not check.
 func (c *deltaCreation) parse(args []string) (err error) {
 	if len(args) == 4 {
@@ -96,14 +101,19 @@ func (c *deltaCreation) parse(args []string) (err error) {
 		return err
 	}
 	c.file = args[2]
+	if c.file == "-" && c.app.json {
+		return usageError{errors.New("--json prints to where the delta goes with \"-\"")}
+	}
+	return c.parseFlags()
+}
+
+// parseFlags reads how the delta is coded, once it is known what from.
+func (c *deltaCreation) parseFlags() error {
 	if c.extent == 0 {
 		c.extent = codec.DefaultExtent
 	}
-	switch {
-	case c.extent < 64<<10 || c.extent > codec.MaxExtent || c.extent&(c.extent-1) != 0:
+	if c.extent < 64<<10 || c.extent > codec.MaxExtent || c.extent&(c.extent-1) != 0 {
 		return usageError{fmt.Errorf("--extent %v is not a power of two from 64k to 16m", &c.extent)}
-	case c.file == "-" && c.app.json:
-		return usageError{errors.New("--json prints to where the delta goes with \"-\"")}
 	}
 	if c.codec == "" {
 		c.codec = codec.Zstd.String()

@@ -19,6 +19,8 @@ import (
 	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/placement"
 	"zumastor.org/zumastor/engine/replica"
+	"zumastor.org/zumastor/engine/replicate"
+	"zumastor.org/zumastor/engine/replicate/pin"
 	"zumastor.org/zumastor/engine/store"
 )
 
@@ -91,6 +93,9 @@ func exitCode(err error) int {
 	if _, ok := errors.AsType[usageError](err); ok {
 		return exitUsage
 	}
+	if r, ok := errors.AsType[*replicate.Refusal](err); ok {
+		return refusalCode(r)
+	}
 	if _, ok := errors.AsType[refusal](err); ok {
 		return exitRefused
 	}
@@ -105,12 +110,26 @@ func exitCode(err error) int {
 		{alloc.ErrNoSpace, exitNoSpace}, {unix.ENOSPC, exitNoSpace}, {unix.EDQUOT, exitNoSpace}, {unix.EFBIG, exitNoSpace},
 		{store.ErrNoStore, exitWrong}, {block.ErrGeometry, exitWrong}, {placement.ErrNoJournal, exitWrong}, {device.ErrAlign, exitWrong}, {device.ErrKind, exitWrong}, {os.ErrNotExist, exitWrong}, {os.ErrExist, exitExists},
 		{layout.ErrCorrupt, exitDamaged}, {layout.ErrVersion, exitDamaged},
+		{pin.ErrPeer, exitRefused}, {pin.ErrKey, exitWrong}, {replicate.ErrFull, exitRefused}, {replicate.ErrBase, exitWrong}, {replicate.ErrOther, exitInUse},
 		{replica.ErrNotEmpty, exitRefused}, {replica.ErrChanged, exitRefused}, {replica.ErrOther, exitInUse}, {replica.ErrNothing, exitWrong},
 		{delta.ErrBase, exitWrong}, {delta.ErrChain, exitWrong}, {delta.ErrNeedsVolume, exitRefused}, {delta.ErrCut, exitDamaged}, {delta.ErrCorrupt, exitDamaged}, {delta.ErrVersion, exitDamaged},
 	} {
 		if errors.Is(err, c.is) {
 			return c.code
 		}
+	}
+	return exitError
+}
+
+// refusalCode returns the code for what the other side of a replication did not want.
+func refusalCode(r *replicate.Refusal) int {
+	switch r.Code {
+	case replicate.CodeBusy:
+		return exitInUse
+	case replicate.CodeFull:
+		return exitRefused
+	case replicate.CodeBase:
+		return exitWrong
 	}
 	return exitError
 }

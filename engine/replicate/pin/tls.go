@@ -11,6 +11,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"time"
@@ -110,8 +111,23 @@ func handshake(ctx context.Context, c *tls.Conn, peers Peers) (*tls.Conn, Peer, 
 		p, err = peers.check(c.ConnectionState(), time.Now())
 	}
 	if err != nil {
-		_ = c.NetConn().Close() // the error is the one that counts
+		part(c.NetConn())
 		return nil, p, fmt.Errorf("TLS: %w", err)
 	}
 	return c, p, nil
+}
+
+// parting is how long a side that refuses the other waits for it to close, and how much
+// it reads and forgets: to close with bytes unread would take the reason back.
+const (
+	parting      = time.Second
+	partingBytes = 64 << 10
+)
+
+// part closes a connection after the last word was said.
+func part(c net.Conn) {
+	if w, ok := c.(interface{ CloseWrite() error }); ok && w.CloseWrite() == nil && c.SetReadDeadline(time.Now().Add(parting)) == nil {
+		_, _ = io.CopyN(io.Discard, c, partingBytes) // whatever it was
+	}
+	_ = c.Close() // the error is the one that counts
 }
