@@ -26,7 +26,7 @@ var (
 	// ErrNoPoint is wrapped when there is no such point.
 	ErrNoPoint = errors.New("there is no such backup")
 	// ErrExists is wrapped when what is to be made is there already.
-	ErrExists = errors.New("it is there already")
+	ErrExists = errors.New("is there already")
 )
 
 // Format is the version of the format.

@@ -54,7 +54,7 @@ func Init(ctx context.Context, s storage.Storage, key *seal.Key) error {
 		return fmt.Errorf("looking for a repository: %w", err)
 	}
 	if len(list) > 0 {
-		return fmt.Errorf("making a repository: %w: it begins empty, and there is %s", ErrExists, list[0].Name)
+		return fmt.Errorf("a repository begins empty, and %s %w", list[0].Name, ErrExists)
 	}
 	c := config{Format: Format, ID: randomName(16)}
 	if key != nil {

@@ -12,6 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"zumastor.org/zumastor/engine/alloc"
+	"zumastor.org/zumastor/engine/backup"
+	"zumastor.org/zumastor/engine/backup/seal"
+	"zumastor.org/zumastor/engine/backup/storage"
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/delta"
 	"zumastor.org/zumastor/engine/device"
@@ -103,6 +106,9 @@ func exitCode(err error) int {
 		is   error
 		code int
 	}{
+		{backup.ErrNoPoint, exitAbsent}, {backup.ErrExists, exitExists}, {backup.ErrLocked, exitInUse}, {backup.ErrLockLost, exitInUse},
+		{backup.ErrNoRepository, exitWrong}, {backup.ErrKey, exitWrong}, {seal.ErrNoKey, exitWrong}, {storage.ErrNoBucket, exitWrong},
+		{backup.ErrDamaged, exitDamaged}, {backup.ErrVersion, exitDamaged}, {seal.ErrDamaged, exitDamaged}, {seal.ErrVersion, exitDamaged},
 		{store.ErrNoSnapshot, exitAbsent},
 		{store.ErrExists, exitExists}, {store.ErrSquashed, exitSquashed}, {store.ErrHasSnapshots, exitRefused}, {store.ErrName, exitUsage},
 		{store.ErrNoGroup, exitAbsent}, {group.ErrIncomplete, exitRefused}, {store.ErrRestoring, exitInUse}, {store.ErrNotRestoring, exitAbsent}, {store.ErrApplying, exitInUse}, {store.ErrResizing, exitInUse}, {store.ErrTooSmall, exitWrong}, {store.ErrSize, exitWrong}, {store.ErrDamaged, exitDamaged},
