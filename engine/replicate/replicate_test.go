@@ -107,9 +107,17 @@ func receiverOf(r *rig.Rig) *replicate.Receiver {
 
 // session connects a sender with a receiver. Cut, if not nil, wraps the sender's end.
 func session(t testing.TB, r *replicate.Receiver, o replicate.Offer, cut func(net.Conn) net.Conn) (sent replicate.Sent, got replicate.Received, sendErr, gotErr error) {
+	return sessionOf(t, r, o, cut, nil)
+}
+
+// sessionOf may wrap both ends.
+func sessionOf(t testing.TB, r *replicate.Receiver, o replicate.Offer, cutSender, cutReceiver func(net.Conn) net.Conn) (sent replicate.Sent, got replicate.Received, sendErr, gotErr error) {
 	a, b := net.Pipe()
-	if cut != nil {
-		a = cut(a)
+	if cutSender != nil {
+		a = cutSender(a)
+	}
+	if cutReceiver != nil {
+		b = cutReceiver(b)
 	}
 	done := make(chan struct{})
 	go func() {
@@ -235,4 +243,54 @@ func TestBusy(t *testing.T) {
 	_, _, err, gotErr := session(t, rec, slow, nil)
 	require.NoError(t, errors.Join(err, gotErr))
 	same(t, r, list, 0)
+}
+
+// framed fails with its n-th write, of which half may be written before.
+type framed struct {
+	net.Conn
+	left *int
+	half bool
+}
+
+func (f framed) Write(p []byte) (int, error) {
+	if *f.left--; *f.left >= 0 {
+		return f.Conn.Write(p)
+	}
+	n := 0
+	if f.half {
+		n, _ = f.Conn.Write(p[:len(p)/2])
+	}
+	_ = f.Conn.Close()
+	return n, io.ErrClosedPipe
+}
+
+// TestCutAtEveryFrame cuts a session once, at or within each frame of either side; the
+// next one ends it, and carries nothing again that had arrived.
+func TestCutAtEveryFrame(t *testing.T) {
+	list := states(2)
+	for side := range 4 {
+		for frame, over := 0, false; !over; frame++ {
+			r := copyRig(t)
+			rec := receiverOf(r)
+			_, _, err, gotErr := session(t, rec, offer(list, 0), nil)
+			require.NoError(t, errors.Join(err, gotErr))
+			left := frame
+			wrap := func(c net.Conn) net.Conn { return framed{c, &left, side%2 == 1} }
+			var got replicate.Received
+			if side < 2 {
+				_, got, err, gotErr = session(t, rec, offer(list, 1), wrap)
+			} else {
+				_, got, err, gotErr = sessionOf(t, rec, offer(list, 1), nil, wrap)
+			}
+			over = left >= 0
+			if over {
+				require.NoError(t, errors.Join(err, gotErr))
+			}
+			sent, _, err, gotErr := session(t, rec, offer(list, 1), nil)
+			require.NoError(t, errors.Join(err, gotErr))
+			require.True(t, sent.There || sent.Start >= got.Applied, "frame %d: %d again of %d", frame, sent.Start, got.Applied)
+			same(t, r, list, 1)
+			r.Abandon()
+		}
+	}
 }
