@@ -21,13 +21,6 @@ import (
 	"zumastor.org/zumastor/engine/wire"
 )
 
-// idle is the client of a volume on which nothing is under way.
-type idle struct{}
-
-func (idle) Quiesce(change func() (wire.State, error)) error { _, err := change(); return err }
-func (idle) Update(wire.State)                               {}
-func (idle) Settle(_, _ block.Chunk) error                   { return nil }
-
 // idleSnapshot is the client of a snapshot on which nothing is under way.
 type idleSnapshot struct{}
 
@@ -39,7 +32,7 @@ func (idleSnapshot) Quiesce(change func() (wire.SnapshotState, error)) error {
 // perMessage returns how many allocations each message of the data path takes, in all
 // of the process: the server's own work is in it.
 func perMessage(t *testing.T, s wire.Server) map[string]float64 {
-	session, err := s.Attach(idle{})
+	session, err := s.Attach(idleOrigin{})
 	require.NoError(t, err)
 	snap, err := s.OpenSnapshot(wire.SnapshotRef{Tag: 1}, true, idleSnapshot{})
 	require.NoError(t, err)

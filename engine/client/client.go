@@ -92,8 +92,9 @@ type snapshot struct {
 	remote wire.Handle // while there is a connection
 	lost   error       // why it could not be opened again, or nil
 	// unsynced are chunks of which the server alone knows where they are, and would
-	// forget it if it were killed.
-	unsynced []layout.Copy
+	// forget it if it were killed, in the order of their reports.
+	unsynced []written
+	unsure   int // of these
 }
 
 var _ wire.Server = (*Client)(nil)

@@ -5,7 +5,6 @@ package client
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
@@ -50,10 +49,8 @@ func (c *Client) open(cn *conn, h wire.Handle, s *snapshot) (*wire.SnapshotSessi
 		s.remote, s.size = session.Handle, session.State.Size
 		c.snaps[h] = s
 	})
-	if err == nil && len(s.unsynced) > 0 {
-		err = cn.call(wire.TypeRestoreBranch, func(dst []byte) []byte {
-			return wire.AppendWritten(dst, s.remote, session.State.Generation, layout.LastOfEach(s.unsynced))
-		}, nil)
+	if err == nil {
+		err = c.remind(cn, s)
 	}
 	if err != nil {
 		return nil, away(cn, err)
@@ -139,6 +136,7 @@ func (c *Client) snapshot(h wire.Handle) (s *snapshot, remote wire.Handle, err e
 // Map implements wire.Server.
 func (c *Client) Map(h wire.Handle, first, end block.Chunk, dst []wire.Mapping) ([]wire.Mapping, error) {
 	for first < end {
+		had := len(dst)
 		next := min(end, first+wire.MaxMappings)
 		err := c.of(h, wire.TypeMap, func(body []byte, remote wire.Handle) []byte {
 			return wire.AppendNumbers(body, uint64(remote), uint64(first), uint64(next))
@@ -149,6 +147,7 @@ func (c *Client) Map(h wire.Handle, first, end block.Chunk, dst []wire.Mapping) 
 		if err != nil {
 			return dst, err
 		}
+		c.learn(h, dst[had:])
 		first = next
 	}
 	return dst, nil
@@ -163,41 +162,4 @@ func (c *Client) LeaseBranch(h wire.Handle, want uint64) (runs []layout.SlotRun,
 		return err
 	})
 	return runs, err
-}
-
-// ReportBranch implements wire.Server.
-func (c *Client) ReportBranch(h wire.Handle, g block.Generation, copies []layout.Copy) error {
-	err := c.of(h, wire.TypeReportBranch, func(dst []byte, remote wire.Handle) []byte {
-		return wire.AppendWritten(dst, remote, g, copies)
-	}, nil)
-	if err != nil {
-		return err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if s := c.snaps[h]; s != nil {
-		s.unsynced = append(s.unsynced, copies...)
-	}
-	return nil
-}
-
-// SyncBranch implements wire.Server.
-func (c *Client) SyncBranch(h wire.Handle) error {
-	s, _, err := c.snapshot(h)
-	if err != nil {
-		return err
-	}
-	c.mu.Lock()
-	n := len(s.unsynced)
-	c.mu.Unlock()
-	err = c.of(h, wire.TypeSyncBranch, func(dst []byte, remote wire.Handle) []byte {
-		return wire.AppendNumbers(dst, uint64(remote))
-	}, nil)
-	if err != nil {
-		return err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s.unsynced = slices.Delete(s.unsynced, 0, n)
-	return nil
 }

@@ -23,9 +23,10 @@ type conn struct {
 	tr   Transport
 	name string
 	lock uint32 // of the client; see PROTOCOL.md
-	// ready says that the client has all open again that it had; guarded by the
-	// listener's lock.
-	ready bool
+	// Guarded by the listener's lock.
+	number  uint64 // connections are counted
+	ready   bool   // the client has all open again that it had
+	leaving bool   // the connection has ended
 	// kernel says that the client are the kernel's targets.
 	kernel bool
 	// features are those that both sides know.
@@ -216,7 +217,10 @@ func (c *conn) hello() error {
 	if err := c.tr.SetReadDeadline(time.Time{}); err != nil {
 		return err
 	}
-	if c.lock = hello.Lock; !c.kernel {
+	c.l.mu.Lock() // others look for it
+	c.lock = hello.Lock
+	c.l.mu.Unlock()
+	if !c.kernel {
 		c.name = fmt.Sprintf("lock %d", hello.Lock)
 	}
 	c.features = hello.Features & (wire.FeatureFit | wire.FeatureManage | wire.FeatureRestore | wire.FeatureHold)

@@ -74,6 +74,7 @@ type Listener struct {
 
 	mu     sync.Mutex
 	conns  map[*conn]bool
+	last   uint64          // number of the last connection
 	origin *conn           // whose client is the origin's, or nil
 	gone   map[uint32]*old // clients that went away and may live, by lock
 	lives  map[uint32]bool // clients of an earlier server that are waited for, by lock
@@ -176,18 +177,25 @@ func (l *Listener) carry(c *conn) {
 	l.mu.Lock()
 	closed := l.closed
 	l.conns[c] = true
+	l.last++
+	c.number = l.last
 	l.mu.Unlock()
 	if closed {
 		c.close()
 	}
 	err := c.run()
 	l.mu.Lock()
-	delete(l.conns, c)
+	c.leaving = true
 	l.mu.Unlock()
 	c.close()
 	c.busy.Wait()
 	c.endRestore()
-	defer close(c.left)
+	defer func() {
+		l.mu.Lock()
+		delete(l.conns, c)
+		l.mu.Unlock()
+		close(c.left)
+	}()
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) && !errors.Is(err, os.ErrClosed) {
 		l.log.Warn("client's connection ends", "store", l.server.UUID(), "client", c.name, "error", err)
 	}
@@ -263,7 +271,7 @@ func (l *Listener) leave(c *conn) {
 // what c had open is not used any more. The lock is held.
 func (l *Listener) replaced(c *conn) bool {
 	for other := range l.conns {
-		if other != c && other.ready && other.lock == c.lock && c.lock != 0 {
+		if other != c && !other.leaving && other.ready && other.lock == c.lock && c.lock != 0 {
 			return true
 		}
 	}

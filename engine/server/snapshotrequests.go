@@ -17,6 +17,7 @@ func (c *conn) openSnapshot(r *request) error {
 	if err != nil {
 		return err
 	}
+	c.l.endEarlier(c)
 	c.l.reopens(c.lock, ref)
 	client := &remoteSnapshot{conn: c, opened: make(chan struct{})}
 	s, err := c.l.server.OpenSnapshot(ref, write, client)
@@ -30,6 +31,23 @@ func (c *conn) openSnapshot(r *request) error {
 	r.out = wire.AppendSnapshotSession(r.out, s)
 	r.sending = func() { close(client.opened) } // what is sent after this reply may name the handle
 	return nil
+}
+
+// endEarlier ends the connections that the client of c had before, and returns when what
+// it had open there is in the listener's care.
+func (l *Listener) endEarlier(c *conn) {
+	var earlier []*conn
+	l.mu.Lock()
+	for other := range l.conns {
+		if other.number < c.number && other.lock == c.lock && c.lock != 0 {
+			earlier = append(earlier, other)
+		}
+	}
+	l.mu.Unlock()
+	for _, other := range earlier {
+		other.close()
+		<-other.left
+	}
 }
 
 // reopens gives up what a client that went away had open of a snapshot which it opens
@@ -156,14 +174,14 @@ func (c *conn) awaitSpace(r *request) error {
 }
 
 func (c *conn) restoreBranch(r *request) error {
-	h, _, copies, err := wire.DecodeWritten(r.body)
+	h, g, copies, err := wire.DecodeWritten(r.body)
 	if err == nil {
 		err = c.owns(h)
 	}
 	if err != nil {
 		return err
 	}
-	return c.l.server.RestoreBranch(h, copies)
+	return c.l.server.RestoreBranch(h, g, copies)
 }
 
 func (c *conn) syncBranch(r *request) error {

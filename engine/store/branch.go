@@ -141,17 +141,18 @@ func (s *Store) useBranch(h wire.Handle, g block.Generation, copies []layout.Cop
 }
 
 // RestoreBranch takes in, in the present generation, chunks of a snapshot that its
-// client had reported to an earlier opening of the store, which ended before they
-// were synced. Of those that are there already nothing changes. The error wraps
-// [ErrStale] if a slot was given to somebody else since: then the chunks are lost.
-func (s *Store) RestoreBranch(h wire.Handle, copies []layout.Copy) error {
+// client had reported in generation g to an earlier opening of the store, which ended
+// before they were synced. Of those that are there already, moved or written again
+// since, nothing changes. The error wraps [ErrStale] if a slot was given to somebody else
+// since: then the chunks are lost.
+func (s *Store) RestoreBranch(h wire.Handle, g block.Generation, copies []layout.Copy) error {
 	if err := s.begin(); err != nil && !s.Awaiting() {
 		return err
 	}
 	s.steps.RLock()
 	defer s.steps.RUnlock()
 	for _, c := range copies {
-		if err := s.restoreOne(h, c); err != nil {
+		if err := s.restoreOne(h, g, c); err != nil {
 			return err
 		}
 	}
@@ -159,10 +160,10 @@ func (s *Store) RestoreBranch(h wire.Handle, copies []layout.Copy) error {
 }
 
 // restoreOne takes in one chunk, in steps that each bear repetition.
-func (s *Store) restoreOne(h wire.Handle, c layout.Copy) error {
+func (s *Store) restoreOne(h wire.Handle, g block.Generation, c layout.Copy) error {
 	var there bool
 	err := s.resolve(func() (err error) {
-		there, err = s.restoredAlready(h, c)
+		there, err = s.restoredAlready(h, g, c)
 		return err
 	})
 	if err != nil || there {
@@ -185,9 +186,9 @@ func (s *Store) restoreOne(h wire.Handle, c layout.Copy) error {
 	})
 }
 
-// restoredAlready reports whether a chunk is in its slot already, and an error unless the
-// slot is free if it is not.
-func (s *Store) restoredAlready(h wire.Handle, c layout.Copy) (there bool, err error) {
+// restoredAlready reports whether a snapshot has a chunk already, as it was reported in
+// generation g or as it is since; and an error unless the slot is free if it has not.
+func (s *Store) restoredAlready(h wire.Handle, g block.Generation, c layout.Copy) (there bool, err error) {
 	o, err := s.writable(h)
 	if err != nil {
 		return false, err
@@ -196,7 +197,7 @@ func (s *Store) restoredAlready(h wire.Handle, c layout.Copy) (there bool, err e
 		return false, fmt.Errorf("%w: chunk %d in slot %d of snapshot %d", block.ErrGeometry, c.Chunk, c.Slot, o.snap.Tag)
 	}
 	e, ok, err := s.entryUpTo(o.snap.branch(), c.Chunk, math.MaxUint64)
-	if err != nil || ok && e.Slot == c.Slot {
+	if err != nil || ok && (e.Slot == c.Slot || e.Generation >= g) {
 		return true, err
 	}
 	taken, err := s.slots.Taken(c.Slot)

@@ -34,8 +34,8 @@ type writer struct {
 	state    wire.SnapshotState
 	leases   []layout.SlotRun
 	known    map[block.Chunk]wire.Mapping
-	started  []layout.Copy // written to their slots, not yet reported
-	unsynced []layout.Copy
+	started  []layout.Copy  // written to their slots, not yet reported
+	unsynced []layout.Batch // reported, each of a generation
 	content  map[block.Chunk]uint64
 	taken    map[block.Tag]map[block.Chunk]uint64 // what the snapshots of snapshot 1 hold
 	number   uint64
@@ -62,7 +62,9 @@ func (w *writer) open() {
 	w.session, err = w.store.OpenSnapshot(wire.SnapshotRef{Tag: 1}, true, w)
 	require.NoError(w.t, err)
 	w.state, w.leases, w.known = w.session.State, nil, map[block.Chunk]wire.Mapping{}
-	require.NoError(w.t, w.store.RestoreBranch(w.session.Handle, layout.LastOfEach(w.unsynced)))
+	for _, b := range w.unsynced {
+		require.NoError(w.t, w.store.RestoreBranch(w.session.Handle, b.Generation, b.Copies))
+	}
 }
 
 // Quiesce implements wire.SnapshotClient.
@@ -131,7 +133,7 @@ func (w *writer) report() {
 		return
 	}
 	require.NoError(w.t, w.store.ReportBranch(w.session.Handle, w.state.Generation, w.started))
-	w.unsynced = append(w.unsynced, w.started...)
+	w.unsynced = append(w.unsynced, layout.Batch{Generation: w.state.Generation, Copies: w.started})
 	for _, c := range w.started {
 		w.known[c.Chunk] = wire.Mapping{Chunk: c.Chunk, Len: 1, Slot: c.Slot, Owned: true}
 	}

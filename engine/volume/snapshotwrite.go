@@ -145,10 +145,11 @@ func (v *Snapshot) place(p []byte, off int64, copies []layout.Copy) error {
 		v.putBack(copies)
 		return err
 	}
-	if err := v.server.ReportBranch(v.handle, v.state.Load().Generation, copies); err != nil {
+	err := v.server.ReportBranch(v.handle, v.state.Load().Generation, copies)
+	v.given.Store(true) // after an error too: the server may have taken it in
+	if err != nil {
 		return err
 	}
-	v.given.Store(true)
 	moved := make([]wire.Mapping, len(copies))
 	for i, c := range copies {
 		moved[i] = wire.Mapping{Chunk: c.Chunk, Len: 1, Slot: c.Slot, Owned: true}
