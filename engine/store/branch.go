@@ -159,44 +159,40 @@ func (s *Store) RestoreBranch(h wire.Handle, g block.Generation, copies []layout
 	return nil
 }
 
-// restoreOne takes in one chunk, in steps that each bear repetition.
+// restoreOne takes in one chunk. Once its slot is claimed it is taken in, whatever
+// becomes of the snapshot while a page is read: the client is not done before, so that
+// all that a snapshot has which is squashed is freed after.
 func (s *Store) restoreOne(h wire.Handle, g block.Generation, c layout.Copy) error {
-	var there bool
-	err := s.resolve(func() (err error) {
-		there, err = s.restoredAlready(h, g, c)
-		return err
-	})
-	if err != nil || there {
-		return err
-	}
-	if err := s.resolve(func() error { return s.slots.Claim(layout.SlotRun{First: c.Slot, Len: 1}) }); err != nil {
-		return err
-	}
+	var snap *snapshot // once the slot is claimed
+	var current block.Generation
 	return s.resolve(func() error {
-		o, err := s.writable(h)
-		if err != nil {
-			return err
+		if snap == nil {
+			o, err := s.writable(h)
+			if err != nil {
+				return err
+			}
+			if there, err := s.restoredAlready(o.snap, g, c); err != nil || there {
+				return err
+			}
+			if err := s.slots.Claim(layout.SlotRun{First: c.Slot, Len: 1}); err != nil {
+				return err
+			}
+			snap, current = o.snap, o.snap.current
+			snap.written, s.changed = some, true
+			snap.unsynced = append(snap.unsynced, c)
 		}
-		if err := s.insertWritten(o.snap.branch(), o.snap.current, c); err != nil {
-			return err
-		}
-		o.snap.written, s.changed = some, true
-		o.snap.unsynced = append(o.snap.unsynced, c)
-		return nil
+		return s.insertWritten(snap.branch(), current, c)
 	})
 }
 
 // restoredAlready reports whether a snapshot has a chunk already, as it was reported in
-// generation g or as it is since; and an error unless the slot is free if it has not.
-func (s *Store) restoredAlready(h wire.Handle, g block.Generation, c layout.Copy) (there bool, err error) {
-	o, err := s.writable(h)
-	if err != nil {
-		return false, err
+// generation g or as it is since; and an error unless the slot is free if it has not. The
+// lock is held.
+func (s *Store) restoredAlready(snap *snapshot, g block.Generation, c layout.Copy) (there bool, err error) {
+	if s.geo.Offset(c.Chunk) >= snap.Size || uint64(c.Slot) >= s.sb.Slots {
+		return false, fmt.Errorf("%w: chunk %d in slot %d of snapshot %d", block.ErrGeometry, c.Chunk, c.Slot, snap.Tag)
 	}
-	if s.geo.Offset(c.Chunk) >= o.snap.Size || uint64(c.Slot) >= s.sb.Slots {
-		return false, fmt.Errorf("%w: chunk %d in slot %d of snapshot %d", block.ErrGeometry, c.Chunk, c.Slot, o.snap.Tag)
-	}
-	e, ok, err := s.entryUpTo(o.snap.branch(), c.Chunk, math.MaxUint64)
+	e, ok, err := s.entryUpTo(snap.branch(), c.Chunk, math.MaxUint64)
 	if err != nil || ok && (e.Slot == c.Slot || e.Generation >= g) {
 		return true, err
 	}

@@ -49,3 +49,10 @@ func (s *Store) InsertExceptions(g block.Generation, n int, stride block.Chunk) 
 	s.changed = true
 	return nil
 }
+
+// DropNext drops the snapshot that is needed least, as a full store does.
+func (s *Store) DropNext() (dropped bool, err error) {
+	s.admin.Lock()
+	defer s.admin.Unlock()
+	return s.dropNext()
+}
