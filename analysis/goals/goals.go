@@ -43,6 +43,8 @@ type Goal struct {
 	// Query finds the value. When several settings match, the worst counts.
 	// X and Line are unused.
 	Query group.Query
+	// Settings is how many settings there must be, for each must reach the goal; zero: one.
+	Settings int
 	// Scale converts the sample's unit to Unit; zero means 1.
 	Scale float64
 	// Bound says what limits the value.
@@ -114,8 +116,10 @@ func evaluate(g Goal, set results.Set) Row {
 		Unit: g.Unit, Kind: g.Kind, Status: NotMeasured, Note: g.Bound,
 	}
 	cells, warnings := group.Cells(set, g.Query)
-	if len(cells) == 0 {
-		row.Warnings = warnings
+	if n := max(1, g.Settings); len(cells) < n {
+		if row.Warnings = warnings; len(cells) > 0 {
+			row.Warnings = append(warnings[:len(warnings):len(warnings)], fmt.Sprintf("only %d of %d settings were measured", len(cells), n))
+		}
 		return row
 	}
 	worst := cells[0]

@@ -52,6 +52,28 @@ func pairs(ours, base float64) []results.Sample {
 	return out
 }
 
+// The crashes of one verb say nothing of another.
+func TestCrashesOfEveryVerbCount(t *testing.T) {
+	verbs := []string{"resize-the-origin", "resize-the-store", "revert", "merge", "delete", "delete-recursively", "drop", "squash", "group-snapshot"}
+	require.Len(t, verbs, CrashVerbs)
+	var samples []results.Sample
+	add := func(verb string, n float64) {
+		samples = append(samples, sample(results.Measured, "E10", 0, Crashes, n, "op", verb))
+	}
+	for _, verb := range verbs[1:] {
+		add(verb, 5000)
+	}
+	r := row(t, "crashes-survived", samples...)
+	require.Equal(t, NotMeasured, r.Status)
+	require.Equal(t, []string{"only 8 of 9 settings were measured"}, r.Warnings)
+	add(verbs[0], 999)
+	r = row(t, "crashes-survived", samples...)
+	require.Equal(t, NotMet, r.Status)
+	require.EqualValues(t, 999, r.Center)
+	samples[len(samples)-1].Values[Crashes] = 1000
+	require.Equal(t, Met, row(t, "crashes-survived", samples...).Status)
+}
+
 func TestEveryGoalIsNotMeasuredWithoutSamples(t *testing.T) {
 	seen := map[string]bool{}
 	for _, r := range EvaluateAll(All(), results.Set{}, results.Set{}) {

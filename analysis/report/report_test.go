@@ -90,7 +90,7 @@ func (m *maker) measured() {
 	for _, held := range []string{"100", "1000"} {
 		m.add(k, "E9", 5e8, "exceptions", "10000000", "op", "delete", "snapshots", held).Values[goals.FreedExceptions] = 1e5
 	}
-	for _, op := range []string{"revert", "merge", "all"} {
+	for _, op := range []string{"resize-the-origin", "resize-the-store", "revert", "merge", "delete", "delete-recursively", "drop", "squash", "group-snapshot"} {
 		m.add(k, "E10", 1e7, "op", op).Values[goals.Crashes] = 1200
 	}
 	for i, held := range []string{"1", "10", "100", "1000", "10000"} {

@@ -14,9 +14,6 @@ import (
 	"zumastor.org/zumastor/results"
 )
 
-// allVerbs is the op of the sample that is of all ops together.
-const allVerbs = "all"
-
 // crashes cuts the power in the middle of operations, again and again, and counts
 // the cuts after which all that was promised was there. One broken promise ends the
 // run with an error. Time is that of a cut with its recovery and comparison; the
@@ -48,7 +45,6 @@ func verbOf(op string) metamorphic.Verb {
 func (x *crashes) round(ctx context.Context, n int) ([]results.Sample, error) {
 	rng := x.random(n)
 	var all []results.Sample
-	var total tally
 	for _, op := range x.Ops {
 		began := time.Now()
 		report, err := metamorphic.Crashes(ctx, verbOf(op), x.MinOps, rng.Uint64())
@@ -56,12 +52,9 @@ func (x *crashes) round(ctx context.Context, n int) ([]results.Sample, error) {
 			return nil, fmt.Errorf("crashes: %w", err)
 		}
 		survived := int64(report.Crashes + report.Nested)
-		one := tally{elapsed: time.Since(began), ops: survived}
-		total.elapsed += one.elapsed
-		total.ops += one.ops
-		all = append(all, x.sample(one, op, n))
+		all = append(all, x.sample(tally{elapsed: time.Since(began), ops: survived}, op, n))
 	}
-	return append(all, x.sample(total, allVerbs, n)), nil
+	return all, nil
 }
 
 func (x *crashes) sample(t tally, op string, round int) results.Sample {

@@ -21,7 +21,7 @@ func TestCrashesAreCounted(t *testing.T) {
 	}
 	require.GreaterOrEqual(t, survived["revert"], 3.0)
 	require.GreaterOrEqual(t, survived["group-snapshot"], 3.0)
-	require.Equal(t, survived["revert"]+survived["group-snapshot"], survived[allVerbs])
+	require.Len(t, survived, 2)
 }
 
 // TestCrashesKnowTheOpsOfFiles holds the names in files to those of the verbs.
