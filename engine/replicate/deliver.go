@@ -53,7 +53,7 @@ func Deliver(ctx context.Context, dial func(context.Context) (io.ReadWriteCloser
 			}
 		}
 		sent, err := try(ctx, dial, o, send)
-		if err == nil || !again(err) || ctx.Err() != nil {
+		if err == nil || !again(err) || opts.GiveUp < 0 || ctx.Err() != nil {
 			return sent, err
 		}
 		if moved {

@@ -42,21 +42,31 @@ func (t *transfers) target(name string) func(replicate.Progress) {
 	return nil
 }
 
+// smoothing is over how many acknowledgements the rate that is shown goes.
+const smoothing = 50
+
 // bar draws a bar with bytes, rate and time left.
 func (t *transfers) bar(name string) func(replicate.Progress) {
 	b := t.bars.AddBar(0, mpb.BarRemoveOnComplete(),
 		mpb.PrependDecorators(decor.Name(name+" ")),
 		mpb.AppendDecorators(
-			decor.CountersKibiByte("% .1f of % .1f "), decor.AverageSpeed(decor.SizeB1024(0), "% .1f "), decor.AverageETA(decor.ET_STYLE_GO)))
+			decor.CountersKibiByte("% .1f of % .1f "), decor.EwmaSpeed(decor.SizeB1024(0), "% .1f ", smoothing), decor.EwmaETA(decor.ET_STYLE_GO, smoothing)))
 	t.ending = append(t.ending, func() { b.SetTotal(-1, true) })
-	started := false
+	var last time.Time
+	var done int64
 	return func(p replicate.Progress) {
-		if !started && p.Total > 0 {
-			started = true
-			b.SetRefill(p.Start)
-		}
 		b.SetTotal(max(p.Total, 1), false)
-		b.SetCurrent(p.Done)
+		now := time.Now()
+		switch {
+		case p.Done == p.Start: // a session begins: what is there counts for no rate
+			b.SetCurrent(p.Done)
+			b.SetRefill(p.Start)
+		case p.Done != done:
+			b.EwmaSetCurrent(p.Done, now.Sub(last))
+		default:
+			return
+		}
+		last, done = now, p.Done
 	}
 }
 
