@@ -25,6 +25,9 @@ type cached[K comparable] struct {
 	size  int64 // in used
 }
 
+// entrySize is what an entry takes beside its bytes, about.
+const entrySize = 256
+
 func newCache[K comparable](room int64) *cache[K] {
 	return &cache[K]{room: room, entries: make(map[K]*list.Element)}
 }
@@ -52,7 +55,7 @@ func (c *cache[K]) get(key K, load func() ([]byte, error)) ([]byte, error) {
 		c.drop(e)
 		return nil, x.err
 	}
-	x.size = int64(cap(x.p))
+	x.size = int64(cap(x.p)) + entrySize
 	c.used += x.size
 	for old := c.recent.Back(); old != nil && c.used > c.room; {
 		before := old.Prev()

@@ -194,10 +194,18 @@ func newRepository(t testing.TB, s storage.Storage, key *seal.Key) *Repository {
 	return r
 }
 
+// seeds returns how many histories are tried.
+func seeds(n uint64) uint64 {
+	if testing.Short() {
+		return (n + 1) / 2
+	}
+	return n
+}
+
 // TestAnyPoint: of random histories, with any codec, size and order, each point reads as
 // the state that it was made of, byte for byte, from begin to end and anywhere.
 func TestAnyPoint(t *testing.T) {
-	for seed := range uint64(6) {
+	for seed := range seeds(6) {
 		var key *seal.Key
 		if seed%2 == 1 {
 			key = &seal.Key{byte(seed)}

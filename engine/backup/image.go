@@ -54,6 +54,7 @@ type Image struct {
 	reader  *Reader
 	levels  []level // a full image, and deltas
 	window  int64   // size of windows: the largest bound of extents
+	zeroes  []byte  // a window of them
 	workers chan *worker
 }
 
@@ -77,6 +78,7 @@ func (r *Reader) Image(ctx context.Context, id string) (*Image, error) {
 	for i := range m.levels {
 		m.window = max(m.window, int64(m.levels[i].header.Extent))
 	}
+	m.zeroes = make([]byte, m.window)
 	need := decoderFixed + decoderTimes*m.window
 	n := max(1, min(maxReads, int64(runtime.GOMAXPROCS(0)*2), decodeRoom/need))
 	m.workers = make(chan *worker, n)
@@ -153,7 +155,7 @@ func (m *Image) ReadAt(p []byte, off int64) (int, error) {
 func (m *Image) at(off int64) ([]byte, error) {
 	top := len(m.levels) - 1
 	off -= off % m.window
-	if p := m.reader.windows.has(m.key(top, off)); p != nil {
+	if p := m.reader.windows.has(m.key(top, off)); len(p) > 0 {
 		return p, nil
 	}
 	w := <-m.workers // before anybody waits for what it will make

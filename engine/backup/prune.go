@@ -130,16 +130,28 @@ func (r *Repository) removeUnkept(ctx context.Context, l *Lock, res *PruneResult
 	if err != nil {
 		return err
 	}
-	for _, g := range garbage {
+	for batch := range slices.Chunk(garbage, deletesALock) {
 		if err := l.Held(ctx); err != nil {
 			return err
 		}
-		if err := r.storage.Delete(ctx, g.Name); err != nil {
-			return fmt.Errorf("removing %s: %w", g.Name, err)
+		err := parallel(ctx, deletes, len(batch), func(i int) error {
+			if err := r.storage.Delete(ctx, batch[i].Name); err != nil {
+				return fmt.Errorf("removing %s: %w", batch[i].Name, err)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil
 }
+
+// Deletions of garbage at a time, and before the lock is looked after again.
+const (
+	deletes      = 16
+	deletesALock = 256
+)
 
 // byChain sorts points so that each stands after the one that it leads from.
 func byChain(points []Pruned) []Pruned {
@@ -253,6 +265,9 @@ func (r *Repository) rewrite(ctx context.Context, l *Lock, p Pruned, o PruneOpti
 	return q, r.publish(ctx, l, q) // after an error, either manifest may be there: nothing is removed
 }
 
+// sinceStep is of how many windows since looks at all records at once.
+const sinceStep = 256
+
 // since returns what may differ from an older point of the image's chain.
 func (m *Image) since(base string) ([]delta.Extent, error) {
 	i := slices.IndexFunc(m.levels, func(l level) bool { return l.point.ID == base })
@@ -262,13 +277,15 @@ func (m *Image) since(base string) ([]delta.Extent, error) {
 	var all []delta.Extent
 	size := m.levels[i].header.To.Size
 	for _, x := range m.levels[i+1:] {
-		places, err := x.delta.Places(0, x.header.To.Size)
-		if err != nil {
-			return nil, damaged(err)
-		}
 		var list []delta.Extent
-		for _, p := range places {
-			list = appendExtent(list, delta.Extent{Offset: p.Offset, Length: p.Length})
+		for off := int64(0); off < x.header.To.Size; off += sinceStep * m.window { // all places at once could be many
+			places, err := x.delta.Places(off, min(off+sinceStep*m.window, x.header.To.Size))
+			if err != nil {
+				return nil, damaged(err)
+			}
+			for _, p := range places {
+				list = appendExtent(list, delta.Extent{Offset: p.Offset, Length: p.Length})
+			}
 		}
 		all = union(all, list)
 		size = min(size, x.header.To.Size)

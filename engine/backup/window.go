@@ -27,17 +27,22 @@ type layer struct {
 	places []delta.Place // ascending
 }
 
+// holds reports whether there is more than zeroes.
+func (l layer) holds() bool {
+	return slices.ContainsFunc(l.places, func(p delta.Place) bool { return p.Kind != delta.KindZero })
+}
+
 // window returns the window of a level at off.
 func (w *worker) window(k int, off int64, depth int) ([]byte, error) {
 	if depth > maxDepth {
 		return nil, fmt.Errorf("%w: backup %s: at offset %d what is repeated is repeated too often", ErrDamaged, w.m.levels[k].point.ID, off)
 	}
-	return w.m.reader.windows.get(w.m.key(k, off), func() ([]byte, error) {
+	size := min(w.m.window, w.m.levels[k].header.To.Size-off)
+	p, err := w.m.reader.windows.get(w.m.key(k, off), func() ([]byte, error) {
 		layers, err := w.gather(k, off)
-		if err != nil {
-			return nil, err
+		if err != nil || !slices.ContainsFunc(layers, layer.holds) {
+			return nil, err // nothing, of which the cache may have much, is for zeroes
 		}
-		size := min(w.m.window, w.m.levels[k].header.To.Size-off)
 		buf := make([]byte, size, w.m.room(k, off))
 		for j, l := range layers {
 			if err := w.apply(j, off, l, &buf, depth); err != nil {
@@ -46,6 +51,10 @@ func (w *worker) window(k int, off int64, depth int) ([]byte, error) {
 		}
 		return buf[:size], nil
 	})
+	if err == nil && len(p) == 0 {
+		p = w.m.zeroes[:size]
+	}
+	return p, err
 }
 
 // room returns how long the window at off is in the largest of a level and those below.

@@ -39,13 +39,14 @@ func TestS3(t *testing.T) {
 		return openS3(t, server.Address, fmt.Sprintf("test/%d/", n))
 	})
 	t.Run("wrong", func(t *testing.T) {
-		none, err := storage.OpenS3(storage.S3Place{Endpoint: server.Address, Insecure: true, Region: s3test.Region, Bucket: "none"})
+		missing, err := storage.OpenS3(storage.S3Place{Endpoint: server.Address, Insecure: true, Region: s3test.Region, Bucket: "none"})
 		require.NoError(t, err)
+		none := &storage.Retry{Storage: missing, Tries: 20, Wait: time.Millisecond} // the server may hang up before it was told all
 		require.ErrorIs(t, none.Put(t.Context(), "x", nil), storage.ErrNoBucket)
 		_, err = none.List(t.Context(), "")
 		require.ErrorIs(t, err, storage.ErrNoBucket)
 		t.Setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-		denied := openS3(t, server.Address, "")
+		denied := &storage.Retry{Storage: openS3(t, server.Address, ""), Tries: 20, Wait: time.Millisecond}
 		require.ErrorIs(t, denied.Put(t.Context(), "x", nil), storage.ErrDenied)
 		_, err = denied.List(t.Context(), "")
 		require.ErrorIs(t, err, storage.ErrDenied)
