@@ -97,13 +97,19 @@ func (b *backupRestoration) restore(ctx context.Context, m *backup.Image, to str
 }
 
 func (b *backupRestoration) toDevice(ctx context.Context, m *backup.Image, to string, progress func(done, total int64)) (err error) {
+	holds := "What " + to + " holds"
 	if err := device.CheckUnused(to); err != nil {
-		if _, ok := errors.AsType[*device.SignatureError](err); !ok {
+		found, ok := errors.AsType[*device.SignatureError](err)
+		switch {
+		case !ok:
 			return err
+		case isStore(found):
+			return codeError{fmt.Errorf("%s holds a %s: it is no place to restore to", to, found.Signature), exitRefused}
 		}
+		holds = "The " + found.Signature + " on " + to
 	}
 	if !b.yes {
-		if err := b.app.confirm(fmt.Sprintf("What %s holds will be lost.", to)); err != nil {
+		if err := b.app.confirm(holds + " will be lost."); err != nil {
 			return err
 		}
 	}
