@@ -21,6 +21,7 @@ import (
 	"zumastor.org/zumastor/engine/metamorphic/rig"
 	"zumastor.org/zumastor/engine/replica"
 	"zumastor.org/zumastor/engine/replicate"
+	"zumastor.org/zumastor/engine/store"
 	"zumastor.org/zumastor/engine/volume"
 )
 
@@ -220,6 +221,11 @@ func TestRefusals(t *testing.T) {
 	require.ErrorIs(t, err, replicate.ErrBase)
 	var why *replicate.Refusal
 	require.ErrorAs(t, gotErr, &why)
+
+	larger := offer(list, 2)
+	larger.Size += chunk
+	_, _, err, _ = session(t, rec, larger, nil)
+	require.ErrorIs(t, err, store.ErrSize)
 
 	liar := offer(list, 2)
 	liar.To.Generation = 77

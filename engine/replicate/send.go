@@ -14,6 +14,7 @@ import (
 
 	"zumastor.org/zumastor/engine/delta"
 	"zumastor.org/zumastor/engine/layout"
+	"zumastor.org/zumastor/engine/store"
 )
 
 // Errors of what is to be sent.
@@ -194,6 +195,9 @@ func (s *sending) giveUp(err error) error {
 
 // send sends what the receiver has not got.
 func (s *sending) send(ctx context.Context, st standing, sent *Sent) error {
+	if st.Size != s.offer.Size {
+		return fmt.Errorf("%w: the copy has %d bytes, and the snapshot %d: resize the copy's origin first", store.ErrSize, st.Size, s.offer.Size)
+	}
 	d, err := s.offer.Open(ctx, st.Newest)
 	if err != nil {
 		return err
