@@ -278,35 +278,14 @@ func (c *deltaCreation) choose(o *delta.EncodeOptions) error {
 	return nil
 }
 
-// indexBase has the codecs that look anywhere in the base know what it holds where
-// something changed: what has moved was there.
+// indexBase has the codecs that look anywhere in the base know what it holds.
 func (c *deltaCreation) indexBase(ctx context.Context, src delta.Source) error {
 	if src.Base == nil || c.codec != best && c.codec != codec.Similar.String() {
 		return nil
 	}
-	var total int64
-	for _, x := range src.Extents {
-		total += x.Length
-	}
 	var err error
-	if c.index, err = similar.NewIndex(0, total); err != nil {
-		return err
-	}
-	buf := make([]byte, codec.DefaultExtent)
-	for _, x := range src.Extents {
-		for off, end := x.Offset, min(x.Offset+x.Length, src.Base.Size()); off < end; {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			p := buf[:min(int64(len(buf)), end-off)]
-			if _, err := src.Base.ReadAt(p, off); err != nil {
-				return fmt.Errorf("reading the older snapshot at offset %d: %w", off, err)
-			}
-			c.index.Add(off, p)
-			off += int64(len(p))
-		}
-	}
-	return nil
+	c.index, err = delta.IndexBase(ctx, src, float64(c.link))
+	return err
 }
 
 // bitrate is a flag for bits a second.
