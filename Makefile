@@ -13,8 +13,8 @@ BENCH_FLAGS = $(if $(DEVICE),--device $(DEVICE)) $(if $(filter yes,$(FORCE)),--f
 	$(if $(EXPERIMENTS),--experiments $(EXPERIMENTS)) $(if $(RESUME),--resume $(RESUME))
 
 # Peers and clients that make the figures and tests complete. Nothing fails without them.
-TOOLS    = fio xdelta3 bzip2 zstd qemu-nbd qemu-img nbdinfo nbdcopy spin gcc
-PACKAGES = fio xdelta3 bzip2 zstd qemu-utils libnbd-bin spin gcc libc6-dev
+TOOLS    = fio xdelta3 bzip2 zstd rsync sqlite3 qemu-nbd qemu-img nbdinfo nbdcopy spin gcc
+PACKAGES = fio xdelta3 bzip2 zstd rsync sqlite3 qemu-utils libnbd-bin spin gcc libc6-dev
 
 # What the lab needs, called by its targets only.
 LAB_TOOLS    = qemu-system-x86_64 mmdebstrap mkfs.ext4 depmod xz make gcc pahole sparse
@@ -28,7 +28,7 @@ LAB_DEBUG_PACKAGES = bc flex bison libelf-dev libssl-dev
 help: ## show this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  make bench takes SUITE=smoke|quick|full DEVICE= FORCE=yes CHUNKS= PLACEMENTS= SNAPSHOTS= EXPERIMENTS= DIR= RESUME="
+	@echo "  make bench takes SUITE=smoke|quick|full|delta DEVICE= FORCE=yes CHUNKS= PLACEMENTS= SNAPSHOTS= EXPERIMENTS= DIR= RESUME="
 
 deps: ## install what is missing: as root the optional tools too, else say which
 	@.ci/deps "$(PACKAGES)" $(TOOLS)
@@ -66,7 +66,7 @@ lint: deps ## gofmt, vet, staticcheck, the rules of harness/lint
 	$(GO) tool staticcheck ./...
 	$(GO) test -count=1 ./harness/lint
 
-bench: build $(if $(LAB),deps-lab) ## run the benchmark suite: SUITE=smoke (45 s), quick (8 min), full; LAB=1: the kernel's target, too
+bench: build $(if $(LAB),deps-lab) ## run the benchmark suite: SUITE=smoke (45 s), quick (8 min), full, delta; LAB=1: the kernel's target, too
 	bin/zbench run --suite $(SUITE) $(BENCH_FLAGS)
 	$(if $(LAB),bin/zbench lab bench --into latest $(LAB_FLAGS))
 

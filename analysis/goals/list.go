@@ -65,7 +65,7 @@ func (g Goal) modelled() Goal {
 
 // All returns the goals in the order in which they are shown.
 func All() []Goal {
-	return slices.Concat(dataPath(), placements(), snapshotsAndPeers(), snapshotIO(), ownServer(), scale(), crashes(), kernelTarget())
+	return slices.Concat(dataPath(), placements(), snapshotsAndPeers(), snapshotIO(), ownServer(), scale(), crashes(), deltas(), kernelTarget())
 }
 
 func ownServer() []Goal {

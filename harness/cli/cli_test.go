@@ -49,7 +49,7 @@ func TestCommandLinesThatAreWrong(t *testing.T) {
 		"run --snapshots many":                   {cli.ExitUsage, "--snapshots"},
 		"compare one":                            {cli.ExitUsage, "takes the names of two runs"},
 		"export --variant raw":                   {cli.ExitUsage, `variant "raw" is no placement`},
-		"run --suite nightly":                    {cli.ExitError, `no suite "nightly": there are smoke, quick and full`},
+		"run --suite nightly":                    {cli.ExitError, `no suite "nightly": there are smoke, quick, full and delta`},
 		"run --experiments E0":                   {cli.ExitError, "zbench list shows those that there are"},
 		"run --placements tape --experiments E6": {cli.ExitError, `unknown variant "tape"`},
 		"run --chunks 5000 --experiments E6":     {cli.ExitError, "not a power of two"},

@@ -69,7 +69,7 @@ zbench run --resume RUN goes on with the round that it was in.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.suite, "suite", string(spec.Quick), "smoke, quick or full")
+	flags.StringVar(&f.suite, "suite", string(spec.Quick), "smoke, quick, full or delta")
 	flags.StringSliceVar(&f.experiments, "experiments", nil, "`names` of experiments, see zbench list (default all)")
 	flags.StringSliceVar(&f.chunks, "chunks", nil, "chunk `sizes` in place of those of the experiments, such as 16K,64K")
 	flags.StringSliceVar(&f.placements, "placements", nil, "`placements` in place of those of the experiments: inline, disk, nvram, pmem")

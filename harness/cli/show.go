@@ -167,6 +167,6 @@ func (a *app) listCommand() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&suite, "suite", string(spec.Quick), "smoke, quick or full")
+	cmd.Flags().StringVar(&suite, "suite", string(spec.Quick), "smoke, quick, full or delta")
 	return cmd
 }

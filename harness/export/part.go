@@ -51,6 +51,10 @@ func RunPart(ctx context.Context, args []string, in io.Reader, out io.Writer) er
 		return writeOn(ctx, args[1], args[2], seed, out)
 	case len(args) == 2 && args[0] == CheckPart:
 		return checkStore(args[1], in, out)
+	case len(args) == 8 && args[0] == EncodePart:
+		return encodeImages(ctx, args[1:], out)
+	case len(args) == 5 && args[0] == ApplyPart:
+		return applyImage(ctx, args[1:], out)
 	}
 	return fmt.Errorf("%w: %q", ErrPart, args)
 }

@@ -14,7 +14,7 @@ import (
 // of their own.
 func onBed(p spec.Procedure) bool {
 	switch p {
-	case spec.Peer, spec.Server, spec.Scale, spec.Crashes:
+	case spec.Peer, spec.Server, spec.Scale, spec.Crashes, spec.Deltas, spec.Streams, spec.Changes:
 		return false
 	}
 	return true
@@ -88,6 +88,8 @@ const (
 	modelPhaseCost = 150 * time.Millisecond
 	phaseCost      = 700 * time.Millisecond
 	crashCost      = 15 * time.Millisecond
+	deltaCost      = 1500 * time.Millisecond // made and applied
+	listCost       = 60 * time.Millisecond
 	exceptionCost  = time.Microsecond
 	peerCost       = 400 * time.Millisecond // of a new snapshot on both sides
 )
@@ -122,6 +124,14 @@ func costOf(e spec.Experiment) cost {
 	case spec.Scale:
 		c.prepare = time.Duration(len(e.Snapshots)*e.Exceptions) * exceptionCost
 		c.round = c.prepare + windows(2)
+	case spec.Deltas:
+		c.prepare = time.Duration(len(e.Data)) * 2 * time.Second
+		c.round = time.Duration(len(e.Data)*len(e.Variants)) * deltaCost
+	case spec.Streams:
+		c.round = time.Duration(e.Origin/bedRate*8+1) * time.Second
+	case spec.Changes:
+		c.prepare = time.Duration(e.Exceptions) * exceptionCost
+		c.round = time.Duration(e.MinOps) * listCost
 	case spec.Crashes:
 		c.round = time.Duration(len(e.Ops)*e.MinOps) * crashCost
 	}

@@ -28,6 +28,9 @@ type procedure interface {
 	close() error
 }
 
+// noter is a procedure that has something to say of what it is about to measure.
+type noter interface{ notes() []string }
+
 // bench is what the procedure of an experiment is given.
 type bench struct {
 	spec.Experiment
@@ -66,6 +69,12 @@ func newProcedure(b bench) procedure {
 		return &scale{bench: b}
 	case spec.Crashes:
 		return &crashes{b}
+	case spec.Deltas:
+		return &deltas{bench: b}
+	case spec.Streams:
+		return &streams{bench: b}
+	case spec.Changes:
+		return &changes{bench: b}
 	case spec.FIO:
 		return &fioJobs{peer{contest: contest{bench: b}}}
 	}

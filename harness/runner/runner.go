@@ -161,6 +161,13 @@ func (r *runner) one(ctx context.Context, e spec.Experiment, all []spec.Experime
 	} else if err != nil {
 		return err
 	}
+	if n, ok := p.(noter); ok && r.record.Rounds(e.Name) == 0 {
+		for _, note := range n.notes() {
+			if err := r.record.Warn(note); err != nil {
+				return err
+			}
+		}
+	}
 	for n := r.record.Rounds(e.Name); n < e.Rounds; n++ {
 		r.progress.begin(fmt.Sprintf("%s: round %d of %d", e.Name, n+1, e.Rounds), c.roundCost(n))
 		samples, err := p.round(ctx, n)

@@ -23,6 +23,9 @@ var (
 		Server:     {"firstwrite", "rewrite"},
 		Scale:      {"recovery", "check", "foreground", "delete"},
 		Crashes:    {"resize-the-origin", "resize-the-store", "revert", "merge", "delete", "delete-recursively", "drop", "squash", "group-snapshot"},
+		Deltas:     nil, // what is coded how is in the other axes
+		Streams:    nil,
+		Changes:    nil,
 	}
 )
 
@@ -33,6 +36,8 @@ const (
 	maxDepth     = 4096
 	minChunk     = 4 << 10
 	maxChunk     = 1 << 20
+	minExtent    = 4 << 10 // of deltas
+	maxExtent    = 16 << 20
 )
 
 // check returns an error wrapping [ErrSpec] unless the experiment can be run.
@@ -48,6 +53,8 @@ func (e *Experiment) check() error {
 		return bad("title or shows is missing")
 	case e.Rounds < 1:
 		return bad("rounds = %d: at least one is needed", e.Rounds)
+	case e.Procedure == Deltas || e.Procedure == Streams || e.Procedure == Changes:
+		return e.checkDeltas(bad)
 	case e.Procedure == Crashes && (!e.Measured || len(e.Ops) == 0 || e.MinOps < 1):
 		return bad("procedure crashes is measured, and needs ops and min-ops")
 	case e.Procedure == Crashes:
@@ -108,6 +115,31 @@ func (e *Experiment) checkAxes(bad func(string, ...any) error) error {
 		}
 		if n < 0 || n > maxSnapshots {
 			return bad("%d snapshots are not from 0 to %d", n, maxSnapshots)
+		}
+	}
+	return nil
+}
+
+// checkDeltas is check for the procedures of deltas, which have axes of their own.
+func (e *Experiment) checkDeltas(bad func(string, ...any) error) error {
+	switch {
+	case !e.Measured:
+		return bad("procedure %s is measured", e.Procedure)
+	case e.Procedure == Deltas && (len(e.Data) == 0 || len(e.Variants) == 0 || len(e.Extents) == 0 || len(e.Links) == 0):
+		return bad("procedure %s needs data, variants, extents and links", e.Procedure)
+	case e.Procedure == Streams && (e.Origin < minChunk || e.Origin%minChunk != 0):
+		return bad("procedure %s needs an origin of whole chunks", e.Procedure)
+	case e.Procedure == Changes && (e.Exceptions < 1 || len(e.Snapshots) != 1 || e.Snapshots[0] < 4 || e.Snapshots[0] > maxSpread || e.MinOps < 1):
+		return bad("procedure %s needs exceptions, min-ops and one number of snapshots from 4 to %d", e.Procedure, maxSpread)
+	}
+	for _, x := range e.Extents {
+		if x < minExtent || x > maxExtent || x&(x-1) != 0 {
+			return bad("extents of %d bytes are no power of two from 4K to 16M", x)
+		}
+	}
+	for _, l := range e.Links {
+		if l < 1 {
+			return bad("a link of %d Mbit/s", l)
 		}
 	}
 	return nil

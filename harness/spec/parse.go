@@ -15,7 +15,7 @@ import (
 // Parse reads an experiment's file as it is in a suite. Sections of other suites
 // are read too, so that an error is found whichever suite is asked for.
 func Parse(file, text string, s Suite) (Experiment, error) {
-	e := Experiment{Name: strings.TrimSuffix(path.Base(file), path.Ext(file)), Measured: true}
+	e := Experiment{Name: strings.TrimSuffix(path.Base(file), path.Ext(file)), Measured: true, Suites: general()}
 	var section Suite
 	seen := map[string]int{}
 	lines := bufio.NewScanner(strings.NewReader(text))
@@ -83,6 +83,14 @@ func (e *Experiment) set(key, value string) (err error) {
 		e.Snapshots, err = list(value, strconv.Atoi)
 	case "volumes":
 		e.Volumes, err = list(value, ParseSize)
+	case "suites":
+		e.Suites, err = words(value)
+	case "data":
+		e.Data, err = words(value)
+	case "extents":
+		e.Extents, err = list(value, ParseSize)
+	case "links":
+		e.Links, err = list(value, strconv.Atoi)
 	case "trace":
 		e.Trace = value
 	default:

@@ -21,10 +21,14 @@ const (
 	Smoke Suite = "smoke" // does everything work? Seconds
 	Quick Suite = "quick" // every goal gets a value. Minutes
 	Full  Suite = "full"  // all settings, many rounds. Hours
+	Delta Suite = "delta" // deltas only, of data from the network. Minutes
 )
 
-// Suites returns all suites, the shortest first.
-func Suites() []Suite { return []Suite{Smoke, Quick, Full} }
+// Suites returns all suites: the shortest first, and those that are of one subject.
+func Suites() []Suite { return []Suite{Smoke, Quick, Full, Delta} }
+
+// general are the suites that an experiment is in unless its file says others.
+func general() []string { return []string{string(Smoke), string(Quick), string(Full)} }
 
 // ErrSpec is wrapped by every error about an experiment's file or settings.
 var ErrSpec = errors.New("bad experiment")
@@ -48,6 +52,12 @@ const (
 	Scale Procedure = "scale"
 	// Crashes cuts the power in the middle of operations, on volumes in memory.
 	Crashes Procedure = "crashes"
+	// Deltas makes and applies deltas of real data, beside other programs.
+	Deltas Procedure = "deltas"
+	// Streams carries raw deltas as fast as it can, and applies them.
+	Streams Procedure = "streams"
+	// Changes lists what changed between snapshots of a very large volume.
+	Changes Procedure = "changes"
 )
 
 // Variants with a meaning of their own. All others are placements.
@@ -64,17 +74,21 @@ type Experiment struct {
 	Title     string
 	Shows     string // one sentence
 	Procedure Procedure
+	Suites    []string // that it is in
 	Measured  bool     // on devices, by the wall clock
 	Models    []string // disk models that the same is put through
 	Variants  []string
 	Ops       []string
-	Chunks    []int64 // bytes
-	Depths    []int   // queue depths
-	Snapshots []int   // numbers held
-	Volumes   []int64 // sizes of volumes that only metadata is kept of, bytes
-	Block     int64   // bytes an op
-	Origin    int64   // bytes
-	Store     int64   // bytes of each variant's store
+	Chunks    []int64  // bytes
+	Depths    []int    // queue depths
+	Snapshots []int    // numbers held
+	Volumes   []int64  // sizes of volumes that only metadata is kept of, bytes
+	Data      []string // sets of package evolve
+	Extents   []int64  // bounds of extents, bytes; the first is the default
+	Links     []int    // speeds of links, Mbit/s
+	Block     int64    // bytes an op
+	Origin    int64    // bytes
+	Store     int64    // bytes of each variant's store
 	Window    time.Duration
 	// Exceptions is how many the stores of procedure scale have.
 	Exceptions int
@@ -97,7 +111,7 @@ var files embed.FS
 
 func load(in fs.FS, dir string, s Suite) ([]Experiment, error) {
 	if !slices.Contains(Suites(), s) {
-		return nil, fmt.Errorf("%w: no suite %q: there are %s, %s and %s", ErrSpec, s, Smoke, Quick, Full)
+		return nil, fmt.Errorf("%w: no suite %q: there are %s, %s, %s and %s", ErrSpec, s, Smoke, Quick, Full, Delta)
 	}
 	entries, err := fs.ReadDir(in, dir)
 	if err != nil {
@@ -114,7 +128,9 @@ func load(in fs.FS, dir string, s Suite) ([]Experiment, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, e)
+		if slices.Contains(e.Suites, string(s)) {
+			all = append(all, e)
+		}
 	}
 	return all, nil
 }
@@ -139,7 +155,7 @@ func Select(all []Experiment, names []string) ([]Experiment, error) {
 // inlineOnly reports whether the experiment's procedure knows no placement but inline.
 func (e *Experiment) inlineOnly() bool {
 	switch e.Procedure {
-	case Peer, FIO, Server, Scale:
+	case Peer, FIO, Server, Scale, Deltas, Streams, Changes:
 		return true
 	}
 	return false

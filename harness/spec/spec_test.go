@@ -40,7 +40,7 @@ func TestParse(t *testing.T) {
 		Name: "E9", Title: "A title", Shows: "What is shown", Procedure: Write, Measured: true,
 		Variants: []string{"raw", "copybound", "inline"}, Ops: []string{"firstwrite", "rewrite"},
 		Chunks: []int64{65536}, Depths: []int{1, 32}, Block: 4096, Origin: 1 << 30, Store: 768 << 20,
-		Window: 250 * time.Millisecond, MinOps: 8, MaxOps: 80, Rounds: 3,
+		Suites: general(), Window: 250 * time.Millisecond, MinOps: 8, MaxOps: 80, Rounds: 3,
 	}, quick)
 	smoke, err := Parse("x/E9.exp", good, Smoke)
 	require.NoError(t, err)
@@ -104,11 +104,18 @@ func TestBuiltIn(t *testing.T) {
 		var names []string
 		for _, e := range all {
 			names = append(names, e.Name)
-			if e.Procedure != Crashes && e.Procedure != Scale {
+			if e.Procedure != Crashes && e.Procedure != Scale && e.Procedure != Streams && e.Procedure != Changes {
 				require.Contains(t, e.Variants, Raw, "%s has its raw baseline", e.Name)
 			}
 		}
-		require.Equal(t, []string{"E1", "E10", "E2", "E3", "E4", "E5", "E6", "E7", "E8", "E9", "FIO", "PEER"}, names)
+		want := []string{"E1", "E10", "E2", "E3", "E4", "E5", "E6", "E7", "E8", "E9", "FIO", "PEER"}
+		switch s {
+		case Smoke:
+			want = append([]string{"D1", "D2", "D3"}, want...)
+		case Delta:
+			want = []string{"D1", "D2", "D3"}
+		}
+		require.Equal(t, want, names)
 	}
 	_, err := Load("nightly")
 	require.ErrorContains(t, err, `no suite "nightly"`)
