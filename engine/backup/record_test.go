@@ -47,6 +47,13 @@ func TestRepeats(t *testing.T) {
 	full, err := h.add("")
 	require.NoError(t, err)
 	want := bytes.Clone(h.states[full.ID])
+	raw := func(text string) delta.Record {
+		p := bytes.Repeat([]byte(text), testChunk)[:testChunk]
+		copy(want, p)
+		return delta.Record{Kind: delta.KindExtent, Codec: codec.Raw, Length: testChunk, Payload: p, Sum: delta.SumOf(p)}
+	}
+	before := h.addRecords(full.ID, len(want), []delta.Record{raw("before")})
+	h.states[before.ID] = bytes.Clone(want)
 	var records []delta.Record
 	again := func(at, from int64) {
 		p := want[from*testChunk : (from+1)*testChunk]
@@ -58,8 +65,10 @@ func TestRepeats(t *testing.T) {
 	again(7, 1)  // of what is itself repeated
 	again(13, 7) // and again
 	again(14, 13)
-	p := h.addRecords(full.ID, len(want), records)
-	h.states[p.ID] = want
+	p := h.addRecords(before.ID, len(want), records)
+	h.states[p.ID] = bytes.Clone(want)
+	q := h.addRecords(p.ID, len(want), []delta.Record{raw("newer")}) // hides what the older one repeats
+	h.states[q.ID] = want
 	h.verify()
 	h.check()
 }
