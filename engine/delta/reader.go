@@ -4,11 +4,9 @@ package delta
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 )
 
@@ -19,7 +17,7 @@ type Reader struct {
 	from   io.Reader
 	header Header
 	sum    Summary
-	digest hash.Hash
+	digest running
 	next   int64
 	tail   int64
 	index  index
@@ -33,7 +31,7 @@ func NewReader(r io.Reader) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &Reader{from: r, header: *h, digest: sha256.New(), tail: h.baseSize()}
+	x := &Reader{from: r, header: *h, digest: newRunning(), tail: h.baseSize()}
 	x.took(p)
 	return x, nil
 }
@@ -60,7 +58,7 @@ func (r *Reader) Header() Header { return r.header }
 func (r *Reader) Summary() Summary { return r.sum }
 
 func (r *Reader) took(p []byte) {
-	r.digest.Write(p)
+	r.digest.take(p)
 	r.sum.Bytes += int64(len(p))
 }
 
@@ -105,6 +103,7 @@ func (r *Reader) read() (*Record, error) {
 // readCoded reads the bytes of a record into the buffer, and verifies their checksum.
 func (r *Reader) readCoded() (coded, error) {
 	what := fmt.Sprintf("record %d", r.sum.Records)
+	r.digest.wait() // it may still take in what the buffer holds
 	r.buf.Reset()
 	if err := r.fill(recordSize); err != nil {
 		return coded{}, cut(what, err)
@@ -146,7 +145,7 @@ func (r *Reader) readEnd(c *coded, p []byte) error {
 	}
 	end := r.sum.Bytes
 	r.took(p)
-	r.sum.Digest = [32]byte(r.digest.Sum(nil))
+	r.sum.Digest = r.digest.sum()
 	trailer := make([]byte, trailerSize)
 	if _, err := io.ReadFull(r.from, trailer); err != nil {
 		return cut("its trailer", err)

@@ -3,10 +3,8 @@
 package delta
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
-	"hash"
 	"io"
 )
 
@@ -17,7 +15,7 @@ type Writer struct {
 	to     io.Writer
 	header Header
 	sum    Summary
-	digest hash.Hash
+	digest running
 	next   int64 // offset that the next record may have at least
 	tail   int64 // up to where, from the base's end on, the records have all
 	index  index
@@ -35,7 +33,7 @@ func newWriter(w io.Writer, h Header, start int64) (*Writer, error) {
 	if err := h.startsAt(start); err != nil {
 		return nil, err
 	}
-	x := &Writer{to: w, header: h, digest: sha256.New(), next: start, tail: max(start, h.baseSize())}
+	x := &Writer{to: w, header: h, digest: newRunning(), next: start, tail: max(start, h.baseSize())}
 	return x, x.write(h.append(nil))
 }
 
@@ -48,10 +46,12 @@ func (h *Header) startsAt(start int64) error {
 }
 
 func (w *Writer) write(p []byte) error {
-	if _, err := w.to.Write(p); err != nil {
+	w.digest.take(p)
+	_, err := w.to.Write(p)
+	w.digest.wait() // before p changes
+	if err != nil {
 		return fmt.Errorf("writing the delta: %w", err)
 	}
-	w.digest.Write(p)
 	w.sum.Bytes += int64(len(p))
 	return nil
 }
@@ -114,7 +114,7 @@ func (w *Writer) Close() (Summary, error) {
 	if err := w.write(last.append(nil, uint32(w.sum.Records))); err != nil {
 		return w.sum, err
 	}
-	w.sum.Digest = [32]byte(w.digest.Sum(nil))
+	w.sum.Digest = w.digest.sum()
 	err := w.write(w.sum.appendTrailer(nil, end))
 	return w.sum, err
 }
