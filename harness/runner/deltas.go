@@ -171,7 +171,7 @@ func (d *deltas) measure(ctx context.Context, p evolve.Pair, c coding) (*outcome
 // time of a replication over each link.
 func (d *deltas) samples(m *outcome, content int64, round int) (all []results.Sample) {
 	of := func(op string) results.Config {
-		c := config(op, strings.ToLower(m.variant), 0, 0, noSnapshots, "").With("data", m.data)
+		c := config(op, strings.ReplaceAll(strings.ToLower(m.variant), ":", "-"), 0, 0, noSnapshots, "").With("data", m.data)
 		if m.program() {
 			c = c.With("peer", "yes")
 		}

@@ -41,6 +41,24 @@ func TestCompared(t *testing.T) {
 	require.NotContains(t, s.Values, goals.BytesAgainstPatch, "there is no zstd")
 }
 
+// TestDeltaSamples: what is recorded of every coding is valid, and no two are one series.
+func TestDeltaSamples(t *testing.T) {
+	all, err := spec.Load(spec.Delta)
+	require.NoError(t, err)
+	chosen, err := spec.Select(all, []string{"D1"})
+	require.NoError(t, err)
+	d := &deltas{bench: bench{Experiment: chosen[0]}}
+	seen := map[string]bool{}
+	for _, c := range d.codings(0) {
+		r := export.DeltaReport{Seconds: 1, Coded: 1000, Content: 4000, Extents: 4, PeakBytes: 1 << 20}
+		for _, s := range d.samples(&outcome{coding: c, data: "x", encode: r, decode: r, applied: true}, 4000, 0) {
+			require.NoError(t, s.Validate())
+			require.False(t, seen[s.Name()], s.Name())
+			seen[s.Name()] = true
+		}
+	}
+}
+
 // TestLaterRoundsLeaveOut what no goal needs.
 func TestLaterRoundsLeaveOut(t *testing.T) {
 	all, err := spec.Load(spec.Delta)
