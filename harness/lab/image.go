@@ -15,7 +15,7 @@ var rootPackages = []string{
 	"mount", "kmod", "udev", "procps", "iproute2", "iputils-ping", "util-linux", "busybox-static",
 	"dmsetup", "lvm2", "thin-provisioning-tools", "mdadm", "ndctl",
 	"e2fsprogs", "xfsprogs", "btrfs-progs", "attr", "acl", "fuse3",
-	"fio", "blktrace", "strace", "bpftool", "libaio1", "python3-minimal", "bc", "gawk", "file", "bsdextrautils", "perl", "psmisc", "quota", "uuid-runtime",
+	"fio", "blktrace", "strace", "bpftool", "libaio1", "liburing2", "python3-minimal", "bc", "gawk", "file", "bsdextrautils", "perl", "psmisc", "quota", "uuid-runtime",
 	"nbd-client", "nbd-server", "nfs-kernel-server", "nfs-common", "samba", "smbclient", "cifs-utils",
 	"krb5-kdc", "krb5-admin-server", "krb5-user", "openssh-server", "openssh-client",
 }
