@@ -17,17 +17,25 @@ func deltaSize() group.Selector {
 func deltas() section {
 	const extent = "1048576"
 	sizes := deltaSize()
-	sizes["extent"], sizes["peer"] = extent, ""
+	sizes["extent"], sizes["level"] = extent, "default"
+	levels := deltaSize()
+	levels["extent"] = extent
 	peers := deltaSize()
 	peers["peer"] = "yes"
 	speeds := deltaSize()
-	speeds["extent"] = extent
+	speeds["extent"], speeds["level"] = extent, "default"
 	return section{
 		Experiment: "D1", Title: "Deltas of data evolving in place",
 		Says: "A file system on which packages are upgraded, or a database updated, between two snapshots: the size of the delta, how fast it is made and applied, what memory that takes, and when it has arrived over a link. Making, sending and applying overlap: the longest of the three counts, and one extent's time of the others. Other programs get the whole images, and send what they made when it is complete.",
 		figures: []figure{
-			deltaBars("d1-size", "Size of a delta by codec and level", plot.Axis{Label: "share of what changed", Scale: plot.Log}, sizes, goals.DeltaShare),
-			deltaBars("d1-peers", "Size of a delta by other programs", plot.Axis{Label: "share of what changed", Scale: plot.Log}, peers, goals.DeltaShare),
+			deltaBars("d1-size", "Size of a delta by codec", plot.Axis{Label: "share of what changed"}, sizes, goals.DeltaShare),
+			deltaBars("d1-peers", "Size of a delta by other programs", plot.Axis{Label: "share of what changed"}, peers, goals.DeltaShare),
+			{
+				Name: "d1-level", shape: bars,
+				Figure: plot.Figure{Title: "Size of a delta by level", X: plot.Axis{Label: "level"}, Y: plot.Axis{Label: "share of what changed"}},
+				query:  group.Query{Where: levels, Unit: goals.DeltaShare, X: "level", Line: "variant"},
+				each:   []string{"data"}, apart: "raw",
+			},
 			deltaBars("d1-speed", "Making a delta", plot.Axis{Label: "MB of changes a second", Unit: results.MBPerSec, Scale: plot.Log}, speeds, results.MBPerSec),
 			deltaBars("d1-memory", "Memory of making a delta, the whole process", plot.Axis{Label: "at its fullest", Unit: goals.PeakBytes}, speeds, goals.PeakBytes),
 			{
@@ -36,7 +44,7 @@ func deltas() section {
 					Title: "Size of a delta by the bound of extents", X: plot.Axis{Label: "extent", Scale: plot.Log, Unit: "B"},
 					Y: plot.Axis{Label: "share of what changed", Scale: plot.Log},
 				},
-				query: group.Query{Where: group.Selector{"experiment": "D1", "op": "encode", "told": "", "peer": ""}, Unit: goals.DeltaShare, X: "extent", Line: "variant"},
+				query: group.Query{Where: group.Selector{"experiment": "D1", "op": "encode", "told": "", "level": "default"}, Unit: goals.DeltaShare, X: "extent", Line: "variant"},
 				each:  []string{"data"},
 			},
 			{
@@ -45,7 +53,7 @@ func deltas() section {
 					Title: "Time of a replication by the link's speed", X: plot.Axis{Label: "Mbit/s", Scale: plot.Log},
 					Y: plot.Axis{Label: "time until all is applied", Unit: results.NsPerOp, Scale: plot.Log},
 				},
-				query: group.Query{Where: group.Selector{"experiment": "D1", "op": "replicate", "told": "", "extent": extent}, Unit: results.NsPerOp, X: "link", Line: "variant"},
+				query: group.Query{Where: group.Selector{"experiment": "D1", "op": "replicate", "told": "", "extent": extent, "level": "default"}, Unit: results.NsPerOp, X: "link", Line: "variant"},
 				each:  []string{"data"},
 			},
 		},

@@ -41,6 +41,14 @@ func (d *deltas) measurePeer(ctx context.Context, p evolve.Pair, m *outcome, fil
 			return nil, err
 		}
 		encode, decode = []string{"gzip", "-c", raw}, []string{"gzip", "-dc", file}
+	case "GZIP-OF-VCDIFF":
+		made := filepath.Join(d.tmp, "made")
+		defer os.Remove(made)
+		var err error
+		if m.encode, err = export.RunDelta(ctx, d.program, export.EncodePart, p.Old, p.New, made, "vcdiff", "0", strconv.FormatInt(d.Extents[0], 10), "0"); err != nil {
+			return nil, err
+		}
+		encode = []string{"gzip", "-c", made}
 	case "RSYNC":
 		if err := copyFile(output, p.Old); err != nil {
 			return nil, err
@@ -54,12 +62,15 @@ func (d *deltas) measurePeer(ctx context.Context, p evolve.Pair, m *outcome, fil
 	default:
 		return nil, fmt.Errorf("no program is known as %s", m.variant)
 	}
-	said, err := d.timed(ctx, &m.encode, file, m.variant == "GZIP", encode)
+	before := m.encode
+	said, err := d.timed(ctx, &m.encode, file, strings.HasPrefix(m.variant, "GZIP"), encode)
 	if errors.Is(err, exec.ErrNotFound) {
 		return nil, nil
 	} else if err != nil {
 		return nil, err
 	}
+	m.encode.Seconds, m.encode.Extents = m.encode.Seconds+before.Seconds, 0
+	m.encode.PeakBytes = max(m.encode.PeakBytes, before.PeakBytes)
 	if m.encode.Coded, err = codedBy(m.variant, said, file); err != nil || decode == nil {
 		return m, err
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -83,6 +84,9 @@ func (c coding) codec() (string, string) {
 	return name, level
 }
 
+// once are the slow ones that are never the smallest: the first round has them.
+var once = []string{"bsdiff", "zstd:11", "zstd-patch:11", "RSYNC", "QEMU-IMG"}
+
 // codings returns what a round measures. What only fills the tables, and no goal needs,
 // is in the first: other extents, and the links' own deltas.
 func (d *deltas) codings(round int) (all []coding) {
@@ -91,7 +95,7 @@ func (d *deltas) codings(round int) (all []coding) {
 		if c.program() {
 			c.extent = 0
 		}
-		if slow := strings.HasPrefix(v, "bsdiff") || strings.HasSuffix(v, ":11") || v == "RSYNC" || v == "QEMU-IMG"; round > 0 && slow {
+		if slices.Contains(once, v) && round > 0 {
 			continue
 		}
 		all = append(all, c)
@@ -171,9 +175,15 @@ func (d *deltas) measure(ctx context.Context, p evolve.Pair, c coding) (*outcome
 // time of a replication over each link.
 func (d *deltas) samples(m *outcome, content int64, round int) (all []results.Sample) {
 	of := func(op string) results.Config {
-		c := config(op, strings.ReplaceAll(strings.ToLower(m.variant), ":", "-"), 0, 0, noSnapshots, "").With("data", m.data)
+		name, level := m.codec()
+		if level == "0" {
+			level = "default"
+		}
+		c := config(op, strings.ToLower(name), 0, 0, noSnapshots, "").With("data", m.data)
 		if m.program() {
 			c = c.With("peer", "yes")
+		} else {
+			c = c.With("level", level)
 		}
 		if m.extent > 0 {
 			c = c.With("extent", strconv.FormatInt(m.extent, 10))
