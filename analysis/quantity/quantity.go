@@ -44,7 +44,7 @@ func PrefixFor(v float64, unit string) Prefix {
 	return Prefix{1, unit}
 }
 
-// split takes "ns/op" and "p99-ns" apart into what scales and what follows.
+// split takes "ns/op", "p99-ns" and "peak-B" apart into what scales and what follows.
 func split(unit string) (base, suffix string) {
 	base, rest, found := strings.Cut(unit, "/")
 	if found {
@@ -52,6 +52,9 @@ func split(unit string) (base, suffix string) {
 	}
 	if strings.HasSuffix(base, "-ns") {
 		base = "ns"
+	}
+	if strings.HasSuffix(base, "-B") {
+		base = "B"
 	}
 	return base, suffix
 }

@@ -28,7 +28,7 @@ func TestValue(t *testing.T) {
 		unit string
 		want string
 	}{
-		{1.25e6, "ns/op", "1.25 ms/op"}, {999, "ns", "999 ns"}, {2.5e9, "p99-ns", "2.50 s"}, {1500, "p50-ns", "1.50 µs"},
+		{1.25e6, "ns/op", "1.25 ms/op"}, {999, "ns", "999 ns"}, {2.5e9, "p99-ns", "2.50 s"}, {1500, "p50-ns", "1.50 µs"}, {256 << 20, "peak-B", "256 MiB"},
 		{123456, "IOPS", "123 k IOPS"}, {9000, "IOPS", "9000 IOPS"}, {24, "B/exception", "24 B/exception"},
 		{3 << 20, "B", "3 MiB"}, {0.973, "x", "0.973 x"}, {math.NaN(), "x", None}, {0, "allocs/op", "0 allocs/op"},
 	} {
