@@ -215,6 +215,8 @@ static int snapshot_ask(struct dds_snapshot *v, u64 chunk, struct dds_known *k)
 	spin_lock_irq(&v->vol.lock);
 	for (c = chunk; !err && c < end; c++) {
 		dds_find_mapping(&v->vol, v->reply, len, chunk, end, c, &one);
+		if (one.owned && v->unsynced)
+			continue;
 		if (one.kind == DDSNAP_SHARED ? here && !v->stale : v->open && v->state & DDSNAP_STATE_REMEMBER)
 			*known_at(v, c) = one;
 	}
@@ -360,21 +362,36 @@ static void snapshot_put_back(struct dds_snapshot *v, struct dds_io *io)
 	list_move_tail(&io->node, &v->todo);
 }
 
+/*
+ * Makes durable where chunks are that the server may have been told of, without a reply: a
+ * write to them is no write to a chunk without a slot any more.
+ */
+static int snapshot_sync(struct dds_snapshot *v)
+{
+	__le64 handle = cpu_to_le64(v->handle);
+	int err = 0;
+
+	if (v->unsynced)
+		err = dds_ask_wait(v->vol.store, DDSNAP_SYNC_BRANCH, &handle, sizeof(handle), NULL, 0, NULL);
+	if (!err)
+		v->unsynced = false;
+	return err;
+}
+
 /* Makes durable where the chunks are that were given slots, and ends the writes to them. */
 static int snapshot_commit(struct dds_snapshot *v)
 {
 	struct ddsnap_written *w = v->message;
 	struct dds_io *io, *next;
-	__le64 handle = cpu_to_le64(v->handle);
 	u32 len, i;
 	int err;
 
 	if (!v->count)
 		return 0;
-	w->handle = handle;
-	len = sizeof(handle) + dds_code_batch(&w->batch, v->copies, v->count, v->generation);
-	err = dds_ask_wait(v->vol.store, DDSNAP_REPORT_BRANCH, w, len, NULL, 0, NULL) ?:
-	      dds_ask_wait(v->vol.store, DDSNAP_SYNC_BRANCH, &handle, sizeof(handle), NULL, 0, NULL);
+	v->unsynced = true;
+	w->handle = cpu_to_le64(v->handle);
+	len = sizeof(w->handle) + dds_code_batch(&w->batch, v->copies, v->count, v->generation);
+	err = dds_ask_wait(v->vol.store, DDSNAP_REPORT_BRANCH, w, len, NULL, 0, NULL) ?: snapshot_sync(v);
 	spin_lock_irq(&v->vol.lock);
 	for (i = 0; !err && i < v->count; i++)
 		*known_at(v, v->copies[i].chunk) = (struct dds_known){
@@ -474,6 +491,8 @@ static int snapshot_serve(struct dds_snapshot *v, struct dds_io *io)
 		return 0;	/* what was discarded may be read as before */
 	if (write && v->count && v->copies[v->count - 1].chunk == io->chunk)
 		err = snapshot_commit(v);
+	if (write && !err)
+		err = snapshot_sync(v);
 	if (!err)
 		err = snapshot_find(v, io->chunk, &k);
 	if (err)

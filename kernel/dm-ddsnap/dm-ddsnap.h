@@ -458,6 +458,7 @@ struct dds_snapshot {
 	struct list_head given;		/* writes to chunks that got slots, which nobody knows of yet: */
 	struct dds_copy *copies;
 	u32 count;
+	bool unsynced;			/* chunks may have got slots that are not durably known */
 	struct dds_leases leases;	/* the dispatcher's while it is quiet */
 	u8 *buffer;			/* a chunk */
 	void *message, *reply;
