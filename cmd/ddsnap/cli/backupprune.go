@@ -28,7 +28,7 @@ What is kept stays whole. If it is a delta that leads from a backup which is to 
 says what is done: with "deltas" its delta is made anew from one that stays, and full images
 that are needed stay, too; with "all" new full images are made as well; with "nothing" all that
 is needed stays. Nobody else can use the repository meanwhile. It may be killed at any time.`,
-		Example: `  ddsnap backup prune --keep-last 3 --keep-daily 7 --keep-weekly 5 --keep-monthly 12 --dry-run /mnt/backup/vm`,
+		Example: `  ddsnap backup prune --keep-last 3 --keep-daily 7 --keep-monthly 12 --dry-run /mnt/backup/vm`,
 		Args:    args(1, 1, "REPO"),
 	}
 	fl := cmd.Flags()
