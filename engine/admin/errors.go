@@ -37,6 +37,8 @@ const (
 	KindCorrupt  Kind = "corrupt"       // layout.ErrCorrupt
 	KindRequest  Kind = "bad-request"   // ErrRequest
 	KindIdle     Kind = "not-restoring" // store.ErrNotRestoring
+	KindNoDigest Kind = "no-digest"     // store.ErrNoDigest
+	KindWritten  Kind = "written"       // store.ErrWritten
 	KindOther    Kind = "other"
 )
 
@@ -55,6 +57,7 @@ var kinds = []struct {
 	{KindResizing, store.ErrResizing}, {KindSmall, store.ErrTooSmall}, {KindGeometry, block.ErrGeometry},
 	{KindReadOnly, store.ErrReadOnly}, {KindFailed, store.ErrFailed}, {KindNoSpace, alloc.ErrNoSpace},
 	{KindCorrupt, layout.ErrCorrupt}, {KindRequest, ErrRequest},
+	{KindNoDigest, store.ErrNoDigest}, {KindWritten, store.ErrWritten},
 }
 
 // sentinel returns what errors.Is finds in an error of the kind, or nil.

@@ -8,6 +8,7 @@ import (
 	"math"
 
 	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/digest"
 	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/store"
 	"zumastor.org/zumastor/engine/wire"
@@ -40,6 +41,12 @@ type Store interface {
 	Subscribe(buffer int) (events <-chan store.Event, cancel func())
 	Events(since uint64) []store.Event
 	ChangeList(q store.ChangeQuery) (*store.ChangeList, error)
+	Digest(ref wire.SnapshotRef) (store.Digest, error)
+	BeginDigest(ref wire.SnapshotRef) (layout.Snapshot, block.Generation, error)
+	DigestLeaves() (uint64, error)
+	DigestChildren(g block.Generation, n digest.Node, sums *[digest.Fanout]digest.Sum) error
+	PutDigests(g block.Generation, sums []store.DigestNode) error
+	EndDigest(g block.Generation)
 }
 
 // Local manages a store that is open in this process. Its calls do not heed the
@@ -100,6 +107,8 @@ func (l Local) do(ctx context.Context, r Request) (a Response, err error) {
 		a.Scrub, err = l.scrub(r)
 	case VerbChanges:
 		a.Changes, err = l.changes(r.Changes)
+	case VerbDigest, VerbDigestBegin, VerbDigestChildren, VerbDigestPut, VerbDigestEnd:
+		a.Digest, err = l.digest(r)
 	case VerbEvents:
 		a.Events = l.events(ctx, r.Events)
 	default:

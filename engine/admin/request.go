@@ -44,6 +44,13 @@ const (
 
 	VerbChanges Verb = "changes" // Changes; sets Changes
 
+	// Of digests; see package compute for the order of the steps.
+	VerbDigest         Verb = "digest"          // Snapshot; sets Digest
+	VerbDigestBegin    Verb = "digest-begin"    // Snapshot; sets Digest
+	VerbDigestChildren Verb = "digest-children" // Digest; sets Digest
+	VerbDigestPut      Verb = "digest-put"      // Digest
+	VerbDigestEnd      Verb = "digest-end"      // Digest
+
 	// Of groups; see package group for the order of the steps.
 	VerbPrepare Verb = "prepare" // New, Group; returns when writes are held
 	VerbRelease Verb = "release" // Group; sets Snapshot unless Group.Abort
@@ -96,6 +103,7 @@ type Request struct {
 	Data      bool         `json:"data,omitempty"` // verify the checksums of copied chunks too
 	Changes   *ChangeQuery `json:"changes,omitempty"`
 	SkipLost  bool         `json:"skip_lost,omitempty"`
+	Digest    *DigestSums  `json:"digest,omitempty"`
 }
 
 // Attach says how to make a volume a block device.
@@ -168,6 +176,7 @@ type Response struct {
 
 	Lost    *Lost    `json:"lost,omitempty"`
 	Restore *Restore `json:"restore,omitempty"`
+	Digest  *Digest  `json:"digest,omitempty"`
 }
 
 // Lost are chunks of a snapshot that are known to be lost.
@@ -210,6 +219,7 @@ const (
 	skipLostMember
 	lostMember
 	restoreMember
+	digestMember
 )
 
 // grammar says of each verb which members its request needs, which it takes
@@ -240,6 +250,12 @@ var grammar = map[Verb]struct{ needs, takes, answers member }{
 
 	VerbChanges: {needs: changesMember, answers: changesMember},
 
+	VerbDigest:         {needs: snapshotMember, answers: digestMember},
+	VerbDigestBegin:    {needs: snapshotMember, answers: digestMember},
+	VerbDigestChildren: {needs: digestMember, answers: digestMember},
+	VerbDigestPut:      {needs: digestMember},
+	VerbDigestEnd:      {needs: digestMember},
+
 	VerbPrepare: {needs: newMember | groupMember},
 	VerbRelease: {needs: groupMember, answers: snapshotMember},
 	VerbCommit:  {needs: groupMember},
@@ -254,7 +270,7 @@ var grammar = map[Verb]struct{ needs, takes, answers member }{
 
 // names of the members, for errors.
 var names = []string{"a snapshot", "a status", "a new snapshot", "recursive", "a change", "a scrub", "a query of events",
-	"a way to attach", "a device", "force", "a policy", "sizes", "a plan", "a group", "data", "findings", "listeners", "a query of changes", "skip_lost", "lost chunks", "a restore"}
+	"a way to attach", "a device", "force", "a policy", "sizes", "a plan", "a group", "data", "findings", "listeners", "a query of changes", "skip_lost", "lost chunks", "a restore", "a digest"}
 
 // String names the first of the members.
 func (m member) String() string {
@@ -285,7 +301,7 @@ func (r *Request) Check() error {
 	}
 	has := set(r.Snapshot != nil, false, r.New != nil, r.Recursive, r.Change != nil, r.Scrub != nil, r.Events != nil,
 		r.Attach != nil, false, r.Force, r.Policy != "", r.Resize != nil, false, r.Group != nil, r.Data,
-		false, false, r.Changes != nil, r.SkipLost)
+		false, false, r.Changes != nil, r.SkipLost, false, false, r.Digest != nil)
 	if missing := g.needs &^ has; missing != 0 {
 		return fmt.Errorf("%w: verb %s needs %v", ErrRequest, r.Verb, missing)
 	}
@@ -298,7 +314,8 @@ func (r *Request) Check() error {
 // answers reports whether the response is one to a request of that verb.
 func (r *Response) answers(v Verb) bool {
 	has := set(r.Snapshot != nil, r.Status != nil, false, false, false, r.Scrub != nil, false, false, r.Device != nil,
-		false, false, false, r.Plan != nil, false, false, r.Check != nil, len(r.Listeners) > 0, r.Changes != nil, false, r.Lost != nil, r.Restore != nil)
+		false, false, false, r.Plan != nil, false, false, r.Check != nil, len(r.Listeners) > 0, r.Changes != nil, false, r.Lost != nil, r.Restore != nil,
+		r.Digest != nil)
 	return grammar[v].answers&^has == 0
 }
 

@@ -5,6 +5,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"zumastor.org/zumastor/engine/alloc"
@@ -177,6 +178,20 @@ func (s *Store) BeginDigest(ref wire.SnapshotRef) (snap layout.Snapshot, base bl
 		return nil
 	})
 	return snap, base, err
+}
+
+// DigestLeaves returns how many leaves there are up to the last one that a sum is kept
+// of, in any generation: that of a state which was larger than the snapshot that a digest
+// is begun for is to be put too.
+func (s *Store) DigestLeaves() (n uint64, err error) {
+	err = s.resolve(func() error {
+		last, ok, err := s.digests.tree.Floor(layout.DigestSum{Index: math.MaxUint64, Generation: math.MaxUint64})
+		if n = 0; err == nil && ok {
+			n = last.Index + 1
+		}
+		return err
+	})
+	return n, err
 }
 
 // DigestChildren sets sums to those of the children of n in the snapshot of generation
