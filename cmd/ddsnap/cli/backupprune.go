@@ -43,7 +43,7 @@ is needed stays. Nobody else can use the repository meanwhile. It may be killed 
 	} {
 		fl.IntVar(k.n, "keep-"+k.name, 0, "keep "+k.what)
 	}
-	fl.StringVar(&how, "rewrite", how, "make `what` anew so that more can go: deltas, all or nothing")
+	fl.StringVar(&how, "rewrite", how, "remake `what` so that more can go: deltas, all or nothing")
 	_ = cmd.RegisterFlagCompletionFunc("rewrite", cobra.FixedCompletions([]string{"deltas", "all", "nothing"}, cobra.ShellCompDirectiveNoFileComp))
 	fl.BoolVar(&o.DryRun, "dry-run", false, "say what would become of each backup, and do nothing")
 	f.add(cmd)
