@@ -25,6 +25,12 @@ const (
 	// ToldAgainstZstd is the longest replication of best that was told the link's
 	// speed, by that of zstd over the same link.
 	ToldAgainstZstd = "of-zstd-replication"
+	// Faults counts cut connections, and ends of either side, during replication.
+	Faults = "faults"
+	// Corrupted counts copies that were not as they are to be.
+	Corrupted = "corrupted-copies"
+	// CarriedAgain is the most records that were carried again although they had been written.
+	CarriedAgain = "records-carried-again"
 )
 
 // deltas are the goals of deltas, on data that evolves in place.
@@ -45,6 +51,11 @@ func deltas() []Goal {
 		return group.Selector{"experiment": "D3", "op": "carry", "variant": variant}
 	}
 	writing := group.Selector{"variant": "write"}
+	cuts := func(name, what string, most float64, unit, sampleUnit string) Goal {
+		return amount(name, what, most, unit, sampleUnit, group.Selector{"experiment": "D4"})
+	}
+	faults := cuts("replication-faults", "cuts of the connection and kills of either side during a replication of a volume in use, in a round", 200, "faults", Faults)
+	faults.Comparison = AtLeast
 	return []Goal{
 		list.bound("one range of the change tree is read; other snapshots each time, not in the store's cache"),
 		linear.bound("ten times as much changed"),
@@ -63,5 +74,9 @@ func deltas() []Goal {
 			bound("two SHA-256 of all on either side, on two processors together with the copying; memory is faster than the disk"),
 		ratio("delta-apply", "apply against writing the same bytes", 0.9, carry("apply"), writing).
 			bound("reading and verifying overlap with writing"),
+		faults.bound("at any byte either way; receivers also lose power"),
+		cuts("replication-corrupted", "copies that were not as they are to be after a fault", 0, "copies", Corrupted),
+		cuts("replication-resume", "records carried again by a session although they had been written before the fault", 1, "records", CarriedAgain).
+			bound("losses of power are not counted: they cost what was not flushed"),
 	}
 }

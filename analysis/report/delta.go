@@ -99,3 +99,18 @@ func deltaStreams() section {
 		}},
 	}
 }
+
+func replicationCuts() section {
+	return section{
+		Experiment: "D4", Title: "Cuts of replication",
+		Says: "Connections are cut after any byte and senders and receivers killed, on machines in memory, while snapshots of a volume in use are replicated; each copy is compared with what it is to be.",
+		figures: []figure{{
+			Name: "d4-cuts", shape: bars,
+			Figure: plot.Figure{
+				Title: "Faults of replication that were survived", X: plot.Axis{Label: "operation"},
+				Y: plot.Axis{Label: "faults a round"},
+			},
+			query: group.Query{Where: group.Selector{"experiment": "D4"}, Unit: goals.Faults, X: "op", Line: "variant"},
+		}},
+	}
+}

@@ -75,6 +75,8 @@ func newProcedure(b bench) procedure {
 		return &streams{bench: b}
 	case spec.Changes:
 		return &changes{bench: b}
+	case spec.Cuts:
+		return &cuts{b}
 	case spec.FIO:
 		return &fioJobs{peer{contest: contest{bench: b}}}
 	}

@@ -26,6 +26,7 @@ var (
 		Deltas:     nil, // what is coded how is in the other axes
 		Streams:    nil,
 		Changes:    nil,
+		Cuts:       nil,
 	}
 )
 
@@ -53,7 +54,7 @@ func (e *Experiment) check() error {
 		return bad("title or shows is missing")
 	case e.Rounds < 1:
 		return bad("rounds = %d: at least one is needed", e.Rounds)
-	case e.Procedure == Deltas || e.Procedure == Streams || e.Procedure == Changes:
+	case e.Procedure == Deltas || e.Procedure == Streams || e.Procedure == Changes || e.Procedure == Cuts:
 		return e.checkDeltas(bad)
 	case e.Procedure == Crashes && (!e.Measured || len(e.Ops) == 0 || e.MinOps < 1):
 		return bad("procedure crashes is measured, and needs ops and min-ops")
@@ -127,6 +128,8 @@ func (e *Experiment) checkDeltas(bad func(string, ...any) error) error {
 		return bad("procedure %s is measured", e.Procedure)
 	case e.Procedure == Deltas && (len(e.Data) == 0 || len(e.Variants) == 0 || len(e.Extents) == 0 || len(e.Links) == 0):
 		return bad("procedure %s needs data, variants, extents and links", e.Procedure)
+	case e.Procedure == Cuts && e.MinOps < 1:
+		return bad("procedure %s needs min-ops", e.Procedure)
 	case e.Procedure == Streams && (e.Origin < minChunk || e.Origin%minChunk != 0):
 		return bad("procedure %s needs an origin of whole chunks", e.Procedure)
 	case e.Procedure == Changes && (e.Exceptions < 1 || len(e.Snapshots) != 1 || e.Snapshots[0] < 4 || e.Snapshots[0] > maxSpread || e.MinOps < 1):

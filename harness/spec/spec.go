@@ -58,6 +58,8 @@ const (
 	Streams Procedure = "streams"
 	// Changes lists what changed between snapshots of a very large volume.
 	Changes Procedure = "changes"
+	// Cuts cuts and kills replication between machines in memory.
+	Cuts Procedure = "cuts"
 )
 
 // Variants with a meaning of their own. All others are placements.

@@ -3,6 +3,7 @@
 package spec
 
 import (
+	"slices"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -104,16 +105,16 @@ func TestBuiltIn(t *testing.T) {
 		var names []string
 		for _, e := range all {
 			names = append(names, e.Name)
-			if e.Procedure != Crashes && e.Procedure != Scale && e.Procedure != Streams && e.Procedure != Changes {
+			if !slices.Contains([]Procedure{Crashes, Scale, Streams, Changes, Cuts}, e.Procedure) {
 				require.Contains(t, e.Variants, Raw, "%s has its raw baseline", e.Name)
 			}
 		}
 		want := []string{"E1", "E10", "E2", "E3", "E4", "E5", "E6", "E7", "E8", "E9", "FIO", "PEER"}
 		switch s {
 		case Smoke:
-			want = append([]string{"D1", "D2", "D3"}, want...)
+			want = append([]string{"D1", "D2", "D3", "D4"}, want...)
 		case Delta:
-			want = []string{"D1", "D2", "D3"}
+			want = []string{"D1", "D2", "D3", "D4"}
 		}
 		require.Equal(t, want, names)
 	}
