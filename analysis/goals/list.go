@@ -25,6 +25,12 @@ const (
 	FreedPerSecond = "freed/s"
 	// Crashes counts power cuts after which all that was promised was there.
 	Crashes = "crashes"
+	// Kills counts how often the server's process was killed.
+	Kills = "kills"
+	// FailedRequests counts those of a load that failed meanwhile.
+	FailedRequests = "failed-requests"
+	// WrongContents counts volumes and snapshots that were not what they are to be.
+	WrongContents = "wrong-contents"
 )
 
 // CrashVerbs is how many verbs, ops of the experiment, the goal of crashes is about.
@@ -75,7 +81,16 @@ func ownServer() []Goal {
 	first := of("firstwrite")
 	first["qd"] = "32"
 	embedded := group.Selector{"variant": "inline"}
+	killed := func(name, what string, most float64, unit, sampleUnit string) Goal {
+		return amount(name, what, most, unit, sampleUnit, group.Selector{"experiment": "E11"})
+	}
+	kills := killed("server-kills", "kills of the server's process under an origin that is written to and read back, in a round", 50, "kills", Kills)
+	kills.Comparison = AtLeast
 	return []Goal{
+		kills,
+		killed("server-kills-failed", "requests that failed meanwhile", 0, "requests", FailedRequests).
+			bound("I/O that needs the server is held until the next one has recovered"),
+		killed("server-kills-wrong", "contents that were wrong: reads, the origin at the end, and snapshots taken meanwhile", 0, "contents", WrongContents),
 		ratio("server-rewrite", "rewrite of settled chunks with the server in another process against the embedded one", 0.99, of("rewrite"), embedded).
 			bound("a settled write asks no server; what is left is the noise of two measurements"),
 		ratio("server-firstwrite", "first write, queue depth 32, with the server in another process against the embedded one", 0.95, first, embedded).

@@ -93,6 +93,8 @@ func (m *maker) measured() {
 	for _, op := range []string{"resize-the-origin", "resize-the-store", "revert", "merge", "delete", "delete-recursively", "drop", "squash", "group-snapshot"} {
 		m.add(k, "E10", 1e7, "op", op).Values[goals.Crashes] = 1200
 	}
+	killed := m.add(k, "E11", 1e8, "op", "kill", "snapshots", "10").Values
+	killed[goals.Kills], killed[goals.FailedRequests], killed[goals.WrongContents] = 50, 0, 0
 	for i, held := range []string{"1", "10", "100", "1000", "10000"} {
 		m.add(k, "E5", 1e6+float64(i)*3e4, "op", "create", "variant", "inline", "snapshots", held).Values[goals.BeyondFlush] = 2e5
 		s := m.add(k, "E5", 1e5, "op", "firstwrite", "variant", "inline", "snapshots", held)
@@ -183,7 +185,7 @@ func TestReport(t *testing.T) {
 	require.Contains(t, read(t, run, "figures/e1-nsnaps-chunk16384-modelhdd-modelled.svg"), "3.2x")
 	measured, modelled, found := strings.Cut(html, "<h2>Modelled</h2>")
 	require.True(t, found)
-	for _, e := range []string{"E1", "E2", "E3", "E4", "E5", "E6", "E7", "E8", "E9", "E10", "PEER"} {
+	for _, e := range []string{"E1", "E2", "E3", "E4", "E5", "E6", "E7", "E8", "E9", "E10", "E11", "PEER"} {
 		require.Contains(t, measured, "<h3>"+e+" ·", "section %s", e)
 	}
 	require.Contains(t, modelled, "<h3>E3 ·")

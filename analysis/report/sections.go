@@ -105,7 +105,7 @@ func goal(v float64, text string) []plot.Reference { return []plot.Reference{{Va
 // sections returns the experiments in the order of the report. The same ones
 // serve both kinds; a figure appears where there are samples for it.
 func sections() []section {
-	return []section{nsnaps(), chunkSize(), placement(), originRead(), manySnapshots(), depth(), snapshotIO(), ownServer(), scale(), crashes(), peer(), fioClient(), deltas(), changeLists(), deltaStreams(), replicationCuts(), kernelTarget()}
+	return []section{nsnaps(), chunkSize(), placement(), originRead(), manySnapshots(), depth(), snapshotIO(), ownServer(), scale(), crashes(), kills(), peer(), fioClient(), deltas(), changeLists(), deltaStreams(), replicationCuts(), kernelTarget()}
 }
 
 func nsnaps() section {
@@ -312,6 +312,21 @@ func crashes() section {
 				Y: plot.Axis{Label: "power cuts a round"},
 			},
 			query: group.Query{Where: group.Selector{"experiment": "E10"}, Unit: goals.Crashes, X: "op", Line: "variant"},
+		}},
+	}
+}
+
+func kills() section {
+	return section{
+		Experiment: "E11", Title: "Kills of the server",
+		Says: "The process of the metadata server is killed under a load that reads back what it writes, with snapshots taken meanwhile; the next process recovers, and what the load held goes on. At the end the origin and all snapshots are compared.",
+		figures: []figure{{
+			Name: "e11-kills", shape: bars,
+			Figure: plot.Figure{
+				Title: "From a kill to the next, with the requests of the load between", X: plot.Axis{Label: "operation"},
+				Y: plot.Axis{Label: "time", Unit: results.NsPerOp},
+			},
+			query: group.Query{Where: group.Selector{"experiment": "E11"}, Unit: results.NsPerOp, X: "op", Line: "snapshots"},
 		}},
 	}
 }

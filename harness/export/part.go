@@ -21,6 +21,7 @@ import (
 	"zumastor.org/zumastor/engine/device"
 	"zumastor.org/zumastor/engine/placement"
 	"zumastor.org/zumastor/engine/server"
+	"zumastor.org/zumastor/engine/store"
 	"zumastor.org/zumastor/harness/stack"
 )
 
@@ -77,14 +78,19 @@ func (c *Child) Kill() error {
 	return err
 }
 
-// serveStore serves a formatted store's clients on a socket, and makes snapshots.
+// serveStore serves a formatted store's clients on a socket, and makes snapshots. An
+// origin client of an earlier server that lives is waited for.
 func serveStore(ctx context.Context, path, socket string, in io.Reader, out io.Writer) (err error) {
 	f, err := device.OpenFile(path, device.FileOptions{Direct: true, Role: device.Server})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	s, err := server.Open(placement.Devices{Store: f}, server.Options{})
+	alive := func(lock uint32) bool { // one of which that cannot be told is taken to live
+		taken, err := f.TakenBytes(lock, lock)
+		return err != nil || len(taken) > 0
+	}
+	s, err := server.Open(placement.Devices{Store: f}, server.Options{Store: store.Options{Await: alive(device.OriginByte)}})
 	if err != nil {
 		return err
 	}
@@ -96,7 +102,7 @@ func serveStore(ctx context.Context, path, socket string, in io.Reader, out io.W
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	served := make(chan error, 1)
-	go func() { served <- s.Listen(server.ListenOptions{}).Serve(ctx, ln) }()
+	go func() { served <- s.Listen(server.ListenOptions{Alive: alive, Held: alive}).Serve(ctx, ln) }()
 	err = obey(servedStore{s}, in, out)
 	cancel()
 	return errors.Join(err, <-served)

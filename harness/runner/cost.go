@@ -14,7 +14,7 @@ import (
 // of their own.
 func onBed(p spec.Procedure) bool {
 	switch p {
-	case spec.Peer, spec.Server, spec.Scale, spec.Crashes, spec.Deltas, spec.Streams, spec.Changes, spec.Cuts:
+	case spec.Peer, spec.Server, spec.Scale, spec.Crashes, spec.Kills, spec.Deltas, spec.Streams, spec.Changes, spec.Cuts:
 		return false
 	}
 	return true
@@ -88,6 +88,7 @@ const (
 	modelPhaseCost = 150 * time.Millisecond
 	phaseCost      = 700 * time.Millisecond
 	crashCost      = 15 * time.Millisecond
+	killCost       = 200 * time.Millisecond
 	cutCost        = 20 * time.Millisecond   // a fault of replication and what it causes
 	deltaCost      = 1500 * time.Millisecond // made and applied
 	listCost       = 60 * time.Millisecond
@@ -135,6 +136,8 @@ func costOf(e spec.Experiment) cost {
 		c.round = time.Duration(e.MinOps) * listCost
 	case spec.Crashes:
 		c.round = time.Duration(len(e.Ops)*e.MinOps) * crashCost
+	case spec.Kills:
+		c.round = time.Duration(e.MinOps) * killCost
 	case spec.Cuts:
 		c.round = time.Duration(e.MinOps) * cutCost
 	}

@@ -69,6 +69,8 @@ func newProcedure(b bench) procedure {
 		return &scale{bench: b}
 	case spec.Crashes:
 		return &crashes{b}
+	case spec.Kills:
+		return &kills{bench: b}
 	case spec.Deltas:
 		return &deltas{bench: b}
 	case spec.Streams:

@@ -23,6 +23,7 @@ var (
 		Server:     {"firstwrite", "rewrite"},
 		Scale:      {"recovery", "check", "foreground", "delete"},
 		Crashes:    {"resize-the-origin", "resize-the-store", "revert", "merge", "delete", "delete-recursively", "drop", "squash", "group-snapshot"},
+		Kills:      nil,
 		Deltas:     nil, // what is coded how is in the other axes
 		Streams:    nil,
 		Changes:    nil,
@@ -58,8 +59,10 @@ func (e *Experiment) check() error {
 		return e.checkDeltas(bad)
 	case e.Procedure == Crashes && (!e.Measured || len(e.Ops) == 0 || e.MinOps < 1):
 		return bad("procedure crashes is measured, and needs ops and min-ops")
-	case e.Procedure == Crashes:
-		break // it makes volumes of its own
+	case e.Procedure == Kills && (!e.Measured || len(e.Chunks) != 1 || e.Origin <= 0 || e.Store <= 0 || e.MinOps < 1):
+		return bad("procedure kills is measured, and needs origin, store, one chunk size and min-ops")
+	case e.Procedure == Crashes || e.Procedure == Kills:
+		break // they make volumes of their own
 	case len(e.Variants) == 0:
 		return bad("no variants")
 	case e.Procedure == Untar && (e.Trace == "" || e.Phases < 1 || e.ModelPhases < 1):

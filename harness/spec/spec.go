@@ -52,6 +52,8 @@ const (
 	Scale Procedure = "scale"
 	// Crashes cuts the power in the middle of operations, on volumes in memory.
 	Crashes Procedure = "crashes"
+	// Kills kills the server's process under a load that is verified.
+	Kills Procedure = "kills"
 	// Deltas makes and applies deltas of real data, beside other programs.
 	Deltas Procedure = "deltas"
 	// Streams carries raw deltas as fast as it can, and applies them.
