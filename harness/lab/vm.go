@@ -98,11 +98,43 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	for attempt := 1; ; attempt++ {
+		r, err := boot(ctx, path, &cfg)
+		if !errors.Is(err, ErrCrashed) || attempt == mostBoots || ctx.Err() != nil || cfg.hasBegun() {
+			return r, err
+		}
+		fmt.Fprintf(os.Stderr, "lab: a crash while booting, before the command: booting again (%v)\n", firstLine(err))
+	}
+}
+
+// mostBoots is how often a machine is booted whose kernel crashes before its command has
+// begun. Without KVM, on several processors, QEMU now and then runs an instruction that the
+// kernel is just patching.
+const mostBoots = 3
+
+// begun is the file that the guest's init makes before it runs the command.
+func (cfg *Config) begun() string { return filepath.Join(cfg.Dir, "begun") }
+
+func (cfg *Config) hasBegun() bool {
+	_, err := os.Stat(cfg.begun())
+	return err == nil
+}
+
+func firstLine(err error) string {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return line
+}
+
+// boot is one attempt of Run.
+func boot(ctx context.Context, path string, cfg *Config) (Result, error) {
+	if err := os.RemoveAll(cfg.begun()); err != nil {
+		return Result{}, err
+	}
 	streams, err := openStreams(cfg.Out, cfg.Err)
 	if err != nil {
 		return Result{}, err
 	}
-	cmd := exec.CommandContext(ctx, path, arguments(&cfg)...)
+	cmd := exec.CommandContext(ctx, path, arguments(cfg)...)
 	cmd.WaitDelay = 5 * time.Second
 	cmd.ExtraFiles = streams.guest()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
