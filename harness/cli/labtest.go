@@ -101,6 +101,11 @@ func (a *app) labTest(ctx context.Context, f *labFlags, names []string, asJSON b
 	count := func(outcome string) int {
 		return len(slices.DeleteFunc(slices.Clone(all), func(t lab.Test) bool { return t.Outcome != outcome }))
 	}
+	for _, t := range all {
+		if t.Outcome == "fail" {
+			fmt.Fprintf(a.err, "--- FAIL: kernel/tests/%s on %s (%.1f s): %s\n", t.Name, t.Kernel, t.Seconds, t.Reason)
+		}
+	}
 	fmt.Fprintf(a.err, "lab: %d passed, %d failed, %d skipped\n", count("pass"), count("fail"), count("skip"))
 	return errors.Join(errs...)
 }
