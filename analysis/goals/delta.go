@@ -71,7 +71,7 @@ func deltas() []Goal {
 			bound("what is learned costs some trials"),
 		memory.bound("Go's garbage is in it"),
 		ratio("delta-raw-stream", "raw stream, both ends on this machine, against writing the same bytes to the same file", 0.8, carry("raw-stream"), writing).
-			bound("two SHA-256 of all on either side, on two processors together with the copying; memory is faster than the disk"),
+			bound("a BLAKE3 of all on either side, on the same processors as all the copying"),
 		ratio("delta-apply", "apply against writing the same bytes", 0.9, carry("apply"), writing).
 			bound("reading and verifying overlap with writing"),
 		faults.bound("at any byte either way; receivers also lose power"),

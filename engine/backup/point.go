@@ -75,7 +75,7 @@ type manifest struct {
 	Content   int64            `json:"content_bytes"`
 	Zeroes    int64            `json:"zero_bytes"`
 	Coded     int64            `json:"coded_bytes"`
-	SHA256    string           `json:"sha256"`
+	Digest    string           `json:"digest"`
 }
 
 type manifestSnapshot struct {
@@ -96,7 +96,7 @@ func (p *Point) encode() ([]byte, error) {
 		Format: Format, ID: p.ID, Base: p.Base, Made: p.Made.UTC(), ChunkSize: p.ChunkSize, Extent: p.Extent, Data: p.data, PartSize: p.partSize,
 		Snapshot: manifestSnapshot{hex.EncodeToString(s.Store[:]), uint64(s.Generation), uint32(s.Tag), s.Name, s.Created, s.Size},
 		Bytes:    p.Delta.Bytes, Records: p.Delta.Records, Content: p.Delta.Content, Zeroes: p.Delta.Zeroes, Coded: p.Delta.Coded,
-		SHA256: hex.EncodeToString(p.Delta.Digest[:]),
+		Digest: hex.EncodeToString(p.Delta.Digest[:]),
 	}, "", "  ")
 }
 
@@ -121,7 +121,7 @@ func decodePoint(content []byte) (*Point, error) {
 			Identity: delta.Identity{Generation: block.Generation(m.Snapshot.Generation)}},
 	}
 	store, err := hex.DecodeString(m.Snapshot.Store)
-	sum, err2 := hex.DecodeString(m.SHA256)
+	sum, err2 := hex.DecodeString(m.Digest)
 	_, err3 := block.NewGeometry(p.Snapshot.Size, p.ChunkSize)
 	switch {
 	case errors.Join(err, err2, err3) != nil || len(store) != len(p.Snapshot.Store) || len(sum) != len(p.Delta.Digest):

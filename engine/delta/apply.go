@@ -24,11 +24,11 @@ type ApplyOptions struct {
 	// Resume says that the receiver may have some of the content already, from the same
 	// delta: what is there is not written again.
 	Resume bool
-	// Progress is told up to which offset of how many bytes the receiver is done; it may
-	// be nil.
+	// Progress is told up to which offset of how many bytes the receiver is done, by one
+	// goroutine; it may be nil.
 	Progress func(done, total int64)
 	// Wrote is called after each record was written, with the offset up to which the
-	// receiver is done; its error ends Apply. It may be nil.
+	// receiver is done, by one goroutine; its error ends Apply. It may be nil.
 	Wrote func(done int64) error
 }
 
@@ -72,8 +72,12 @@ func fits(h Header, base Content) error {
 // Apply writes to a receiver, which holds what the base does or, with
 // [ApplyOptions.Resume], some of the delta already, what a delta says. Base must stay as
 // it is meanwhile; it is nil for a delta of all of a volume. Each record is written only
-// after its base and its content were verified. All is durable when Apply returns nil,
-// and only then is the receiver the newer state: after an error, it is neither.
+// after its base and its content were verified, and in order. All is durable when Apply
+// returns nil, and only then is the receiver the newer state: after an error, it is neither.
+//
+// The caller's goroutine reads the delta; content is made and verified beside that, on all
+// processors, and written by one more goroutine. So the receiver is read, if at all, while
+// another place of it is written. Memory is bounded as that of [Encode].
 func Apply(ctx context.Context, r *Reader, base Content, to Receiver, o ApplyOptions) (Summary, error) {
 	h := r.Header()
 	if err := fits(h, base); err != nil {
@@ -85,79 +89,12 @@ func Apply(ctx context.Context, r *Reader, base Content, to Receiver, o ApplyOpt
 	if to.Size() < h.To.Size {
 		return Summary{}, fmt.Errorf("the receiver has %d bytes, and the delta makes %d", to.Size(), h.To.Size)
 	}
-	a := applying{decoder: newDecoder(h), base: base, to: to, resume: o.Resume}
-	for {
-		rec, err := r.Next()
-		switch {
-		case errors.Is(err, io.EOF):
-			if err := to.Flush(); err != nil {
-				return r.Summary(), fmt.Errorf("flushing what the delta made: %w", err)
-			}
-			return r.Summary(), nil
-		case err != nil:
-			return r.Summary(), err
-		case ctx.Err() != nil:
-			return r.Summary(), context.Cause(ctx)
-		}
-		if err := a.record(rec); err != nil {
-			return r.Summary(), err
-		}
-		if o.Wrote != nil {
-			if err := o.Wrote(rec.end()); err != nil {
-				return r.Summary(), err
-			}
-		}
-		if o.Progress != nil {
-			o.Progress(rec.end(), h.To.Size)
-		}
+	a := &applying{header: h, base: base, to: to, o: o}
+	if err := a.run(ctx, r); err != nil {
+		return r.Summary(), err
 	}
-}
-
-// applying is one run of Apply.
-type applying struct {
-	decoder *decoder
-	base    Content // nil for none
-	to      Receiver
-	resume  bool
-	buf     []byte
-	there   []byte
-}
-
-func (a *applying) record(r *Record) error {
-	if r.Kind == KindZero {
-		if err := a.to.Zero(r.Offset, r.Length); err != nil {
-			return fmt.Errorf("zeroing %d bytes at offset %d: %w", r.Length, r.Offset, err)
-		}
-		return nil
+	if err := to.Flush(); err != nil {
+		return r.Summary(), fmt.Errorf("flushing what the delta made: %w", err)
 	}
-	if a.resume && r.Kind != KindComposed {
-		a.there = grown(a.there, r.Length)
-		if err := readFull(a.to, a.there, r.Offset); err != nil {
-			return fmt.Errorf("the receiver: %w", err)
-		}
-		if SumOf(a.there) == r.Sum {
-			return nil
-		}
-	}
-	if a.base != nil {
-		if err := a.decoder.checkBase(r, a.base); err != nil {
-			return err
-		}
-	}
-	a.buf = grown(a.buf, r.Length)
-	if err := a.decoder.content(a.buf, r, a.base, a.to); err != nil {
-		return err
-	}
-	if _, err := a.to.WriteAt(a.buf, r.Offset); err != nil {
-		return fmt.Errorf("writing %d bytes at offset %d: %w", r.Length, r.Offset, err)
-	}
-	return nil
-}
-
-// grown returns p with n bytes, of memory that it had if that is enough.
-func grown(p []byte, n int64) []byte {
-	if int64(cap(p)) < n {
-		p = make([]byte, n)
-	}
-	return p[:n]
+	return r.Summary(), nil
 }

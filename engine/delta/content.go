@@ -68,9 +68,13 @@ func (d *decoder) content(dst []byte, r *Record, base Content, target io.ReaderA
 		return nil
 	}
 	if r.Kind == KindExtent && !r.Codec.NeedsBase() {
-		return fmt.Errorf("%w: the content at offset %d has not the sum that it is to have", ErrCorrupt, r.Offset)
+		return wrongContent(r)
 	}
 	return fmt.Errorf("%w: what it makes at offset %d has not the sum that it is to have", ErrBase, r.Offset)
+}
+
+func wrongContent(r *Record) error {
+	return fmt.Errorf("%w: the content at offset %d has not the sum that it is to have", ErrCorrupt, r.Offset)
 }
 
 func (d *decoder) decode(dst []byte, r *Record, base Content) error {

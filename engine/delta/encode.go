@@ -48,12 +48,25 @@ type EncodeOptions struct {
 	Progress func(done, total int64)
 }
 
-// DefaultMemory bounds the buffers of Encode, whatever the size of the volume.
+// DefaultMemory bounds the buffers of Encode and Apply, whatever the size of the volume.
 const DefaultMemory = 96 << 20
 
 // buffersPerJob is how many times the bound of an extent one job has in buffers: content,
 // base and coded form.
 const buffersPerJob = 4
+
+// parallel returns how many jobs there are at a time, and goroutines for them: as many as
+// there are processors, for workers zero; within memory, or DefaultMemory, for zero.
+func parallel(workers int, memory int64, extent int) (jobs, goroutines int) {
+	if workers <= 0 {
+		workers = runtime.GOMAXPROCS(0)
+	}
+	if memory <= 0 {
+		memory = DefaultMemory
+	}
+	jobs = int(max(2, min(int64(2*workers), memory/int64(buffersPerJob*extent))))
+	return jobs, min(workers, jobs)
+}
 
 // Encode writes to w the delta by which the base of a source becomes its target. Chunks
 // that hold the same in both are left out; zeroes, and chunks of which an earlier one
@@ -104,16 +117,7 @@ type job struct {
 }
 
 func (e *encoding) run(ctx context.Context, cancel context.CancelFunc, out *Writer) error {
-	workers := e.o.Workers
-	if workers <= 0 {
-		workers = runtime.GOMAXPROCS(0)
-	}
-	memory := e.o.Memory
-	if memory <= 0 {
-		memory = DefaultMemory
-	}
-	jobs := int(max(2, min(int64(2*workers), memory/int64(buffersPerJob*e.o.Extent))))
-	workers = min(workers, jobs)
+	jobs, workers := parallel(e.o.Workers, e.o.Memory, e.o.Extent)
 	e.free = make(chan *job, jobs)
 	for range jobs {
 		e.free <- &job{}

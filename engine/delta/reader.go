@@ -32,7 +32,8 @@ func NewReader(r io.Reader) (*Reader, error) {
 		return nil, err
 	}
 	x := &Reader{from: r, header: *h, digest: newRunning(), tail: h.baseSize()}
-	x.took(p)
+	x.digest.take(p)
+	x.sum.Bytes += int64(len(p))
 	return x, nil
 }
 
@@ -57,29 +58,34 @@ func (r *Reader) Header() Header { return r.header }
 // whole delta.
 func (r *Reader) Summary() Summary { return r.sum }
 
-func (r *Reader) took(p []byte) {
-	r.digest.take(p)
-	r.sum.Bytes += int64(len(p))
-}
-
 // Next returns the next record, valid until the call after, or io.EOF when the end was
 // read and the whole delta is known to be what was written. Any other error is final.
 // Until io.EOF, what was read may be followed by damage.
 func (r *Reader) Next() (*Record, error) {
+	rec, err := r.nextIn(&r.buf)
+	if err == nil && rec.bare() && SumOf(rec.Payload) != rec.Sum {
+		rec, r.err = nil, wrongContent(rec)
+	}
+	return rec, r.err
+}
+
+// nextIn is Next for who makes content of all records, and so verifies that what is bare is
+// what it is to be. The record is in the buffer, which is read until the call after.
+func (r *Reader) nextIn(buf *bytes.Buffer) (*Record, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
-	rec, err := r.read()
+	rec, err := r.read(buf)
 	r.err = err
 	return rec, err
 }
 
-func (r *Reader) read() (*Record, error) {
-	c, err := r.readCoded()
+func (r *Reader) read(buf *bytes.Buffer) (*Record, error) {
+	c, err := r.readCoded(buf)
 	if err != nil {
 		return nil, err
 	}
-	p := r.buf.Bytes()
+	p := buf.Bytes()
 	if c.Kind == KindEnd {
 		return nil, r.readEnd(&c, p)
 	}
@@ -93,7 +99,8 @@ func (r *Reader) read() (*Record, error) {
 		return nil, err
 	}
 	r.index.add(c.Offset, r.sum.Bytes)
-	r.took(p)
+	r.digest.record(&c.Record, p)
+	r.sum.Bytes += int64(len(p))
 	r.sum.take(&c.Record, c.payload)
 	r.next = c.end()
 	r.tail = covered(r.tail, &c.Record)
@@ -101,21 +108,21 @@ func (r *Reader) read() (*Record, error) {
 }
 
 // readCoded reads the bytes of a record into the buffer, and verifies their checksum.
-func (r *Reader) readCoded() (coded, error) {
+func (r *Reader) readCoded(buf *bytes.Buffer) (coded, error) {
 	what := fmt.Sprintf("record %d", r.sum.Records)
 	r.digest.wait() // it may still take in what the buffer holds
-	r.buf.Reset()
-	if err := r.fill(recordSize); err != nil {
+	buf.Reset()
+	if err := r.fill(buf, recordSize); err != nil {
 		return coded{}, cut(what, err)
 	}
-	c, err := decodeFixed(r.buf.Bytes(), r.header.Extent)
+	c, err := decodeFixed(buf.Bytes(), r.header.Extent)
 	if err != nil {
 		return c, err
 	}
-	if err := r.fill(c.payload); err != nil {
+	if err := r.fill(buf, c.payload); err != nil {
 		return c, cut(what, err)
 	}
-	p := r.buf.Bytes()
+	p := buf.Bytes()
 	switch {
 	case binary.LittleEndian.Uint32(p[recordSize-4:]) != recordCRC(p):
 		return c, fmt.Errorf("%w: checksum of %s", ErrCorrupt, what)
@@ -126,8 +133,8 @@ func (r *Reader) readCoded() (coded, error) {
 }
 
 // fill reads n bytes more.
-func (r *Reader) fill(n int) error {
-	got, err := io.CopyN(&r.buf, r.from, int64(n))
+func (r *Reader) fill(buf *bytes.Buffer, n int) error {
+	got, err := io.CopyN(buf, r.from, int64(n))
 	if err == nil || errors.Is(err, io.EOF) && got == int64(n) {
 		return nil
 	}
@@ -144,7 +151,8 @@ func (r *Reader) readEnd(c *coded, p []byte) error {
 		return fmt.Errorf("%w: its index is not of its records", ErrCorrupt)
 	}
 	end := r.sum.Bytes
-	r.took(p)
+	r.digest.take(p)
+	r.sum.Bytes += int64(len(p))
 	r.sum.Digest = r.digest.sum()
 	trailer := make([]byte, trailerSize)
 	if _, err := io.ReadFull(r.from, trailer); err != nil {

@@ -3,10 +3,11 @@
 package delta
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+
+	"github.com/zeebo/blake3"
 
 	"zumastor.org/zumastor/engine/delta/codec"
 )
@@ -35,12 +36,12 @@ func (k Kind) String() string {
 	return kindNames[k]
 }
 
-// Sum is the first half of the SHA-256 of some content.
+// Sum is the first half of the BLAKE3 of some content.
 type Sum [16]byte
 
 // SumOf returns the sum of p.
 func SumOf(p []byte) Sum {
-	sum := sha256.Sum256(p)
+	sum := blake3.Sum256(p)
 	return Sum(sum[:16])
 }
 
@@ -77,6 +78,9 @@ const (
 const flagBase = 1 // of a record: Base is known
 
 func (r *Record) end() int64 { return r.Offset + r.Length }
+
+// bare reports whether the payload is the content as it is, of which Sum is.
+func (r *Record) bare() bool { return r.Kind == KindExtent && r.Codec == codec.Raw }
 
 // maxPayload bounds the payload of a record of that kind.
 func maxPayload(k Kind, extent int) int {

@@ -2,22 +2,27 @@
 
 package delta
 
-import (
-	"crypto/sha256"
-	"hash"
-)
+import "github.com/zeebo/blake3"
 
 // running is the digest of a whole delta, computed beside what else is done with its
-// bytes: it takes as long as all other sums of a raw delta together. For one goroutine.
+// bytes. For one goroutine.
 type running struct {
-	hash hash.Hash
+	hash *blake3.Hasher
 	busy chan struct{} // closed when the last bytes are in; nil if they are
 }
 
 // worthwhile is how many bytes are worth a goroutine.
 const worthwhile = 32 << 10
 
-func newRunning() running { return running{hash: sha256.New()} }
+func newRunning() running { return running{hash: blake3.New()} }
+
+// record takes in a record as it is coded: not the payload that Sum is of.
+func (d *running) record(r *Record, p []byte) {
+	if r.bare() {
+		p = p[:recordSize]
+	}
+	d.take(p)
+}
 
 // take begins to take in p, which must not change before the next call of any method.
 func (d *running) take(p []byte) {

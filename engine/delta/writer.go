@@ -34,7 +34,9 @@ func newWriter(w io.Writer, h Header, start int64) (*Writer, error) {
 		return nil, err
 	}
 	x := &Writer{to: w, header: h, digest: newRunning(), next: start, tail: max(start, h.baseSize())}
-	return x, x.write(h.append(nil))
+	p := h.append(nil)
+	x.digest.take(p)
+	return x, x.write(p)
 }
 
 // startsAt returns an error unless the rest of a delta can begin at an offset.
@@ -45,8 +47,8 @@ func (h *Header) startsAt(start int64) error {
 	return nil
 }
 
+// write writes p, which the digest may be taking in.
 func (w *Writer) write(p []byte) error {
-	w.digest.take(p)
 	_, err := w.to.Write(p)
 	w.digest.wait() // before p changes
 	if err != nil {
@@ -70,6 +72,7 @@ func (w *Writer) Write(r *Record) error {
 	if payload > maxPayload(r.Kind, w.header.Extent) || len(r.Parts) > MaxParts {
 		return fmt.Errorf("%v record at offset %d has %d coded bytes in %d parts, which is too much", r.Kind, r.Offset, payload, len(r.Parts))
 	}
+	w.digest.record(r, w.buf)
 	if err := w.write(w.buf); err != nil {
 		return err
 	}
@@ -111,7 +114,9 @@ func (w *Writer) Close() (Summary, error) {
 	}
 	end := w.sum.Bytes
 	last := Record{Kind: KindEnd, Offset: w.header.To.Size, Payload: w.index.append(nil)}
-	if err := w.write(last.append(nil, uint32(w.sum.Records))); err != nil {
+	p := last.append(nil, uint32(w.sum.Records))
+	w.digest.take(p)
+	if err := w.write(p); err != nil {
 		return w.sum, err
 	}
 	w.sum.Digest = w.digest.sum()
