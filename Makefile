@@ -57,7 +57,8 @@ fuzz-smoke: deps ## every fuzz target for FUZZTIME (default 10s)
 deb: build ## build the Debian packages ddsnap and ddsnap-dkms into bin/deb
 	packaging/deb
 
-generate: deps ## make manual pages, shell completions and other generated files again
+generate: deps ## make manual pages, shell completions, eBPF objects and other generated files again
+	@.ci/deps "clang-14 llvm-14 libbpf-dev" clang-14 llvm-strip-14 /usr/include/bpf/bpf_helpers.h
 	$(GO) generate ./...
 
 lint: deps ## gofmt, vet, staticcheck, the rules of harness/lint

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
+)
+
+// Kinds and metrics of the block layer, by their numbers in kernel/bpf/block.bpf.c.
+var (
+	blockKinds   = []string{"any", "read", "write", "fua", "flush", "discard", "zeroes", "other"}
+	blockMetrics = []struct {
+		name string
+		unit Unit
+	}{{"latency", Nanoseconds}, {"size", Bytes}, {"distance", Sectors}, {"depth", Operations}}
+)
+
+// blockNeeds is what the block probe needs.
+var blockNeeds = []Need{needRoot, needTypes, needDisk, needRing}
+
+// Event is an operation of a block device in the timeline.
+type Event struct {
+	Began  time.Duration `json:"began_ns"` // on the monotonic clock
+	Took   time.Duration `json:"took_ns"`
+	Device string        `json:"device"`
+	Kind   string        `json:"kind"`
+	Sector uint64        `json:"sector"`
+	Bytes  uint32        `json:"bytes"`
+	Depth  uint32        `json:"depth"` // in flight when it was issued, with it
+}
+
+// openBlock attaches to the block layer: to some devices, or to all there are.
+func openBlock(o Options) (*programs, error) {
+	if err := met("block", blockNeeds); err != nil {
+		return nil, err
+	}
+	spec, err := loadBlock()
+	if err != nil {
+		return nil, err
+	}
+	constants := map[string]any{blockVarOnlyChosen: len(o.Devices) > 0, blockVarSampleEvery: uint32(0)}
+	if o.Event != nil {
+		constants[blockVarSampleEvery] = max(1, o.SampleEvery)
+	}
+	return open("block", spec, constants, func(p *programs) error {
+		p.label = blockSeries.series
+		for _, d := range o.Devices {
+			if err := p.loaded.Maps[blockMapChosen].Put(d.number(), uint8(1)); err != nil {
+				return fmt.Errorf("choosing %v: %w", d, err)
+			}
+		}
+		if o.Event != nil {
+			reader, err := ringbuf.NewReader(p.loaded.Maps[blockMapTimeline])
+			if err != nil {
+				return err
+			}
+			f := &follower{Reader: reader, done: make(chan struct{})}
+			go f.follow(o.Event)
+			p.closer = append(p.closer, f)
+		}
+		// Ends first: no operation then seems to last until the probe is closed.
+		for _, point := range [][2]string{
+			{"block_rq_complete", blockProgRequestCompleted}, {"block_bio_complete", blockProgBioCompleted},
+			{"block_rq_issue", blockProgRequestIssued}, {"block_bio_queue", blockProgBioQueued},
+		} {
+			if err := p.keep(link.AttachRawTracepoint(link.RawTracepointOptions{Name: point[0], Program: p.loaded.Programs[point[1]]})); err != nil {
+				return fmt.Errorf("tracepoint %s: %w", point[0], err)
+			}
+		}
+		return nil
+	})
+}
+
+// series labels a histogram of the block layer.
+func (k blockSeries) series() Series {
+	s := Series{Subject: deviceOf(k.Subject).String(), Kind: "other"}
+	if int(k.Kind) < len(blockKinds) {
+		s.Kind = blockKinds[k.Kind]
+	}
+	if int(k.Metric) < len(blockMetrics) {
+		s.Metric, s.Unit = blockMetrics[k.Metric].name, blockMetrics[k.Metric].unit
+	}
+	return s
+}
+
+// follower hands on the events of a ring buffer.
+type follower struct {
+	*ringbuf.Reader
+	done chan struct{}
+}
+
+// Close ends it; no event is handed on afterwards.
+func (f *follower) Close() error {
+	err := f.Reader.Close()
+	<-f.done
+	return err
+}
+
+// follow hands on events until the reader is closed.
+func (f *follower) follow(event func(Event)) {
+	defer close(f.done)
+	var record ringbuf.Record
+	names := map[uint32]string{}
+	for {
+		if err := f.ReadInto(&record); errors.Is(err, ringbuf.ErrClosed) {
+			return
+		} else if err != nil {
+			continue
+		}
+		var e blockEvent
+		if err := binary.Read(bytes.NewReader(record.RawSample), binary.NativeEndian, &e); err != nil {
+			continue
+		}
+		name, ok := names[e.Dev]
+		if !ok {
+			name = deviceOf(e.Dev).String()
+			names[e.Dev] = name
+		}
+		kind := "other"
+		if int(e.Kind) < len(blockKinds) {
+			kind = blockKinds[e.Kind]
+		}
+		event(Event{Began: time.Duration(e.Began), Took: time.Duration(e.Took), Device: name, Kind: kind, Sector: e.Sector, Bytes: e.Bytes, Depth: e.Depth})
+	}
+}
+
+// inFlight returns how many operations each device has under way.
+func inFlight(p *programs) (map[string]uint64, error) {
+	var number uint32
+	var d blockDevice
+	all := map[string]uint64{}
+	entries := p.loaded.Maps[blockMapDevices].Iterate()
+	for entries.Next(&number, &d) {
+		all[deviceOf(number).String()] = d.InFlight
+	}
+	if err := entries.Err(); err != nil {
+		return nil, fmt.Errorf("probe block: reading its devices: %w", err)
+	}
+	return all, nil
+}

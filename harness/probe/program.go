@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/cilium/ebpf"
+)
+
+// programs are those of one object, loaded and attached.
+type programs struct {
+	name   string
+	loaded *ebpf.Collection
+	closer []io.Closer // links, and readers of maps
+	label  func(blockSeries) Series
+}
+
+// open loads an object, after setting its constants, and attaches its programs by
+// attach. What it loaded is gone again when it fails.
+func open(name string, spec *ebpf.CollectionSpec, constants map[string]any, attach func(*programs) error) (*programs, error) {
+	for variable, value := range constants {
+		if err := spec.Variables[variable].Set(value); err != nil {
+			return nil, fmt.Errorf("probe %s: setting %s: %w", name, variable, err)
+		}
+	}
+	loaded, err := ebpf.NewCollection(spec)
+	if err != nil {
+		return nil, fmt.Errorf("probe %s: loading its programs: %w", name, refused(err))
+	}
+	p := &programs{name: name, loaded: loaded}
+	if err := attach(p); err != nil {
+		return nil, errors.Join(fmt.Errorf("probe %s: attaching its programs: %w", name, refused(err)), p.close())
+	}
+	return p, nil
+}
+
+// keep has c closed with the programs; it returns err for its caller.
+func (p *programs) keep(c io.Closer, err error) error {
+	if err == nil {
+		p.closer = append(p.closer, c)
+	}
+	return err
+}
+
+// read returns all histograms. Each is of one moment within the call; operations
+// that end meanwhile may be in some of a device's and not yet in others.
+func (p *programs) read() ([]Series, error) {
+	var all []Series
+	var key blockSeries
+	var h blockHistogram
+	entries := p.loaded.Maps[blockMapHistograms].Iterate()
+	for entries.Next(&key, &h) {
+		s := p.label(key)
+		s.Probe = p.name
+		s.Histogram = Histogram{h.Count, h.Sum, h.Max, h.Slots}
+		all = append(all, s)
+	}
+	if err := entries.Err(); err != nil {
+		return nil, fmt.Errorf("probe %s: reading its histograms: %w", p.name, err)
+	}
+	return all, nil
+}
+
+// lost returns how often there was no room to count something.
+func (p *programs) lost() (n uint64, err error) {
+	if err = p.loaded.Variables[blockVarLost].Get(&n); err != nil {
+		return 0, fmt.Errorf("probe %s: reading what was lost: %w", p.name, err)
+	}
+	return n, nil
+}
+
+func (p *programs) close() error {
+	var errs []error
+	for _, c := range p.closer {
+		errs = append(errs, c.Close())
+	}
+	p.loaded.Close()
+	return errors.Join(errs...)
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/*
+ * Log-linear histograms, kept in the kernel and read by harness/probe (histogram.go has the
+ * same arithmetic). The buckets are those of an HdrHistogram of one significant digit, so that
+ * user space hands them on without loss:
+ *
+ *   v < 32        slot v, exact
+ *   v >= 32       with e = floor(log2 v), slot 32 + 16 * (e - 5) + ((v >> (e - 4)) - 16):
+ *                 16 slots an octave, each at most 1/16 (6.25 %) of its values wide
+ *   v >= 2^41     the last slot; sum and max are still exact
+ *
+ * Count and sum are exact: slots and totals are added to atomically, by all processors at
+ * once. The kernel's memory is bounded: HIST_SERIES series, allocated when a probe is loaded.
+ */
+#ifndef ZUMASTOR_BPF_HISTOGRAM_H
+#define ZUMASTOR_BPF_HISTOGRAM_H
+
+#define HIST_SLOTS 608
+#define HIST_SERIES 256
+
+struct series {
+	__u32 subject; /* a device's number; 0 where there is only one subject */
+	__u16 kind;    /* of operation or stage */
+	__u16 metric;  /* what is counted */
+};
+
+struct histogram {
+	__u64 count;
+	__u64 sum;
+	__u64 max;
+	__u64 slots[HIST_SLOTS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, HIST_SERIES);
+	__type(key, struct series);
+	__type(value, struct histogram);
+} histograms SEC(".maps");
+
+/* A histogram is too large for the stack; this one stays empty. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct histogram);
+} empty SEC(".maps");
+
+/* What could not be counted, for want of room in a map. */
+__u64 lost = 0;
+
+static __always_inline __u32 hist_log2(__u64 v)
+{
+	__u32 e = 0;
+
+	if (v >> 32) { e += 32; v >>= 32; }
+	if (v >> 16) { e += 16; v >>= 16; }
+	if (v >> 8) { e += 8; v >>= 8; }
+	if (v >> 4) { e += 4; v >>= 4; }
+	if (v >> 2) { e += 2; v >>= 2; }
+	return e + (v >> 1);
+}
+
+static __always_inline __u32 hist_slot(__u64 v)
+{
+	__u32 e;
+
+	if (v < 32)
+		return v;
+	if (v >> 41)
+		return HIST_SLOTS - 1;
+	e = hist_log2(v);
+	return 16 * (e - 4) + (v >> (e - 4));
+}
+
+static __always_inline void hist_add(__u32 subject, __u16 kind, __u16 metric, __u64 v)
+{
+	struct series key = { .subject = subject, .kind = kind, .metric = metric };
+	struct histogram *h = bpf_map_lookup_elem(&histograms, &key);
+	__u32 zero = 0, slot;
+
+	if (!h) {
+		struct histogram *fresh = bpf_map_lookup_elem(&empty, &zero);
+
+		if (!fresh)
+			return;
+		bpf_map_update_elem(&histograms, &key, fresh, BPF_NOEXIST);
+		h = bpf_map_lookup_elem(&histograms, &key);
+		if (!h) {
+			__sync_fetch_and_add(&lost, 1);
+			return;
+		}
+	}
+	slot = hist_slot(v);
+	if (slot >= HIST_SLOTS) /* never; the verifier wants it said */
+		return;
+	__sync_fetch_and_add(&h->slots[slot], 1);
+	__sync_fetch_and_add(&h->sum, v);
+	__sync_fetch_and_add(&h->count, 1);
+	if (v > h->max) /* of two at once, the smaller may win: it is for the eye */
+		h->max = v;
+}
+
+#endif
