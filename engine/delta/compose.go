@@ -70,6 +70,8 @@ func composedHeader(a, b *Header) (Header, error) {
 	case a.To.Identity != b.From.Identity:
 		return Header{}, fmt.Errorf("%w: the first ends at snapshot %d of generation %d, the second begins at %d of %d",
 			ErrChain, a.To.Tag, a.To.Generation, b.From.Tag, b.From.Generation)
+	case a.To.Algorithm != DigestNone && a.To.Algorithm == b.From.Algorithm && a.To.Digest != b.From.Digest:
+		return Header{}, fmt.Errorf("%w: the first makes snapshot %d with another digest than the second begins with", ErrChain, a.To.Tag)
 	case a.To.Size != b.To.Size || a.To.Size != b.From.Size || a.From != nil && a.From.Size != a.To.Size || a.ChunkSize != b.ChunkSize:
 		return Header{}, fmt.Errorf("%w: sizes differ", ErrNeedsVolume)
 	}

@@ -134,3 +134,17 @@ func TestComposeRefuses(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(c, got))
 }
+
+// TestComposeComparesDigests: what is known of the state between two deltas must agree.
+func TestComposeComparesDigests(t *testing.T) {
+	one, two := &Header{}, &Header{From: &End{}}
+	one.To.Algorithm, one.To.Digest = DigestTree, [32]byte{1}
+	_, err := composedHeader(one, two)
+	require.NoError(t, err, "the second does not know its digest")
+	two.From.Algorithm, two.From.Digest = DigestTree, [32]byte{2}
+	_, err = composedHeader(one, two)
+	require.ErrorIs(t, err, ErrChain)
+	two.From.Digest = one.To.Digest
+	_, err = composedHeader(one, two)
+	require.NoError(t, err)
+}

@@ -48,9 +48,11 @@ type Identity struct {
 	Generation block.Generation
 }
 
-// DigestNone says that the digest of a whole state is not known. Others are those of
-// package digest.
-const DigestNone = 0
+// The digests of a whole state. Part of the format, must not change.
+const (
+	DigestNone = 0 // it is not known
+	DigestTree = 1 // that of package digest
+)
 
 // End is a state that a delta leads from, or to.
 type End struct {

@@ -85,7 +85,8 @@ type Options struct {
 //
 // The volume must be empty of snapshots for a delta of all of a volume; else its newest
 // snapshot must be the delta's base, known by where it was made first and not by its
-// name, and the origin must hold the same. A delta whose snapshot is there already does
+// name, and the origin must hold the same. Where both the store and the delta know the
+// base's digest, they must be the same. A delta whose snapshot is there already does
 // nothing.
 func Apply(ctx context.Context, from io.Reader, v Volume, o Options) (res Result, err error) {
 	r, again, err := open(from, o.Start)
@@ -104,6 +105,9 @@ func Apply(ctx context.Context, from io.Reader, v Volume, o Options) (res Result
 		return res, errors.Join(err, v.finish(ctx, p, o))
 	}
 	res.Resumed = p.resume
+	if err := v.sameDigest(ctx, p.base, res.Header.From); err != nil {
+		return res, err
+	}
 	var base delta.Content
 	if p.base != nil {
 		content, closer, err := v.Open(*p.base)

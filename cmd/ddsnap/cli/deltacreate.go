@@ -21,6 +21,7 @@ import (
 	"zumastor.org/zumastor/engine/delta"
 	"zumastor.org/zumastor/engine/delta/codec"
 	"zumastor.org/zumastor/engine/delta/similar"
+	"zumastor.org/zumastor/engine/digest/compute"
 )
 
 // deltaCreation is one run of delta create.
@@ -244,12 +245,29 @@ func (c *deltaCreation) options(ctx context.Context, t *target, list *admin.Chan
 	if err := c.choose(&o); err != nil {
 		return o, err
 	}
-	if o.To, err = deltaEndOf(st.Status, list.To); err == nil && list.From != nil {
+	if o.To, err = digestedEnd(asking, t, st.Status, list.To); err == nil && list.From != nil {
 		var from delta.End
-		from, err = deltaEndOf(st.Status, list.From)
+		from, err = digestedEnd(asking, t, st.Status, list.From)
 		o.From = &from
 	}
 	return o, err
+}
+
+// digestedEnd describes a snapshot as an end of a delta, with its digest if the store has
+// it.
+func digestedEnd(ctx context.Context, t *target, store *admin.Status, s *admin.Snapshot) (delta.End, error) {
+	e, err := deltaEndOf(store, s)
+	if err != nil {
+		return e, err
+	}
+	sum, known, err := compute.Known(ctx, t, admin.Ref{Tag: s.Tag})
+	if known && err == nil {
+		e.Algorithm, e.Digest = delta.DigestTree, sum
+	}
+	if compute.Without(err) {
+		err = nil
+	}
+	return e, err
 }
 
 // best is the name of the chooser that tries several codecs.

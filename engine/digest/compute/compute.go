@@ -78,11 +78,17 @@ func Run(ctx context.Context, m admin.Manager, ref admin.Ref, content io.ReaderA
 // Known returns a snapshot's digest, if its store has it.
 func Known(ctx context.Context, m admin.Manager, ref admin.Ref) (sum digest.Sum, known bool, err error) {
 	r, err := m.Do(ctx, admin.Request{Verb: admin.VerbDigest, Snapshot: &ref})
-	if err != nil || !r.Digest.Known {
+	if err != nil || r.Digest == nil || !r.Digest.Known {
 		return sum, false, err
 	}
 	sum, err = digest.ParseSum(r.Digest.Sum)
 	return sum, err == nil, err
+}
+
+// Without reports whether an error of Known says that the snapshot can have no digest, or
+// that its server knows of none.
+func Without(err error) bool {
+	return errors.Is(err, store.ErrNoDigest) || errors.Is(err, store.ErrWritten) || errors.Is(err, admin.ErrRequest)
 }
 
 // tree is the digest of a snapshot, in its store.
