@@ -23,7 +23,7 @@ LAB_DEBUG_TOOLS    = bc flex bison /usr/include/libelf.h /usr/include/openssl/ss
 LAB_DEBUG_PACKAGES = bc flex bison libelf-dev libssl-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-lab build deb test test-root race crash fuzz-smoke lint generate bench goals report compare record lab lab-debug-kernel test-lab ci clean
+.PHONY: help deps deps-lab build deb test test-root race crash fuzz-smoke lint generate bench goals report compare baseline record lab lab-debug-kernel test-lab ci clean
 
 help: ## show this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ report: build ## make the newest run's report again
 
 compare: build ## compare two runs: A= B=
 	@bin/zbench compare $(A) $(B)
+
+baseline: build ## compare exact counters with those in git: zbench baseline record accepts what moved
+	@bin/zbench baseline check
 
 record: build ## record a trace again (root): NAME=untar-go
 	bin/zbench record $(NAME)

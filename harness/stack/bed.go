@@ -23,6 +23,7 @@ type Bed struct {
 	origin  device.Device
 	stores  device.Device
 	virtual *nvramsim.Clock // of a modelled bed; else nil
+	disk    *nvramsim.Model // of a modelled bed; else nil
 	began   time.Time
 	nvram   string // a battery-backed block device, "" to simulate one
 	pmem    string // a mapped file or device, "" to simulate one
@@ -150,7 +151,7 @@ func NewModel(name string, size Size) (*Bed, error) {
 	default:
 		return nil, fmt.Errorf("no disk model %q: there are hdd, ssd and nvme", name)
 	}
-	b := &Bed{virtual: clock}
+	b := &Bed{virtual: clock, disk: disk}
 	var err error
 	if b.origin, err = disk.Partition(0, memdev.New(size.Origin)); err != nil {
 		return nil, err
@@ -176,6 +177,15 @@ func (b *Bed) Now() time.Duration {
 
 // Modelled reports whether time on the bed is virtual.
 func (b *Bed) Modelled() bool { return b.virtual != nil }
+
+// Traffic returns what a modelled bed's disk was asked and what it did, since it was
+// made; zero on other beds. The journals of placements are not on it.
+func (b *Bed) Traffic() nvramsim.Stats {
+	if b.disk == nil {
+		return nvramsim.Stats{}
+	}
+	return b.disk.Stats()
+}
 
 // Notes returns what a reader of the figures must know about the bed.
 func (b *Bed) Notes() []string { return slices.Clone(b.notes) }

@@ -31,6 +31,10 @@ type Config struct {
 	CacheBytes int64
 	// Meter, if not nil, counts the time that flushes take.
 	Meter *FlushMeter
+	// Messages, if not nil, counts what the volumes ask the server.
+	Messages *MessageMeter
+	// Through, if not nil, returns what stands before the origin and the store.
+	Through func(device.Device) device.Device
 }
 
 // Stack is one variant, ready for a workload.
@@ -68,6 +72,9 @@ func (s *Stack) build() error {
 	}
 	if s.Meter != nil {
 		s.origin, s.devs.Store = s.Meter.wrap(s.origin), s.Meter.wrap(s.devs.Store)
+	}
+	if s.Through != nil {
+		s.origin, s.devs.Store = s.Through(s.origin), s.Through(s.devs.Store)
 	}
 	return s.buildEngine()
 }
@@ -107,12 +114,20 @@ func (s *Stack) openEngine() (err error) {
 		return err
 	}
 	s.onClose(s.server.Close)
-	s.volume, err = volume.OpenOrigin(s.server, s.origin, s.devs, volume.Options{})
+	s.volume, err = volume.OpenOrigin(s.asked(), s.origin, s.devs, volume.Options{})
 	if err != nil {
 		return err
 	}
 	s.onClose(s.volume.Close)
 	return nil
+}
+
+// asked returns the server as the volumes see it.
+func (s *Stack) asked() wire.Server {
+	if s.Messages == nil {
+		return s.server
+	}
+	return &counted{s.server, s.Messages}
 }
 
 func (s *Stack) onClose(f func() error) { s.closers = append(s.closers, f) }
@@ -212,7 +227,7 @@ func (s *Stack) Server() *server.Server { return s.server }
 // closes it.
 func (s *Stack) Open(tag block.Tag, write bool) (*volume.Snapshot, error) {
 	return volume.OpenSnapshotRef(volume.SnapshotSource{
-		Server: s.server, Origin: s.origin, Store: s.devs,
+		Server: s.asked(), Origin: s.origin, Store: s.devs,
 		ChunkSize: s.server.Geometry().ChunkSize(), DataOffset: s.server.DataOffset(),
 	}, wire.SnapshotRef{Tag: tag}, write)
 }
