@@ -14,6 +14,22 @@ type Tree interface {
 	Children(nodes []Node) ([][Fanout]Sum, error)
 }
 
+// TreeOf returns what asks a base for node by node.
+func TreeOf(b Base) Tree { return each{b} }
+
+type each struct{ base Base }
+
+// Children implements Tree.
+func (e each) Children(nodes []Node) ([][Fanout]Sum, error) {
+	sums := make([][Fanout]Sum, len(nodes))
+	for i, n := range nodes {
+		if err := e.base.Children(n, &sums[i]); err != nil {
+			return nil, err
+		}
+	}
+	return sums, nil
+}
+
 // DiffBatch is how many nodes Diff asks for at once, at most: 512 KiB of sums.
 const DiffBatch = 64
 

@@ -4,9 +4,11 @@ package replica
 
 import (
 	"context"
+	"fmt"
 
 	"zumastor.org/zumastor/engine/admin"
 	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/store"
 )
 
 // Standing says how far a volume is on the way to a newer state.
@@ -46,6 +48,25 @@ func (v Volume) Standing(ctx context.Context, to admin.Source) (Standing, error)
 		st.Applying = s.newest.Applying
 	}
 	return st, nil
+}
+
+// Find returns the newest snapshot of the origin that is the one that to names. The error
+// wraps store.ErrNoSnapshot if none is.
+func (v Volume) Find(ctx context.Context, to admin.Source) (*admin.Snapshot, error) {
+	s, err := v.state(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var found *admin.Snapshot
+	for i := range s.list {
+		if snap := &s.list[i]; snap.Parent == 0 && s.identity(snap) == to && (found == nil || snap.Generation > found.Generation) {
+			found = snap
+		}
+	}
+	if found == nil {
+		return nil, fmt.Errorf("%w: none is generation %d of store %s", store.ErrNoSnapshot, to.Generation, to.Store)
+	}
+	return found, nil
 }
 
 // identity returns where a snapshot was made first.

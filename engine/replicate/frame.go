@@ -42,11 +42,15 @@ const (
 	kindDone                     // receiver: the snapshot is there
 	kindRefuse                   // both: why not; ends the session
 	kindPing                     // both: still there
+	kindNodes                    // sender: nodes of the digest's tree
+	kindSums                     // receiver: the sums of their children
+	kindCompare                  // sender: sums of pieces
+	kindEqual                    // receiver: which of them are right
 )
 
 // String returns the kind's name.
 func (k kind) String() string {
-	names := [...]string{"none", "hello", "propose", "standing", "probe", "had", "start", "data", "ack", "done", "refuse", "ping"}
+	names := [...]string{"none", "hello", "propose", "standing", "probe", "had", "start", "data", "ack", "done", "refuse", "ping", "nodes", "sums", "compare", "equal"}
 	if int(k) < len(names) {
 		return names[k]
 	}
@@ -60,8 +64,14 @@ func (k kind) bounds() (least, most int) {
 		return helloSize, helloSize
 	case kindPropose, kindStanding, kindDone, kindRefuse:
 		return 2, maxControl
-	case kindProbe:
+	case kindProbe, kindCompare:
 		return probeSize, MaxFrame
+	case kindNodes:
+		return nodeSize, mostNodes * nodeSize
+	case kindSums:
+		return sumsSize, mostNodes * sumsSize
+	case kindEqual:
+		return 1, (MaxFrame/probeSize + 7) / 8
 	case kindHad:
 		return 4, 4
 	case kindStart:

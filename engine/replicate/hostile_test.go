@@ -17,6 +17,7 @@ import (
 	"zumastor.org/zumastor/engine/admin"
 	"zumastor.org/zumastor/engine/delta"
 	"zumastor.org/zumastor/engine/delta/codec"
+	"zumastor.org/zumastor/engine/digest"
 	"zumastor.org/zumastor/engine/replica"
 )
 
@@ -114,7 +115,7 @@ func patternOffer() Offer {
 func frames(t testing.TB) []byte {
 	var p []byte
 	p = appendFrame(p, kindHello, hello{1, 1, roleSender, time.Minute}.encode())
-	p = appendFrame(p, kindPropose, encodeJSON(proposal{patternOffer().To, hostileSize}))
+	p = appendFrame(p, kindPropose, encodeJSON(proposal{To: patternOffer().To, Size: hostileSize}))
 	content := make([]byte, 4096)
 	p = appendFrame(p, kindProbe, probe{delta.Extent{Length: 4096}, delta.SumOf(content)}.append(nil))
 	p = appendFrame(p, kindStart, binary.LittleEndian.AppendUint64(nil, 0))
@@ -171,6 +172,59 @@ func FuzzSender(f *testing.F) {
 	f.Fuzz(func(t *testing.T, p []byte) {
 		_, _ = Send(t.Context(), &played{Reader: bytes.NewReader(mended(p))}, patternOffer(), SendOptions{})
 	})
+}
+
+// FuzzVerify: whatever a receiver answers to one that compares, that ends, and believes
+// in no content beyond the volume.
+func FuzzVerify(f *testing.F) {
+	p := appendFrame(nil, kindHello, hello{1, 1, roleReceiver, time.Minute}.encode())
+	p = appendFrame(p, kindStanding, encodeJSON(standing{Size: hostileSize, There: true, Digest: digest.Zero(0).String()}))
+	f.Add(appendFrame(p, kindSums, make([]byte, sumsSize)), true)
+	sums := encodeSums([][digest.Fanout]digest.Sum{{digest.Sum{1}}})
+	for range digest.Height {
+		p = appendFrame(p, kindSums, sums)
+	}
+	f.Add(appendFrame(appendFrame(p, kindEqual, []byte{0xfe, 0xff}), kindDone, []byte("{}")), true)
+	f.Add(p, false)
+	f.Fuzz(func(t *testing.T, p []byte, tree bool) {
+		o := Original{To: patternOffer().To, Size: hostileSize, Chunk: 4096, Content: pattern{}, Digest: digest.Sum{9}}
+		if tree {
+			o.Tree = digest.TreeOf(digest.Nothing{})
+		}
+		_, _ = Verify(t.Context(), &played{Reader: bytes.NewReader(mended(p))}, o, VerifyOptions{Differs: func(x delta.Extent) error {
+			require.GreaterOrEqual(t, x.Offset, int64(0))
+			require.LessOrEqual(t, x.Offset+x.Length, int64(hostileSize))
+			return nil
+		}})
+	})
+}
+
+// TestNodesAreOfTheTree: no node is asked for or answered that the tree has not.
+func TestNodesAreOfTheTree(t *testing.T) {
+	for _, n := range []digest.Node{{Level: 0}, {Level: digest.Height + 1}, {Level: digest.Height, Index: 1}, {Level: 1, Index: 1 << 32}} {
+		_, err := decodeNodes(encodeNodes([]digest.Node{n}))
+		require.ErrorIs(t, err, ErrProtocol)
+	}
+	good := []digest.Node{{Level: digest.Height}, {Level: 1, Index: 1<<32 - 1}}
+	got, err := decodeNodes(encodeNodes(good))
+	require.NoError(t, err)
+	require.Equal(t, good, got)
+	_, err = decodeNodes(encodeNodes(good)[:17])
+	require.ErrorIs(t, err, ErrProtocol)
+
+	sums := make([][digest.Fanout]digest.Sum, 1)
+	for i := range sums[0] {
+		sums[0][i] = digest.Zero(0)
+	}
+	theirs := remoteTree{leaves: 3, ask: func([]byte) ([]byte, error) { return encodeSums(sums), nil }}
+	sums[0][2] = digest.Sum{1}
+	_, err = theirs.Children([]digest.Node{{Level: 1}})
+	require.NoError(t, err)
+	sums[0][3] = digest.Sum{1}
+	_, err = theirs.Children([]digest.Node{{Level: 1}})
+	require.ErrorIs(t, err, ErrProtocol)
+	_, err = theirs.Children([]digest.Node{{Level: 1}, {Level: 1, Index: 1}})
+	require.ErrorIs(t, err, ErrProtocol, "an answer to one of two")
 }
 
 // TestGoodFrames shows that the fuzzer begins with what is right.

@@ -105,9 +105,16 @@ func (c Copy) String() string {
 
 // proposal is the snapshot that the sender has.
 type proposal struct {
-	To   Copy  `json:"to"`
-	Size int64 `json:"size_bytes"`
+	To     Copy   `json:"to"`
+	Size   int64  `json:"size_bytes"`
+	Verify string `json:"verify,omitempty"` // the copy is to be compared: how
 }
+
+// How a copy is compared. Part of the protocol.
+const (
+	byDigest  = "digest"  // first the digests that the stores keep, then what differs
+	byContent = "content" // sums of all of it
+)
 
 // standing is how far the receiver is on the way there.
 type standing struct {
@@ -116,6 +123,7 @@ type standing struct {
 	Newest   *Copy  `json:"newest,omitempty"`   // what it has; none: nothing
 	Applying string `json:"applying,omitempty"` // the delta that is half applied to that
 	Resume   resume `json:"resume"`
+	Digest   string `json:"digest,omitempty"` // of the snapshot that is compared by that
 }
 
 // resume is how far the receiver remembers to be with a delta.
@@ -130,6 +138,7 @@ const (
 	CodeVersion = "version" // no common version of the protocol
 	CodeFull    = "full"    // what the origin holds would be lost
 	CodeBase    = "base"    // there is no base that both have
+	CodeAbsent  = "absent"  // the snapshot that is to be compared is not there
 	CodeError   = "error"   // something failed
 )
 
@@ -195,7 +204,7 @@ func decodeAck(p []byte) ack {
 //
 //	0   8  offset
 //	8   4  length, at most maxPiece
-//	12  16 first half of the SHA-256 of the content
+//	12  16 first half of the BLAKE3 of the content
 //
 // A probe frame has any number of them that fit.
 type probe struct {

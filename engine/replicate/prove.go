@@ -103,19 +103,28 @@ func (s *sending) proveWithin(ctx context.Context, target delta.Content, piece d
 	return chunks[n-1].Offset + chunks[n-1].Length, nil
 }
 
+// probes returns the frame with the sums of pieces of a snapshot.
+func probes(content delta.Content, list []delta.Extent) ([]byte, error) {
+	frame := make([]byte, 0, len(list)*probeSize)
+	buf := make([]byte, pieceSize)
+	for _, x := range list {
+		p := buf[:x.Length]
+		if n, err := content.ReadAt(p, x.Offset); n < len(p) {
+			return nil, fmt.Errorf("reading %d bytes at offset %d of the snapshot: %w", len(p), x.Offset, err)
+		}
+		frame = probe{x, delta.SumOf(p)}.append(frame)
+	}
+	return frame, nil
+}
+
 // has returns how many pieces, from the first one on, the receiver has.
 func (s *sending) has(ctx context.Context, target delta.Content, list []delta.Extent) (int, error) {
 	if len(list) == 0 {
 		return 0, nil
 	}
-	frame := make([]byte, 0, len(list)*probeSize)
-	buf := make([]byte, pieceSize)
-	for _, x := range list {
-		p := buf[:x.Length]
-		if n, err := target.ReadAt(p, x.Offset); n < len(p) {
-			return 0, fmt.Errorf("reading %d bytes at offset %d of the snapshot: %w", len(p), x.Offset, err)
-		}
-		frame = probe{x, delta.SumOf(p)}.append(frame)
+	frame, err := probes(target, list)
+	if err != nil {
+		return 0, err
 	}
 	if err := s.link.write(kindProbe, frame); err != nil {
 		return 0, err

@@ -16,6 +16,7 @@ import (
 	"zumastor.org/zumastor/engine/delta"
 	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/replica"
+	"zumastor.org/zumastor/engine/store"
 )
 
 // Errors of a receiver.
@@ -50,6 +51,7 @@ const (
 type Received struct {
 	Snapshot Copy // that was proposed
 	There    bool // before
+	Verified bool // it was compared, and nothing is received
 	Start    int64
 	Applied  int64 // up to which offset; all of it is durable if there is no error
 	Summary  delta.Summary
@@ -77,7 +79,7 @@ func codeOf(err error) string {
 	for _, c := range []struct {
 		is   error
 		code string
-	}{{ErrBusy, CodeBusy}, {ErrVersion, CodeVersion}, {ErrFull, CodeFull}, {delta.ErrBase, CodeBase}} {
+	}{{ErrBusy, CodeBusy}, {ErrVersion, CodeVersion}, {ErrFull, CodeFull}, {delta.ErrBase, CodeBase}, {store.ErrNoSnapshot, CodeAbsent}} {
 		if errors.Is(err, c.is) {
 			return c.code
 		}
@@ -113,6 +115,10 @@ func (s *receiving) run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, done()) }()
 	s.volume = v
+	if to.Verify != "" {
+		s.result.Verified = true
+		return s.compare(ctx, to)
+	}
 	st, err := s.standing(ctx, to)
 	if err != nil {
 		return err

@@ -100,30 +100,7 @@ type answer struct {
 }
 
 func (s *sending) run(ctx context.Context) (sent Sent, err error) {
-	mine := hello{minVersion, maxVersion, roleSender, s.link.idle}
-	if err := s.link.write(kindHello, mine.encode()); err != nil {
-		return sent, err
-	}
-	s.reading.Go(s.read)
-	p, err := s.ask(ctx, kindHello)
-	if err != nil {
-		return sent, err
-	}
-	theirs, err := decodeHello(p)
-	if err == nil {
-		err = mine.meets(theirs)
-	}
-	if err != nil {
-		return sent, s.giveUp(err)
-	}
-	s.link.keepAlive(theirs.idle)
-	if err := s.link.write(kindPropose, encodeJSON(proposal{s.offer.To, s.offer.Size})); err != nil {
-		return sent, err
-	}
-	if p, err = s.ask(ctx, kindStanding); err != nil {
-		return sent, err
-	}
-	st, err := decodeJSON[standing](p)
+	st, err := s.propose(ctx, proposal{To: s.offer.To, Size: s.offer.Size})
 	if err != nil || st.There {
 		sent.There = st.There
 		return sent, err
@@ -137,6 +114,34 @@ func (s *sending) run(ctx context.Context) (sent Sent, err error) {
 		s.acknowledged(math.MaxInt64)
 	}
 	return sent, s.giveUp(err)
+}
+
+// propose begins a session, and returns the receiver's standing.
+func (s *sending) propose(ctx context.Context, to proposal) (st standing, err error) {
+	mine := hello{minVersion, maxVersion, roleSender, s.link.idle}
+	if err := s.link.write(kindHello, mine.encode()); err != nil {
+		return st, err
+	}
+	s.reading.Go(s.read)
+	p, err := s.ask(ctx, kindHello)
+	if err != nil {
+		return st, err
+	}
+	theirs, err := decodeHello(p)
+	if err == nil {
+		err = mine.meets(theirs)
+	}
+	if err != nil {
+		return st, s.giveUp(err)
+	}
+	s.link.keepAlive(theirs.idle)
+	if err := s.link.write(kindPropose, encodeJSON(to)); err != nil {
+		return st, err
+	}
+	if p, err = s.ask(ctx, kindStanding); err != nil {
+		return st, err
+	}
+	return decodeJSON[standing](p)
 }
 
 // read takes what the receiver sends, until the link ends. It never waits for the
@@ -155,7 +160,7 @@ func (s *sending) read() {
 		case kindRefuse:
 			s.cancel(s.link.fail(decodeRefusal(p)))
 			return
-		case kindHello, kindStanding, kindHad, kindDone:
+		case kindHello, kindStanding, kindHad, kindDone, kindSums, kindEqual:
 			select {
 			case s.answers <- answer{k, append([]byte(nil), p...)}:
 				continue

@@ -104,7 +104,7 @@ the control socket of such a server, or on a store that no server has open.`,
 	root.SetVersionTemplate("ddsnap {{.Version}}\n")
 	root.AddCommand(
 		a.initialize(), a.create(), a.delete(), a.list(), a.status(), a.priority(), a.usecount(), a.hold(), a.policy(), a.revert(), a.merge(), a.resize(), a.group(),
-		a.top(), a.events(), a.dump(), a.check(), a.repair(), a.scrub(), a.digest(), a.delta(), a.transmit(), a.key(), a.backup(), a.nbd(), a.server(), a.attach(), a.detach(),
+		a.top(), a.events(), a.dump(), a.check(), a.repair(), a.scrub(), a.digest(), a.delta(), a.transmit(), a.verify(), a.key(), a.backup(), a.nbd(), a.server(), a.attach(), a.detach(),
 		exitCodesTopic(),
 	)
 	return root

@@ -53,7 +53,7 @@ func exitMeanings() []string {
 		exitInUse:    "the snapshot, store or device is in use, or held",
 		exitRefused:  "refused, because something would be lost: see --force, --recursive and --yes",
 		exitWrong:    "not a store, not this store's device, or a size that does not fit",
-		exitDamaged:  "the store is damaged, or check found something wrong",
+		exitDamaged:  "the store is damaged, or check or verify found something wrong",
 		exitUsage:    "the command line is wrong",
 		exitError:    "any other error; of status --state: any error at all",
 		exitNoSpace:  "no space left in the store, or under it",
@@ -136,6 +136,8 @@ func refusalCode(r *replicate.Refusal) int {
 		return exitRefused
 	case replicate.CodeBase:
 		return exitWrong
+	case replicate.CodeAbsent:
+		return exitAbsent
 	}
 	return exitError
 }

@@ -146,7 +146,10 @@ func (l *listening) receive(ctx context.Context, r *replicate.Receiver, c io.Rea
 		l.say(e, "%s: %s", p.Name, e.Error)
 		return
 	}
-	l.say(e, "%s: received %v", p.Name, got.Snapshot)
+	if got.Verified {
+		e.Event = "verified"
+	}
+	l.say(e, "%s: %s %v", p.Name, e.Event, got.Snapshot)
 }
 
 // explain adds what to do to an error.
@@ -162,7 +165,7 @@ func (l *listening) explain(err error) error {
 
 // listenEvent is a line of listen --json.
 type listenEvent struct {
-	Event    string          `json:"event"` // listening, received, failed or refused
+	Event    string          `json:"event"` // listening, received, verified, failed or refused
 	Address  string          `json:"address,omitempty"`
 	Peer     string          `json:"peer,omitempty"`
 	Snapshot *replicate.Copy `json:"snapshot,omitempty"`

@@ -4,11 +4,8 @@ package cli
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"strings"
 	"time"
@@ -17,95 +14,7 @@ import (
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/delta/codec"
 	"zumastor.org/zumastor/engine/replicate"
-	"zumastor.org/zumastor/engine/replicate/pin"
 )
-
-// dialer connects to a target.
-type dialer struct {
-	name string
-	dial func(context.Context) (io.ReadWriteCloser, error)
-	once bool
-}
-
-// dialing bounds how long a target has to answer.
-const dialing = 10 * time.Second
-
-// targets returns what connects to the targets.
-func (x *transmission) targets() (list []dialer, err error) {
-	if x.pipe {
-		return []dialer{{name: "the other end of the pipe", once: true, dial: func(context.Context) (io.ReadWriteCloser, error) { return x.app.stdio() }}}, nil
-	}
-	for _, command := range x.via {
-		list = append(list, dialer{name: command, dial: func(ctx context.Context) (io.ReadWriteCloser, error) { return x.app.runPipe(ctx, command) }})
-	}
-	if len(x.to) == 0 {
-		return list, nil
-	}
-	key, peers, err := x.keys.load()
-	if err != nil {
-		return nil, err
-	}
-	for _, text := range x.to {
-		name, addr, err := parseTarget(text)
-		if err != nil {
-			return nil, usageError{err}
-		}
-		named := peers.Named(name)
-		if len(named) == 0 {
-			return nil, codeError{fmt.Errorf("%w: %s has no %q: its line is what \"ddsnap key\" prints there", pin.ErrPeer, x.keys.peers, name), exitRefused}
-		}
-		list = append(list, dialer{name: text, dial: func(ctx context.Context) (io.ReadWriteCloser, error) {
-			return dialPeer(ctx, addr, key, named)
-		}})
-	}
-	return list, nil
-}
-
-// parseTarget reads [NAME@]HOST[:PORT].
-func parseTarget(text string) (name, addr string, err error) {
-	name, addr, named := strings.Cut(text, "@")
-	if !named {
-		addr = name
-	}
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		host, port = strings.Trim(addr, "[]"), defaultPort
-	}
-	if !named {
-		name = host
-	}
-	if host == "" || port == "" || name == "" || strings.ContainsAny(host, " /") {
-		return "", "", fmt.Errorf("target %q is not [NAME@]HOST[:PORT]", text)
-	}
-	return name, net.JoinHostPort(host, port), nil
-}
-
-// dialPeer connects to a peer. The error wraps replicate.ErrConnection if it may be
-// tried again.
-func dialPeer(ctx context.Context, addr string, key *pin.Key, peers pin.Peers) (io.ReadWriteCloser, error) {
-	d := net.Dialer{Timeout: dialing}
-	conn, err := d.DialContext(ctx, "tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", replicate.ErrConnection, err)
-	}
-	c, _, err := key.Client(ctx, conn, peers)
-	switch {
-	case errors.Is(err, pin.ErrPeer) || unwanted(err):
-		return nil, err
-	case err != nil:
-		return nil, fmt.Errorf("%w: %w", replicate.ErrConnection, err)
-	}
-	return c, nil
-}
-
-// unwanted reports whether the other side of TLS has refused this one.
-func unwanted(err error) bool {
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
-		return true
-	}
-	_, bad := errors.AsType[tls.RecordHeaderError](err) // it speaks something else
-	return bad
-}
 
 // shipment is the way of a snapshot to one target.
 type shipment struct {
@@ -121,7 +30,7 @@ type shipment struct {
 }
 
 func (s *shipment) deliver(ctx context.Context, d dialer) (res delivered, err error) {
-	to, err := s.copyOf(ctx, s.target, s.snapshot)
+	to, err := s.app.copyOf(ctx, s.target, s.snapshot)
 	if err != nil {
 		return res, err
 	}
@@ -191,7 +100,7 @@ func (s *shipment) findCopy(ctx context.Context, base replicate.Copy) (block.Tag
 		return 0, err
 	}
 	for _, snap := range list {
-		c, err := s.copyOf(ctx, s.target, snap)
+		c, err := s.app.copyOf(ctx, s.target, snap)
 		if err != nil {
 			return 0, err
 		}

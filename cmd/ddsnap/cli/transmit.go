@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -19,20 +18,16 @@ import (
 
 // transmission is one run of transmit.
 type transmission struct {
-	app      *app
+	destinations
 	coding   deltaCreation // how it is coded, for each target anew
-	keys     keyFlags
-	to, via  []string
-	pipe     bool
 	rate     bitrate
 	rateFile string
 	giveUp   time.Duration
-	idle     time.Duration
 	limiter  *replicate.Limiter
 }
 
 func (a *app) transmit() *cobra.Command {
-	x := &transmission{app: a, coding: deltaCreation{app: a}}
+	x := &transmission{destinations: destinations{app: a}, coding: deltaCreation{app: a}}
 	cmd := &cobra.Command{
 		Use:   "transmit [flags] --to [NAME@]HOST[:PORT]|--via COMMAND|--pipe SERVER|STORE [SNAPSHOT]",
 		Short: "Send a snapshot to copies of the volume on other machines",
@@ -87,28 +82,20 @@ targets have acknowledged the newer one.`,
 }
 
 func (x *transmission) flags(cmd *cobra.Command) {
+	x.add(cmd, "send to")
 	fl := cmd.Flags()
-	fl.StringArrayVar(&x.to, "to", nil, "send to the peer at this `address`; may be given several times")
-	fl.StringArrayVar(&x.via, "via", nil, "send to what this `command` connects to; may be given several times")
-	fl.BoolVar(&x.pipe, "pipe", false, "send over standard input and output")
 	fl.Var(&x.rate, "rate", "send at most at this `rate`, such as 20mbit")
 	fl.StringVar(&x.rateFile, "rate-file", "", "`file` with the rate, which may change")
 	fl.DurationVar(&x.giveUp, "give-up", replicate.DefaultGiveUp, "end after so long without progress; 0: with the first cut")
-	fl.DurationVar(&x.idle, "idle", replicate.DefaultIdle, "after how long a silent target is gone")
-	x.keys.add(cmd)
 	x.coding.flags(cmd)
 }
 
 // check reads the flags that pflag does not check.
 func (x *transmission) check() error {
-	targets := len(x.to) + len(x.via)
+	if err := x.destinations.check(); err != nil {
+		return err
+	}
 	switch {
-	case x.pipe && targets > 0:
-		return usageError{errors.New("--pipe is one target, and --to or --via names another")}
-	case x.pipe && x.app.json:
-		return usageError{errors.New("--json prints to where the delta goes with --pipe")}
-	case !x.pipe && targets == 0:
-		return usageError{errors.New("no target: name one with --to or --via, or use --pipe")}
 	case x.rate != 0 && x.rateFile != "":
 		return usageError{errors.New("--rate and --rate-file both say how fast to send")}
 	}
@@ -149,7 +136,7 @@ func (x *transmission) run(ctx context.Context, t *target, ref *admin.Ref, dials
 		return err
 	}
 	defer func() { err = errors.Join(err, o.close()) }()
-	snap, err := x.find(ctx, t, ref)
+	snap, err := x.app.findOrNewest(ctx, t, ref)
 	if err != nil {
 		return err
 	}
@@ -181,45 +168,9 @@ func (x *transmission) run(ctx context.Context, t *target, ref *admin.Ref, dials
 	all.Wait()
 	show.finish()
 	if x.app.json {
-		if res.Snapshot, err = x.copyOf(ctx, t, snap); err == nil {
+		if res.Snapshot, err = x.app.copyOf(ctx, t, snap); err == nil {
 			err = x.app.printJSON(res)
 		}
 	}
 	return errors.Join(append(errs, err)...)
-}
-
-// find returns the snapshot that is to be sent.
-func (x *transmission) find(ctx context.Context, t *target, ref *admin.Ref) (admin.Snapshot, error) {
-	ctx, cancel := context.WithTimeout(ctx, x.app.timeout)
-	defer cancel()
-	if ref != nil {
-		return find(ctx, t, *ref)
-	}
-	list, err := t.list(ctx)
-	if err != nil {
-		return admin.Snapshot{}, err
-	}
-	slices.Reverse(list)
-	i := slices.IndexFunc(list, func(s admin.Snapshot) bool { return s.Parent == 0 })
-	if i < 0 {
-		return admin.Snapshot{}, codeError{fmt.Errorf("the origin on %s has no snapshot: \"ddsnap create\" makes one", t.name), exitAbsent}
-	}
-	return list[i], nil
-}
-
-// copyOf names a snapshot as copies know it.
-func (x *transmission) copyOf(ctx context.Context, t *target, s admin.Snapshot) (replicate.Copy, error) {
-	c := replicate.Copy{Tag: s.Tag, Name: s.Name}
-	if s.Source != nil {
-		c.Store, c.Generation = s.Source.Store, s.Source.Generation
-		return c, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, x.app.timeout)
-	defer cancel()
-	st, err := t.ask(ctx, admin.VerbStatus)
-	if err != nil {
-		return c, err
-	}
-	c.Store, c.Generation = st.Status.UUID, s.Generation
-	return c, nil
 }

@@ -61,7 +61,7 @@ func Run(ctx context.Context, m admin.Manager, ref admin.Ref, content io.ReaderA
 		return res, err
 	}
 	p := putter{ctx: ctx, m: m, batch: cmp.Or(o.batch, admin.MaxDigests), sums: admin.DigestSums{Generation: d.Generation}}
-	w := work{Options: o, content: content, size: d.Size, update: digest.NewUpdate(treeOf(ctx, m, d.Base), p.add)}
+	w := work{Options: o, content: content, size: d.Size, update: digest.NewUpdate(TreeOf(ctx, m, d.Base), p.add)}
 	top, err := w.run(ctx, ranges)
 	if err == nil {
 		err = p.flush()
@@ -98,11 +98,13 @@ type tree struct {
 	base *admin.Snapshot
 }
 
-func treeOf(ctx context.Context, m admin.Manager, base *admin.Snapshot) digest.Base {
-	if base == nil {
+// TreeOf returns the tree that the store keeps of a snapshot, or, for nil, that of a
+// volume of zeroes.
+func TreeOf(ctx context.Context, m admin.Manager, s *admin.Snapshot) digest.Base {
+	if s == nil {
 		return digest.Nothing{}
 	}
-	return tree{ctx, m, base}
+	return tree{ctx, m, s}
 }
 
 // Children implements digest.Base.
