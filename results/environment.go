@@ -17,22 +17,34 @@ import (
 // Environment is where samples were taken. What could not be found out is empty.
 // It names no host, user or path, so that it can be published.
 type Environment struct {
-	Kernel         string `json:"kernel"`
-	Distribution   string `json:"distribution,omitempty"`
-	Architecture   string `json:"architecture"`
-	CPU            string `json:"cpu"`
-	CPUs           int    `json:"cpus"`
-	CPUQuota       string `json:"cpu_quota,omitempty"`
-	Governor       string `json:"governor,omitempty"`
+	Kernel       string `json:"kernel"`
+	Distribution string `json:"distribution,omitempty"`
+	Architecture string `json:"architecture"`
+	CPU          string `json:"cpu"`
+	CPUs         int    `json:"cpus"`
+	CPUQuota     string `json:"cpu_quota,omitempty"`
+	Governor     string `json:"governor,omitempty"`
+	// HugePages is the setting of transparent huge pages.
+	HugePages string `json:"huge_pages,omitempty"`
+	// MemoryLimit and IOLimit are the control group's.
+	MemoryLimit    string `json:"memory_limit,omitempty"`
+	IOLimit        string `json:"io_limit,omitempty"`
 	MemoryBytes    int64  `json:"memory_bytes"`
 	Virtualisation string `json:"virtualisation,omitempty"`
 	Go             string `json:"go"`
-	Commit         string `json:"commit,omitempty"`
+	// Commit is the revision, with "-dirty" when files in git had changed.
+	Commit string `json:"commit,omitempty"`
+	// Modules are the versions of the Go modules that the program is built of.
+	Modules map[string]string `json:"modules,omitempty"`
 	// Storage is that of the directory or device under test.
 	Storage Storage `json:"storage"`
 	// LoadStart and LoadEnd are the load averages of 1, 5 and 15 minutes.
 	LoadStart string `json:"load_start"`
 	LoadEnd   string `json:"load_end,omitempty"`
+	// StealPercent is the share of the processors' time that the host of a virtual
+	// machine gave to others during the run; Noise what was found before it.
+	StealPercent float64 `json:"steal_percent"`
+	Noise        *Noise  `json:"noise,omitempty"`
 	// Tools are the versions of programs that experiments may use.
 	Tools map[string]string `json:"tools,omitempty"`
 }
@@ -48,11 +60,15 @@ func CollectEnvironment(dir string) Environment {
 		CPU:            field("/proc/cpuinfo", "model name", ":"),
 		CPUs:           runtime.NumCPU(),
 		CPUQuota:       cpuQuota(),
+		HugePages:      chosen(readLine("/sys/kernel/mm/transparent_hugepage/enabled")),
+		MemoryLimit:    limit("memory", "memory.max", "memory.limit_in_bytes"),
+		IOLimit:        limit("blkio", "io.max", "blkio.throttle.write_bps_device"),
 		Governor:       readLine("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
 		MemoryBytes:    memory(),
 		Virtualisation: virtualisation(),
 		Go:             runtime.Version(),
 		Commit:         commit(),
+		Modules:        modules(),
 		Storage:        storageOf(dir),
 		LoadStart:      Load(),
 		Tools:          tools(),
@@ -68,15 +84,6 @@ func Load() string {
 func memory() int64 {
 	kib, _ := strconv.ParseInt(strings.TrimSuffix(field("/proc/meminfo", "MemTotal", ":"), " kB"), 10, 64)
 	return kib << 10
-}
-
-// cpuQuota returns the control group's limit as "quota period" in microseconds,
-// or "" without one.
-func cpuQuota() string {
-	if q := readLine("/sys/fs/cgroup/cpu.max"); !strings.HasPrefix(q, "max") {
-		return q
-	}
-	return ""
 }
 
 func virtualisation() string {
@@ -134,9 +141,13 @@ func output(name string, args ...string) string {
 	return strings.TrimSpace(line)
 }
 
-func readLine(path string) string {
+func readAll(path string) string {
 	data, _ := os.ReadFile(path)
-	line, _, _ := strings.Cut(string(data), "\n")
+	return string(data)
+}
+
+func readLine(path string) string {
+	line, _, _ := strings.Cut(readAll(path), "\n")
 	return strings.TrimSpace(line)
 }
 

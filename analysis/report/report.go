@@ -292,14 +292,21 @@ func properties(e results.Environment) []property {
 	if e.Storage.Direct {
 		direct = "yes"
 	}
+	var steal, noise string
+	if e.StealPercent > 0 {
+		steal = quantity.Decimals(e.StealPercent, 1) + " %"
+	}
+	if e.Noise != nil {
+		noise = e.Noise.String()
+	}
 	all := []property{
 		{"Processor", fmt.Sprintf("%s, %d CPUs", e.CPU, e.CPUs)}, {"Memory", quantity.Value(float64(e.MemoryBytes), "B")},
-		{"CPU quota", e.CPUQuota}, {"Governor", e.Governor}, {"Virtualisation", e.Virtualisation},
+		{"CPU quota", e.CPUQuota}, {"Memory limit", e.MemoryLimit}, {"I/O limit", e.IOLimit}, {"Governor", e.Governor}, {"Huge pages", e.HugePages}, {"Virtualisation", e.Virtualisation},
 		{"Kernel", e.Kernel}, {"Distribution", e.Distribution}, {"Go", e.Go}, {"Commit", e.Commit},
 		{"File system", strings.TrimSpace(e.Storage.FileSystem + " " + e.Storage.MountOptions)}, {"O_DIRECT", direct},
 		{"Device", strings.TrimSpace(e.Storage.Device + " " + e.Storage.Model)}, {"Scheduler", e.Storage.Scheduler},
 		{"Rotational", e.Storage.Rotational}, {"Write cache", e.Storage.WriteCache},
-		{"Load at start", e.LoadStart}, {"Load at end", e.LoadEnd},
+		{"Load at start", e.LoadStart}, {"Load at end", e.LoadEnd}, {"Stolen by the host", steal}, {"Noise before", noise},
 	}
 	var out []property
 	for _, p := range all {

@@ -28,7 +28,7 @@ type runFlags struct {
 	placements, snapshots    []string
 	seed                     uint64
 	dir, device, nvram, pmem string
-	force, json              bool
+	force, json, strict      bool
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -81,6 +81,7 @@ zbench run --resume RUN goes on with the round that it was in.`,
 	flags.StringVar(&f.nvram, "nvram", "", "a battery-backed block `device` for placement nvram (default simulated)")
 	flags.StringVar(&f.pmem, "pmem", "", "a DAX `file` or device for placement pmem (default simulated)")
 	flags.StringVar(&f.resume, "resume", "", "go on with a `run` that was interrupted: its name or \"latest\"")
+	flags.BoolVar(&f.strict, "strict", false, "run nothing on a machine that is too noisy; without it the run is marked")
 	flags.BoolVar(&f.json, "json", false, "print the summary as JSON")
 	return cmd
 }
@@ -92,7 +93,7 @@ func (f runFlags) options() (o runner.Options, err error) {
 		return o, fmt.Errorf("finding this program, which also serves exports: %w", err)
 	}
 	o = runner.Options{
-		Suite: spec.Suite(f.suite), Experiments: f.experiments, Seed: f.seed, Resume: f.resume, Program: []string{self},
+		Suite: spec.Suite(f.suite), Experiments: f.experiments, Seed: f.seed, Resume: f.resume, Program: []string{self}, Strict: f.strict,
 		Bed:  stack.Options{Dir: f.dir, Device: f.device, Force: f.force, NVRAM: f.nvram, PMem: f.pmem},
 		Axes: spec.Axes{Placements: f.placements},
 	}

@@ -10,11 +10,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"zumastor.org/zumastor/analysis/goals"
-	"zumastor.org/zumastor/analysis/regress"
 	"zumastor.org/zumastor/analysis/report"
 	"zumastor.org/zumastor/analysis/table"
 	"zumastor.org/zumastor/harness/spec"
-	"zumastor.org/zumastor/results"
 )
 
 func (a *app) goalsCommand() *cobra.Command {
@@ -91,59 +89,6 @@ func (a *app) reportCommand() *cobra.Command {
 			return err
 		},
 	}
-}
-
-func (a *app) compareCommand() *cobra.Command {
-	var check bool
-	var unit string
-	cmd := &cobra.Command{
-		Use:   "compare OLD NEW",
-		Short: "Compare two runs, setting by setting",
-		Long:  "Compare prints how each setting's speed has changed. Modelled figures must be equal;\nmeasured ones of two machines, or of one at two times, say less than ratios within a run.",
-		Args:  between(2, 2, "the names of two runs"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			before, err := a.openRun(args[:1])
-			if err != nil {
-				return err
-			}
-			after, err := a.openRun(args[1:])
-			if err != nil {
-				return err
-			}
-			worse, err := a.compare(before, after, unit)
-			if err == nil && check && worse > 0 {
-				err = fmt.Errorf("%w: %d settings got worse", errCheck, worse)
-			}
-			return err
-		},
-	}
-	cmd.Flags().BoolVar(&check, "check", false, "exit with code 3 if anything got worse")
-	cmd.Flags().StringVar(&unit, "unit", results.NsPerOp, "the `unit` to compare")
-	return cmd
-}
-
-// compare prints both kinds and returns how many settings got worse.
-func (a *app) compare(before, after *results.Run, unit string) (worse int, err error) {
-	for _, sets := range [][2]results.Set{{before.Measured(), after.Measured()}, {before.Modelled(), after.Modelled()}} {
-		if sets[0].Len() == 0 || sets[1].Len() == 0 {
-			continue
-		}
-		r, err := regress.Compare(sets[0], sets[1], unit, regress.Defaults())
-		if err != nil {
-			return worse, err
-		}
-		worse += len(r.Worse())
-		fmt.Fprintln(a.out, r.Kind)
-		if err := table.OfComparison(r).Write(a.out, table.Text); err != nil {
-			return worse, err
-		}
-		for text, names := range map[string][]string{"only in the old run": r.OnlyOld, "only in the new run": r.OnlyNew} {
-			if len(names) > 0 {
-				fmt.Fprintf(a.out, "%s: %s\n", text, strings.Join(names, ", "))
-			}
-		}
-	}
-	return worse, nil
 }
 
 func (a *app) listCommand() *cobra.Command {

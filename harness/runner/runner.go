@@ -34,6 +34,7 @@ type Options struct {
 	Program     []string  // that serves an export, see package export
 	Out         io.Writer // progress
 	Terminal    bool      // Out can show a bar
+	Strict      bool      // refuse a machine that is too noisy, rather than mark the run
 }
 
 // Run carries out the experiments and makes the report. It returns the run's
@@ -44,21 +45,27 @@ func Run(ctx context.Context, o Options) (*results.Run, error) {
 	if err != nil {
 		return nil, err
 	}
+	noise, err := preflight(ctx, chosen, o.Strict)
+	if err != nil {
+		return nil, err
+	}
 	record, err := open(o)
 	if err != nil {
 		return nil, err
 	}
+	began := results.ReadCPUTime()
 	env := results.CollectEnvironment(o.Bed.Dir)
+	env.Noise = noise
 	if before, err := record.Environment(); err == nil && before.LoadStart != "" {
 		env.LoadStart = before.LoadStart // of the run that is resumed
 	}
-	if err := record.SetEnvironment(env); err != nil {
+	if err := errors.Join(record.SetEnvironment(env), warnOfNoise(record, noise)); err != nil {
 		return record, err
 	}
 	r := &runner{Options: o, record: record, progress: newProgress(o.Out, o.Terminal, remaining(chosen, record))}
 	err = r.all(ctx, chosen)
 	r.progress.end()
-	env.LoadEnd = results.Load()
+	env.LoadEnd, env.StealPercent = results.Load(), results.StealSince(began)
 	err = errors.Join(err, record.SetEnvironment(env))
 	if ctx.Err() != nil {
 		return record, fmt.Errorf("run %s: %w: go on with zbench run --resume %s", record.Manifest().ID, ErrInterrupted, record.Manifest().ID)

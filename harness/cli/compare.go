@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"zumastor.org/zumastor/analysis/regress"
+	"zumastor.org/zumastor/analysis/table"
+	"zumastor.org/zumastor/results"
+)
+
+func (a *app) compareCommand() *cobra.Command {
+	var check, across bool
+	var unit string
+	cmd := &cobra.Command{
+		Use:   "compare OLD NEW",
+		Short: "Compare two runs, setting by setting",
+		Long:  "Compare prints how each setting's speed has changed. Modelled figures must be equal;\nmeasured ones of one machine at two times say less than ratios within a run. Those of\nmachines that differ are compared with --across only, which says in what they differ.",
+		Args:  between(2, 2, "the names of two runs"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			before, err := a.openRun(args[:1])
+			if err != nil {
+				return err
+			}
+			after, err := a.openRun(args[1:])
+			if err != nil {
+				return err
+			}
+			if err := a.sameMachine(before, after, across); err != nil {
+				return err
+			}
+			worse, err := a.compare(before, after, unit)
+			if err == nil && check && worse > 0 {
+				err = fmt.Errorf("%w: %d settings got worse", errCheck, worse)
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&check, "check", false, "exit with code 3 if anything got worse")
+	cmd.Flags().BoolVar(&across, "across", false, "compare measured values though the machines differ")
+	cmd.Flags().StringVar(&unit, "unit", results.NsPerOp, "the `unit` to compare")
+	return cmd
+}
+
+// compare prints both kinds and returns how many settings got worse.
+func (a *app) compare(before, after *results.Run, unit string) (worse int, err error) {
+	for _, sets := range [][2]results.Set{{before.Measured(), after.Measured()}, {before.Modelled(), after.Modelled()}} {
+		if sets[0].Len() == 0 || sets[1].Len() == 0 {
+			continue
+		}
+		r, err := regress.Compare(sets[0], sets[1], unit, regress.Defaults())
+		if err != nil {
+			return worse, err
+		}
+		worse += len(r.Worse())
+		fmt.Fprintln(a.out, r.Kind)
+		if err := table.OfComparison(r).Write(a.out, table.Text); err != nil {
+			return worse, err
+		}
+		for text, names := range map[string][]string{"only in the old run": r.OnlyOld, "only in the new run": r.OnlyNew} {
+			if len(names) > 0 {
+				fmt.Fprintf(a.out, "%s: %s\n", text, strings.Join(names, ", "))
+			}
+		}
+	}
+	return worse, nil
+}
+
+// sameMachine says what must be known of two runs that are compared, and refuses to
+// compare measured values of machines that differ unless that is asked for.
+func (a *app) sameMachine(before, after *results.Run, across bool) error {
+	for _, run := range []*results.Run{before, after} {
+		for _, w := range run.Manifest().Warnings {
+			fmt.Fprintf(a.out, "note: run %s: %s\n", run.Manifest().ID, w)
+		}
+	}
+	if before.Measured().Len() == 0 || after.Measured().Len() == 0 {
+		return nil // models are the same everywhere
+	}
+	old, err := before.Environment()
+	if err != nil {
+		return err
+	}
+	new, err := after.Environment()
+	if err != nil {
+		return err
+	}
+	differences := old.Differences(new)
+	if len(differences) == 0 {
+		return nil
+	}
+	text := "the machines differ: " + strings.Join(differences, "; ")
+	if !across {
+		return fmt.Errorf("%s: --across compares their times all the same", text)
+	}
+	_, err = fmt.Fprintf(a.out, "note: %s\n", text)
+	return err
+}

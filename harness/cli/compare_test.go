@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"zumastor.org/zumastor/harness/cli"
+	"zumastor.org/zumastor/results"
+)
+
+// comparable makes a run of given times on a machine.
+func comparable(t *testing.T, root, id, cpu string, times ...float64) {
+	run, err := results.Create(root, results.Manifest{ID: id, Suite: "smoke"})
+	require.NoError(t, err)
+	require.NoError(t, run.SetEnvironment(results.Environment{CPU: cpu, Commit: id}))
+	for round, v := range times {
+		require.NoError(t, run.Append(results.Sample{
+			Experiment: "E6", Kind: results.Measured, N: 1, Round: round, Values: map[string]float64{results.NsPerOp: v},
+			Config: results.Conf("op", "rewrite", "variant", "inline"),
+		}))
+	}
+}
+
+func TestCompareAcrossMachines(t *testing.T) {
+	root := t.TempDir()
+	comparable(t, root, "one", "X", 100, 101, 102, 100)
+	comparable(t, root, "two", "X", 120, 121, 122, 120)
+	comparable(t, root, "three", "Y", 120, 121, 122, 120)
+	code, out, errs := zbench(t, "--results", root, "compare", "one", "two")
+	require.Equal(t, cli.ExitOK, code, errs)
+	require.Contains(t, out, "worse")
+	require.NotContains(t, out, "differ")
+	code, out, errs = zbench(t, "--results", root, "compare", "one", "three")
+	require.Equal(t, cli.ExitError, code)
+	require.Contains(t, errs, "the machines differ: CPU: X, Y: --across compares")
+	require.NotContains(t, out, "worse")
+	code, out, errs = zbench(t, "--results", root, "compare", "--across", "--check", "one", "three")
+	require.Equal(t, cli.ExitNotMet, code, errs)
+	require.Contains(t, out, "note: the machines differ: CPU: X, Y")
+	require.Contains(t, out, "worse")
+}

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package results
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestDifferences(t *testing.T) {
+	a := Environment{CPU: "X", CPUs: 2, Kernel: "Linux 6.1", MemoryBytes: 8 << 30, Commit: "1", LoadStart: "0 0 0",
+		Storage: Storage{FileSystem: "ext4", Scheduler: "none [mq-deadline]", Direct: true}}
+	b := a
+	b.Commit, b.LoadStart, b.StealPercent = "2-dirty", "9 9 9", 3
+	b.MemoryBytes -= 1 << 20 // what a kernel takes for itself
+	b.Storage.Scheduler = "[mq-deadline] none"
+	require.Empty(t, a.Differences(b), "of another revision, under another load")
+	b.CPU, b.Governor, b.Storage.Scheduler = "Y", "powersave", "[none] mq-deadline"
+	require.Equal(t, []string{"CPU: X, Y", "governor: none or unknown, powersave", "scheduler: mq-deadline, none"}, a.Differences(b))
+}
+
+func TestLimits(t *testing.T) {
+	for v, want := range map[string]bool{"": true, "-1": true, "max": true, "max 100000": true, "9223372036854771712": true, "8589934592": false, "50000 100000": false} {
+		require.Equal(t, want, unlimited(v), v)
+	}
+	require.Equal(t, "madvise", chosen("always [madvise] never"))
+	require.Empty(t, chosen("none"))
+}
+
+func TestStealIsAPercentage(t *testing.T) {
+	now := ReadCPUTime()
+	require.Positive(t, now.All)
+	require.GreaterOrEqual(t, now.All, now.Steal)
+	require.InDelta(t, 0, StealSince(ReadCPUTime()), 100)
+	require.Zero(t, StealSince(CPUTime{All: now.All * 2}))
+}
