@@ -8,6 +8,7 @@ import (
 	"io"
 
 	"zumastor.org/zumastor/engine/delta/codec"
+	"zumastor.org/zumastor/engine/mark"
 )
 
 // ErrBase is wrapped when the base is not what the delta was made against.
@@ -90,7 +91,9 @@ func (d *decoder) decode(dst []byte, r *Record, base Content) error {
 	if base != nil {
 		from = base
 	}
+	mark.DecodeBegin(uint64(len(dst)))
 	err := c.Decode(dst, r.Payload, r.Offset, from)
+	mark.DecodeEnd()
 	if errors.Is(err, codec.ErrCorrupt) && r.Codec.NeedsBase() && base == nil {
 		return fmt.Errorf("%w: %v without a base: %w", ErrCorrupt, r.Codec, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"zumastor.org/zumastor/engine/delta/codec"
+	"zumastor.org/zumastor/engine/mark"
 )
 
 // Extent is Length bytes from Offset on.
@@ -281,7 +282,10 @@ func (e *encoding) code(j *job, r run, c codec.Chooser) error {
 		}
 		from := len(j.coded)
 		var err error
-		if rec.Codec, j.coded, err = c.Encode(j.coded, content, rec.Offset, base); err != nil {
+		mark.EncodeBegin(uint64(len(content)))
+		rec.Codec, j.coded, err = c.Encode(j.coded, content, rec.Offset, base)
+		mark.EncodeEnd()
+		if err != nil {
 			return fmt.Errorf("coding %d bytes at offset %d: %w", len(content), rec.Offset, err)
 		}
 		rec.Payload = j.coded[from:]

@@ -11,6 +11,7 @@ import (
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/device"
 	"zumastor.org/zumastor/engine/layout"
+	"zumastor.org/zumastor/engine/mark"
 )
 
 // tree is what a checkpoint and an opening need of a tree of any entries.
@@ -85,6 +86,8 @@ func (s *Store) checkpointWith(change *setting) error {
 	if err != nil || img == nil {
 		return err
 	}
+	mark.CheckpointBegin(uint64(len(img.pages)))
+	defer mark.CheckpointEnd()
 	for err = s.write(img); err != nil && s.mayRepeat(img, err); repeated = true {
 		err = s.write(img)
 	}

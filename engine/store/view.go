@@ -8,12 +8,15 @@ import (
 
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/layout"
+	"zumastor.org/zumastor/engine/mark"
 	"zumastor.org/zumastor/engine/wire"
 )
 
 // Map appends where the chunks [first, end) of an open snapshot are. The error
 // wraps [ErrSquashed] when it was given up for space.
 func (s *Store) Map(h wire.Handle, first, end block.Chunk, dst []wire.Mapping) ([]wire.Mapping, error) {
+	mark.MapBegin(uint64(end - first))
+	defer mark.MapEnd()
 	err := s.resolve(func() error {
 		o, err := s.handle(h)
 		if err != nil {

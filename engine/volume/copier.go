@@ -13,6 +13,7 @@ import (
 	"zumastor.org/zumastor/engine/copylog"
 	"zumastor.org/zumastor/engine/device"
 	"zumastor.org/zumastor/engine/layout"
+	"zumastor.org/zumastor/engine/mark"
 	"zumastor.org/zumastor/engine/placement"
 	"zumastor.org/zumastor/engine/wire"
 )
@@ -116,6 +117,12 @@ func newCopier(v *Origin, log placement.Log, s *wire.Session, o Options) *copier
 // copyOut returns when every chunk of all requests is settled, or with the first
 // error. The requests are used up.
 func (c *copier) copyOut(reqs ...*request) error {
+	chunks := block.Chunk(0)
+	for _, r := range reqs {
+		chunks += r.end - r.first
+	}
+	mark.CopyBegin(uint64(chunks))
+	defer mark.CopyEnd()
 	c.mu.Lock()
 	lead := !c.leading
 	c.leading = true
@@ -229,6 +236,8 @@ func finishAll(reqs []*request, err error) {
 
 // prepare reads as many of the chunks, from the first on, as fit into a batch.
 func (c *copier) prepare(chunks []block.Chunk) (*copylog.Batch, error) {
+	mark.BatchBegin(uint64(len(chunks)))
+	defer mark.BatchEnd()
 	b, err := c.fill(chunks)
 	if err != nil {
 		return nil, err
@@ -289,6 +298,8 @@ func (c *copier) lease(want uint64) error {
 	if c.stale.Load() {
 		return wire.ErrAway
 	}
+	mark.LeaseBegin(max(want, c.leaseSlots))
+	defer mark.LeaseEnd()
 	headless := c.leases.headless()
 	runs, err := c.v.server.Lease(max(want, c.leaseSlots))
 	if errors.Is(err, alloc.ErrLeases) && c.leases.free() == 0 {
@@ -371,12 +382,17 @@ func (c *copier) reads(b *copylog.Batch) []device.Op {
 // holds committing, and there is room in the log.
 func (c *copier) commit(b *copylog.Batch) error {
 	at := c.log.Position()
-	if err := c.log.Commit(b); err != nil {
+	mark.CommitBegin(uint64(len(b.Copies)))
+	err := c.log.Commit(b)
+	mark.CommitEnd()
+	if err != nil {
 		return c.breakOff(b, at, err)
 	}
+	mark.ReportBegin(uint64(len(b.Copies)))
 	released, err := c.v.server.Report(wire.Batch{
 		Batch: &b.Batch, Head: b.Head, HasHead: c.log.HeadSlots() > 0, Position: c.log.Position(),
 	})
+	mark.ReportEnd()
 	if err != nil {
 		c.failed = fmt.Errorf("reporting a batch: %w", err)
 		return c.failed

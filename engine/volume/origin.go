@@ -24,6 +24,7 @@ import (
 
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/device"
+	"zumastor.org/zumastor/engine/mark"
 	"zumastor.org/zumastor/engine/placement"
 	"zumastor.org/zumastor/engine/wire"
 )
@@ -165,6 +166,10 @@ func (v *Origin) Size() int64 { return v.geometry().Size() }
 // then from where its content is. If a restore has begun during the read, what was
 // read may be older and newer than that, and is read again.
 func (v *Origin) ReadAt(p []byte, off int64) (int, error) {
+	if mark.Sampled() {
+		mark.ReadBegin(uint64(len(p)))
+		defer mark.ReadEnd()
+	}
 	for {
 		begun := v.restorer.begun.Load()
 		if v.state.Load().Restoring != 0 {
@@ -188,6 +193,10 @@ func (v *Origin) ReadAt(p []byte, off int64) (int, error) {
 // WriteAt writes to the origin device, once the chunks that it touches are
 // settled and no restore is under way.
 func (v *Origin) WriteAt(p []byte, off int64) (int, error) {
+	if mark.Sampled() {
+		mark.WriteBegin(uint64(len(p)))
+		defer mark.WriteEnd()
+	}
 	v.enter()
 	defer v.gate.RUnlock()
 	if err := v.settle(off, int64(len(p))); err != nil {

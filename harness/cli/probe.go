@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,6 +24,7 @@ import (
 // probeFlags are the flags of the command probe.
 type probeFlags struct {
 	devices            []string
+	server             string
 	duration, interval time.Duration
 	json               bool
 	listen, timeline   string
@@ -33,10 +35,15 @@ func (a *app) probeCommand() *cobra.Command {
 	var f probeFlags
 	cmd := &cobra.Command{
 		Use:   "probe",
-		Short: "Show live histograms of a block device by eBPF",
-		Long: `Probe looks into the running kernel with eBPF programs, and shows what they
-count: latency from issue to completion, size, distance and queue depth of the
-operations of block devices, by device and kind. It changes nothing.
+		Short: "Show live histograms of a server or a block device by eBPF",
+		Long: `Probe looks into the running kernel and a running server with eBPF programs, and
+shows what they count. It changes nothing.
+
+Of block devices: latency from issue to completion, size, distance and queue depth
+of operations, by device and kind. Of a server, or any process of ddsnap: its stages,
+how long they take and of how much (requests, one of 16; copies, leases, batches,
+commits, reports, checkpoints, lookups, codecs); how long its threads run, and wait
+for a processor. With --server alone, block devices are left out.
 
 It needs root, and Linux 5.15 with BTF. A probe that is not possible here is left
 out with a notice that says what it needs.
@@ -46,6 +53,8 @@ It prints what happened in each interval, until --duration is over or Ctrl-C; wi
 1/16 too high, counts and sums are exact.`,
 		Example: `  zbench probe --device vda
   zbench probe --device nvme0n1 --duration 10s --json
+  zbench probe --server store.control
+  zbench probe --server 1234 --device vda
   zbench probe --listen localhost:9101
   zbench probe --device vda --timeline ops.jsonl --sample 100`,
 		Args: between(0, 0, "no arguments"),
@@ -53,6 +62,7 @@ It prints what happened in each interval, until --duration is over or Ctrl-C; wi
 	}
 	flags := cmd.Flags()
 	flags.StringSliceVar(&f.devices, "device", nil, "block `devices`; of a partition, its disk (default all)")
+	flags.StringVar(&f.server, "server", "", "a running `server`: its control socket, or the number of a process of ddsnap or zbench")
 	flags.DurationVar(&f.duration, "duration", 0, "how long (default until Ctrl-C)")
 	flags.DurationVar(&f.interval, "interval", time.Second, "between two prints")
 	flags.BoolVar(&f.json, "json", false, "print the total as JSON at the end")
@@ -62,18 +72,37 @@ It prints what happened in each interval, until --duration is over or Ctrl-C; wi
 	return cmd
 }
 
+// options says what to look at.
+func (f probeFlags) options() (probe.Options, error) {
+	o := probe.Options{Block: f.server == "" || len(f.devices) > 0 || f.timeline != "", SampleEvery: f.sample}
+	for _, name := range f.devices {
+		d, err := probe.FindDevice(name)
+		if err != nil {
+			return o, err
+		}
+		o.Devices = append(o.Devices, d)
+	}
+	if f.server == "" {
+		return o, nil
+	}
+	process, err := strconv.Atoi(f.server)
+	if err != nil {
+		process, err = probe.ProcessOf(f.server)
+	} else if process <= 0 {
+		err = fmt.Errorf("%w: --server: %d is no process", errUsage, process)
+	}
+	o.Process = process
+	return o, err
+}
+
 // probe attaches and shows until the time is over.
 func (a *app) probe(ctx context.Context, f probeFlags) (err error) {
 	if f.interval <= 0 || f.duration < 0 || f.sample == 0 {
 		return fmt.Errorf("%w: --interval and --sample are to be above 0, --duration not below", errUsage)
 	}
-	o := probe.Options{SampleEvery: f.sample}
-	for _, name := range f.devices {
-		d, err := probe.FindDevice(name)
-		if err != nil {
-			return err
-		}
-		o.Devices = append(o.Devices, d)
+	o, err := f.options()
+	if err != nil {
+		return err
 	}
 	if f.timeline != "" {
 		w, err2 := newTimeline(f.timeline)

@@ -15,7 +15,7 @@ import (
 
 // attachable skips the test where no probe can be attached.
 func attachable(t *testing.T) {
-	s, err := probe.Attach(probe.Options{})
+	s, err := probe.Attach(probe.Options{Block: true})
 	if err != nil {
 		t.Skip(err)
 	}

@@ -38,6 +38,9 @@ type Event struct {
 
 // openBlock attaches to the block layer: to some devices, or to all there are.
 func openBlock(o Options) (*programs, error) {
+	if !o.Block {
+		return nil, nil
+	}
 	if err := met("block", blockNeeds); err != nil {
 		return nil, err
 	}

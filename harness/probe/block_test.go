@@ -82,7 +82,7 @@ func TestBlockCountsExactly(t *testing.T) {
 	p := device.Buffer(512 << 10)
 	_, err := f.ReadAt(p[:4096], 0) // udev and the like have looked at it
 	require.NoError(t, err)
-	s := attach(t, Options{Devices: []Device{dev}})
+	s := attach(t, Options{Block: true, Devices: []Device{dev}})
 	before, err := s.Read()
 	require.NoError(t, err)
 
@@ -136,7 +136,7 @@ func TestBlockCountsExactly(t *testing.T) {
 // TestBlockOtherDevicesAreLeftOut has one of two devices chosen.
 func TestBlockOtherDevicesAreLeftOut(t *testing.T) {
 	one, other := loop(t, 1<<20), loop(t, 1<<20)
-	s := attach(t, Options{Devices: []Device{mustFind(t, one)}})
+	s := attach(t, Options{Block: true, Devices: []Device{mustFind(t, one)}})
 	_, err := openDirect(t, other).WriteAt(device.Buffer(4096), 0)
 	require.NoError(t, err)
 	r, err := s.Read()
@@ -173,7 +173,7 @@ func TestBlockWithoutRequests(t *testing.T) {
 	f, err := os.OpenFile(name, os.O_RDWR|unix.O_DIRECT, 0)
 	require.NoError(t, err)
 	defer f.Close() // before the disk goes
-	s := attach(t, Options{Devices: []Device{d}})
+	s := attach(t, Options{Block: true, Devices: []Device{d}})
 	before, err := s.Read()
 	require.NoError(t, err)
 	p := device.Buffer(64 << 10)
@@ -193,7 +193,7 @@ func TestBlockTimeline(t *testing.T) {
 	name := loop(t, 4<<20)
 	var mu sync.Mutex
 	var all []Event
-	s := attach(t, Options{Devices: []Device{mustFind(t, name)}, SampleEvery: 1, Event: func(e Event) {
+	s := attach(t, Options{Block: true, Devices: []Device{mustFind(t, name)}, SampleEvery: 1, Event: func(e Event) {
 		mu.Lock()
 		defer mu.Unlock()
 		all = append(all, e)

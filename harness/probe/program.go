@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/cilium/ebpf"
 )
@@ -72,11 +73,15 @@ func (p *programs) lost() (n uint64, err error) {
 	return n, nil
 }
 
+// close takes the programs out of the kernel, all at once: each waits for the kernel
+// to have done with it.
 func (p *programs) close() error {
-	var errs []error
-	for _, c := range p.closer {
-		errs = append(errs, c.Close())
+	errs := make([]error, len(p.closer))
+	var wg sync.WaitGroup
+	for i, c := range p.closer {
+		wg.Go(func() { errs[i] = c.Close() })
 	}
+	wg.Wait()
 	p.loaded.Close()
 	return errors.Join(errs...)
 }

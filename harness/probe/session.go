@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -20,14 +21,17 @@ const (
 	Bytes       Unit = "B"
 	Sectors     Unit = "sectors" // of 512 bytes
 	Operations  Unit = "ops"
+	Chunks      Unit = "chunks"
+	SlotsLeased Unit = "slots"
+	Pages       Unit = "pages"
 )
 
 // Series is a histogram with what it is about.
 type Series struct {
-	Probe   string // block
+	Probe   string // block, stage, process
 	Subject string // a device's name; empty where there is one subject only
 	Kind    string // of operation or stage; "any" for all
-	Metric  string // latency, size, distance, depth
+	Metric  string // latency, size, distance, depth, ran, waited and more
 	Unit    Unit
 	Histogram
 }
@@ -37,8 +41,12 @@ func (s *Series) name() [4]string { return [4]string{s.Probe, s.Subject, s.Kind,
 
 // Options say what to look at.
 type Options struct {
-	// Devices are those whose operations are counted; empty for all.
+	// Block says to look at block devices: at Devices, or at all if there are none.
+	Block   bool
 	Devices []Device
+	// Process, if not zero, is one that runs ddsnap or zbench, the stages and threads of
+	// which are looked at.
+	Process int
 	// Event, if not nil, is called with one of SampleEvery operations of block
 	// devices, from one goroutine; it must not block for long, or events are lost.
 	Event       func(Event)
@@ -66,7 +74,12 @@ type Session struct {
 // possible here are in the Notices.
 func Attach(o Options) (*Session, error) {
 	s := &Session{}
-	for _, open := range []func(Options) (*programs, error){openBlock} {
+	if o.Process != 0 {
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d", o.Process)); err != nil {
+			return nil, fmt.Errorf("no process %d", o.Process)
+		}
+	}
+	for _, open := range []func(Options) (*programs, error){openBlock, openStage, openProcess} {
 		p, err := open(o)
 		switch {
 		case errors.Is(err, ErrUnavailable):

@@ -20,7 +20,7 @@ const barWidth = 40
 const sectorSize = 512
 
 // Show writes a reading of the time given as text: each series with its
-// percentiles, those of latency and depth with their histogram too.
+// percentiles, those of times and depth with their histogram too.
 func (r Reading) Show(w io.Writer, over time.Duration) error {
 	var b strings.Builder
 	for i := range r.Series {
@@ -60,7 +60,7 @@ func (s *Series) show(b *strings.Builder, over time.Duration) {
 	}
 	fmt.Fprintf(b, "  p50 %s  p90 %s  p99 %s  max %s\n", s.Unit.format(s.Quantile(0.5)), s.Unit.format(s.Quantile(0.9)),
 		s.Unit.format(s.Quantile(0.99)), s.Unit.format(s.Max))
-	if s.Metric == "size" || s.Metric == "distance" {
+	if s.Unit != Nanoseconds && s.Unit != Operations {
 		return
 	}
 	octaves := s.Octaves()

@@ -23,6 +23,7 @@ typedef _Bool bool;
 enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_RINGBUF = 27,
 };
 
@@ -75,9 +76,23 @@ struct bio {
 };
 
 struct task_struct {
-	int pid;
-	int tgid;
+	int pid; /* of the thread */
+	int tgid; /* of the process */
 };
+
+/* Registers where a probe hits. */
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
+	unsigned long r14;
+	unsigned long ax;
+	unsigned long si;
+	unsigned long di;
+};
+#elif defined(__TARGET_ARCH_arm64)
+struct user_pt_regs {
+	__u64 regs[31];
+};
+#endif
 
 #pragma clang attribute pop
 

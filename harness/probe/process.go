@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"fmt"
+
+	"github.com/cilium/ebpf/link"
+)
+
+// Kinds and metrics of a process, by their numbers in kernel/bpf/process.bpf.c.
+var (
+	processKinds   = []string{"any", "yielded", "preempted"}
+	processMetrics = []string{"ran", "waited"}
+)
+
+// processNeeds is what the process probe needs.
+var processNeeds = []Need{needRoot, needTypes, needDisk}
+
+// openProcess watches the threads of a process, by its number as the kernel's first
+// namespace has it.
+func openProcess(o Options) (*programs, error) {
+	if o.Process == 0 {
+		return nil, nil
+	}
+	if err := met("process", processNeeds); err != nil {
+		return nil, err
+	}
+	spec, err := loadProcess()
+	if err != nil {
+		return nil, err
+	}
+	return open("process", spec, map[string]any{processVarProcess: int32(o.Process)}, func(p *programs) error {
+		p.label = func(k blockSeries) Series { return processSeries(k).series() }
+		for _, point := range [][2]string{
+			{"sched_switch", processProgSwitched}, {"sched_wakeup", processProgWoken}, {"sched_wakeup_new", processProgBorn},
+		} {
+			if err := p.keep(link.AttachRawTracepoint(link.RawTracepointOptions{Name: point[0], Program: p.loaded.Programs[point[1]]})); err != nil {
+				return fmt.Errorf("tracepoint %s: %w", point[0], err)
+			}
+		}
+		return nil
+	})
+}
+
+// series labels a histogram of a process.
+func (k processSeries) series() Series {
+	s := Series{Kind: "other", Unit: Nanoseconds}
+	if int(k.Kind) < len(processKinds) {
+		s.Kind = processKinds[k.Kind]
+	}
+	if int(k.Metric) < len(processMetrics) {
+		s.Metric = processMetrics[k.Metric]
+	}
+	return s
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/*
+ * The threads of a process: how long each runs before it gives the processor up or is
+ * preempted, and how long it waits for one when it could run. Sums are the process's time
+ * on processors, and of waiting for them; counts are its context switches.
+ *
+ * Needs Linux 5.15, for what raw tracepoints are given.
+ */
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include "histogram.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* harness/probe/process.go has the same. */
+enum kind {
+	KIND_ANY,
+	KIND_YIELDED,   /* it had to wait for something, or was done */
+	KIND_PREEMPTED, /* another was to run */
+};
+
+enum metric {
+	METRIC_RAN,    /* ns */
+	METRIC_WAITED, /* ns */
+};
+
+/* Set by the loader before loading. */
+const volatile __s32 process = 0;
+
+struct times {
+	__u64 running;  /* since then, or 0 */
+	__u64 runnable; /* and waiting, since then, or 0 */
+};
+
+/* By thread. Those that are gone make room. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, __s32);
+	__type(value, struct times);
+} threads SEC(".maps");
+
+static __always_inline struct times *times_of(struct task_struct *task)
+{
+	__s32 thread = BPF_CORE_READ(task, pid);
+	struct times fresh = {}, *t = bpf_map_lookup_elem(&threads, &thread);
+
+	if (t)
+		return t;
+	if (bpf_map_update_elem(&threads, &thread, &fresh, BPF_NOEXIST))
+		__sync_fetch_and_add(&lost, 1);
+	return bpf_map_lookup_elem(&threads, &thread);
+}
+
+static __always_inline bool is_ours(struct task_struct *task)
+{
+	return BPF_CORE_READ(task, tgid) == process;
+}
+
+static __always_inline void stops(struct task_struct *task, bool preempted, __u64 now)
+{
+	struct times *t = times_of(task);
+
+	if (!t)
+		return;
+	if (t->running)
+		hist_add(0, preempted ? KIND_PREEMPTED : KIND_YIELDED, METRIC_RAN, now - t->running);
+	t->running = 0;
+	t->runnable = preempted ? now : 0;
+}
+
+static __always_inline void starts(struct task_struct *task, __u64 now)
+{
+	struct times *t = times_of(task);
+
+	if (!t)
+		return;
+	if (t->runnable)
+		hist_add(0, KIND_ANY, METRIC_WAITED, now - t->runnable);
+	t->running = now;
+	t->runnable = 0;
+}
+
+SEC("raw_tp/sched_switch")
+int switched(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct task_struct *before = (struct task_struct *)ctx->args[1], *next = (struct task_struct *)ctx->args[2];
+	__u64 now = bpf_ktime_get_ns();
+
+	if (is_ours(before))
+		stops(before, ctx->args[0], now);
+	if (is_ours(next))
+		starts(next, now);
+	return 0;
+}
+
+static __always_inline int becomes_runnable(struct task_struct *task)
+{
+	struct times *t;
+
+	if (!is_ours(task))
+		return 0;
+	t = times_of(task);
+	if (t && !t->running && !t->runnable)
+		t->runnable = bpf_ktime_get_ns();
+	return 0;
+}
+
+SEC("raw_tp/sched_wakeup")
+int woken(struct bpf_raw_tracepoint_args *ctx)
+{
+	return becomes_runnable((struct task_struct *)ctx->args[0]);
+}
+
+SEC("raw_tp/sched_wakeup_new")
+int born(struct bpf_raw_tracepoint_args *ctx)
+{
+	return becomes_runnable((struct task_struct *)ctx->args[0]);
+}
