@@ -48,6 +48,7 @@ type Snapshot struct {
 	Applying   string           `json:"applying,omitempty"` // the delta by which the origin is being made a newer state
 	Readers    int              `json:"readers"`            // clients that have it open
 	Writer     bool             `json:"writer,omitempty"`   // one of them may write
+	Digest     bool             `json:"digest,omitempty"`   // the store has its digest
 }
 
 // Status describes a store. What needs no unit in its name counts things.
@@ -62,6 +63,8 @@ type Status struct {
 	Generation    block.Generation `json:"generation"`
 	Snapshots     int              `json:"snapshots"`
 	BeingFreed    int              `json:"snapshots_being_freed"`
+	Digested      int              `json:"snapshots_with_digest"`
+	Digesting     *Digesting       `json:"digesting,omitempty"` // of a server that computes digests in the background
 	Exceptions    uint64           `json:"exceptions"`
 	Slots         uint64           `json:"slots"`
 	SlotsUsed     uint64           `json:"slots_used"`
@@ -88,6 +91,14 @@ type Status struct {
 	Volume        *Volume          `json:"volume,omitempty"`            // what the volume served, if it is known
 	DataOffset    int64            `json:"data_offset_bytes,omitempty"` // of slot 0 on the store device
 	Kernel        *Kernel          `json:"kernel,omitempty"`            // of a server that serves the kernel's targets
+}
+
+// Digesting is what the computation of digests in the background does.
+type Digesting struct {
+	Snapshot *block.Tag `json:"snapshot,omitempty"` // whose digest is being computed; nil: of none
+	Done     uint64     `json:"leaves_done,omitempty"`
+	Leaves   uint64     `json:"leaves,omitempty"`
+	Trouble  string     `json:"trouble,omitempty"` // why the last one was not computed
 }
 
 // LostChunk is a chunk of the origin that could not be read when it was to be
@@ -131,7 +142,7 @@ func describe(s store.SnapshotInfo) Snapshot {
 	d := Snapshot{
 		Tag: s.Tag, Name: s.Name, Generation: s.Generation, Parent: block.Generation(s.Parent), State: s.State.String(),
 		Held: s.Held, Damaged: s.Damaged, Lossy: s.Lossy, Priority: s.Priority, UseCount: s.UseCount,
-		Created: time.Unix(0, s.Created).UTC(), Size: s.Size, Readers: s.Users, Writer: s.Writer,
+		Created: time.Unix(0, s.Created).UTC(), Size: s.Size, Readers: s.Users, Writer: s.Writer, Digest: s.Digest,
 	}
 	if s.GroupSize > 0 {
 		d.Group, d.GroupSize = s.Group.String(), int(s.GroupSize)
@@ -149,7 +160,7 @@ func describeStatus(s store.Status) Status {
 	d := Status{
 		UUID: s.UUID.String(), Created: time.Unix(0, s.Created).UTC(), Mode: s.Mode.String(), Placement: s.Placement.String(), Policy: s.Policy.String(),
 		OriginSize: s.OriginSize, ChunkSize: s.ChunkSize, Generation: s.Generation,
-		Snapshots: s.SnapshotsLive, BeingFreed: s.SnapshotsGoing, Exceptions: s.Exceptions,
+		Snapshots: s.SnapshotsLive, BeingFreed: s.SnapshotsGoing, Digested: s.SnapshotsDigested, Exceptions: s.Exceptions,
 		Slots: s.Slots, SlotsUsed: s.SlotsUsed, SlotsLeased: s.SlotsLeased, SlotsWaiting: s.SlotsWaiting,
 		MetadataPages: s.MetadataPages, MetadataUsed: s.MetadataUsed, CacheBytes: s.CacheBytes,
 		Checkpoint: s.Checkpoint, UnsavedBytes: s.UnsavedBytes, FormatVersion: layout.Version,

@@ -65,6 +65,22 @@ func (d *digests) load() error {
 	})
 }
 
+// has reports whether the digest of generation g is whole.
+func (d *digests) has(g block.Generation) bool {
+	_, ok := slices.BinarySearch(d.whole, g)
+	return ok
+}
+
+// digested returns how many snapshots that are there have a digest. The lock is held.
+func (s *Store) digested() (n int) {
+	for _, g := range s.digests.whole {
+		if s.digestNeeded(g) {
+			n++
+		}
+	}
+	return n
+}
+
 // next returns the first whole digest after g.
 func (d *digests) next(g block.Generation) (block.Generation, bool) {
 	i, found := slices.BinarySearch(d.whole, g)
@@ -129,7 +145,7 @@ func (s *Store) Digest(ref wire.SnapshotRef) (d Digest, err error) {
 			return err
 		}
 		d = Digest{Snapshot: snap.Snapshot}
-		if _, d.Known = slices.BinarySearch(s.digests.whole, snap.Generation); !d.Known {
+		if d.Known = s.digests.has(snap.Generation); !d.Known {
 			return nil
 		}
 		top, err := s.digests.sum(digest.Top, snap.Generation)
@@ -201,7 +217,7 @@ func (s *Store) DigestChildren(g block.Generation, n digest.Node, sums *[digest.
 		return fmt.Errorf("a digest's node of level %d has no children", n.Level)
 	}
 	return s.resolve(func() error {
-		if _, whole := slices.BinarySearch(s.digests.whole, g); !whole && !s.digests.begun[g] {
+		if !s.digests.has(g) && !s.digests.begun[g] {
 			return fmt.Errorf("generation %d: %w", g, ErrNoDigest)
 		}
 		for i := range sums {

@@ -36,6 +36,8 @@ type Status struct {
 	UnsavedBytes   int64  // copied since
 	SnapshotsLive  int
 	SnapshotsGoing int // deleted or squashed, but not yet freed
+	// SnapshotsDigested are those that the store has a digest of.
+	SnapshotsDigested int
 
 	Restore *RestoreStatus // of the origin; nil: none is under way
 
@@ -87,7 +89,8 @@ func (s *Store) Status() Status {
 		Digests:       s.digests.tree.Len(),
 		MetadataPages: s.pages.Total(), MetadataUsed: s.pages.Used(), MetadataBytes: s.pages.Used() * block.PageSize,
 		CacheBytes: s.cache.Bytes(), Checkpoint: s.sb.Checkpoint, UnsavedBytes: s.copied,
-		SnapshotsLive: s.snaps.readable(), SnapshotsGoing: s.snaps.reclaiming, Restore: s.restoreStatus(),
+		SnapshotsDigested: s.digested(),
+		SnapshotsLive:     s.snaps.readable(), SnapshotsGoing: s.snaps.reclaiming, Restore: s.restoreStatus(),
 		Policy: s.sb.Policy, Full: s.full, Fill: s.fill(), MetadataFill: s.metadataFill(),
 		Counters: s.count, SlotsAside: length(s.aside.runs),
 		LostCount: s.lost.count, LostChunks: slices.Clone(s.lost.chunks),
@@ -115,6 +118,7 @@ type SnapshotInfo struct {
 	Users   int  // clients that have it open
 	Writer  bool // one of them may write to it
 	Written bool // it was written to, as far as the store has had to look
+	Digest  bool // the store has its digest
 }
 
 // Snapshots returns the snapshots that were not deleted, oldest first.
@@ -124,7 +128,7 @@ func (s *Store) Snapshots() []SnapshotInfo {
 	var list []SnapshotInfo
 	for _, snap := range s.snaps.all {
 		if snap.listed() {
-			list = append(list, snap.info())
+			list = append(list, s.info(snap))
 		}
 	}
 	return list
@@ -138,11 +142,15 @@ func (s *Store) Find(ref wire.SnapshotRef) (SnapshotInfo, error) {
 	if err != nil {
 		return SnapshotInfo{}, err
 	}
-	return snap.info(), nil
+	return s.info(snap), nil
 }
 
-func (s *snapshot) info() SnapshotInfo {
-	return SnapshotInfo{Snapshot: s.Snapshot, Users: len(s.opened), Writer: s.writer() != nil, Written: s.written == some}
+// info describes a snapshot. The lock is held.
+func (s *Store) info(snap *snapshot) SnapshotInfo {
+	return SnapshotInfo{
+		Snapshot: snap.Snapshot, Users: len(snap.opened), Writer: snap.writer() != nil, Written: snap.written == some,
+		Digest: snap.Parent == 0 && snap.written != some && s.digests.has(snap.Generation),
+	}
 }
 
 // SharingClasses is the number of columns of the sharing table.

@@ -38,6 +38,29 @@ func (s *Store) Map(h wire.Handle, first, end block.Chunk, dst []wire.Mapping) (
 	return dst, err
 }
 
+// MapUnheld is [Store.Map] for a live snapshot that its caller has not opened, and names by
+// its generation: it may be deleted or squashed at any time, and the store does not wait for
+// who reads it. What was read where a mapping says is right if, after the read, the
+// mapping is the same. The error wraps [ErrNoSnapshot] when the snapshot is not there.
+func (s *Store) MapUnheld(g block.Generation, first, end block.Chunk, dst []wire.Mapping) ([]wire.Mapping, error) {
+	err := s.resolve(func() error {
+		snap := s.snaps.get(g)
+		if snap == nil || snap.State != layout.SnapshotLive {
+			return fmt.Errorf("snapshot of generation %d: %w", g, ErrNoSnapshot)
+		}
+		for first < end {
+			m, err := s.mapOne(snap, first, end)
+			if err != nil {
+				return err
+			}
+			dst = appendMapping(dst, m)
+			first += block.Chunk(m.Len)
+		}
+		return nil
+	})
+	return dst, err
+}
+
 // mapOne returns where chunk c of a snapshot is, together with the chunks after it
 // that are known to be shared as well. What was written to the snapshot comes first,
 // then what its parent had when it was made, and so on up to the origin.

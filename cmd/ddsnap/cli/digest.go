@@ -109,3 +109,28 @@ func (d *digestion) take(ctx context.Context, t *target, s admin.Snapshot) (res 
 	defer finish()
 	return compute.Run(ctx, t, admin.Ref{Tag: s.Tag}, content, compute.Options{Rate: int64(d.rate), Progress: show})
 }
+
+// digestLine says of how many snapshots the store has digests, and which is being computed.
+func digestLine(st admin.Status) string {
+	text := ""
+	if st.Digested > 0 {
+		text = "of " + plural(st.Digested, "snapshot")
+	}
+	d := st.Digesting
+	if d == nil {
+		return text
+	}
+	now := ""
+	switch {
+	case d.Snapshot != nil && d.Leaves > 0:
+		now = fmt.Sprintf("that of snapshot %d is being computed, %d%%", *d.Snapshot, 100*d.Done/d.Leaves)
+	case d.Snapshot != nil:
+		now = fmt.Sprintf("that of snapshot %d is being computed", *d.Snapshot)
+	case d.Trouble != "":
+		now = "one was not computed: " + d.Trouble
+	}
+	if text != "" && now != "" {
+		text += ", "
+	}
+	return text + now
+}

@@ -21,7 +21,7 @@ func (a *app) list() *cobra.Command {
 		Long: `List prints the snapshots, oldest first, and indented under each those that were
 taken of it: tag, when it was taken, the size of the origin then, its state, how
 many clients have it open now, and what else there is: priority, persistent use
-count, group and name.
+count, whether the store has its digest, group and name.
 
 A state is live, squashed (its content was given up for space) or prepared (its
 group is not complete). It may be followed by held, lossy (chunks of it are lost:
@@ -72,6 +72,12 @@ func (a *app) columns(depth map[block.Generation]int) []column {
 		{"READERS", false, func(s admin.Snapshot) string { return strconv.Itoa(s.Readers) }, true},
 		{"PRIO", false, func(s admin.Snapshot) string { return unlessZero(int64(s.Priority)) }, false},
 		{"USES", false, func(s admin.Snapshot) string { return unlessZero(int64(s.UseCount)) }, false},
+		{"DIGEST", true, func(s admin.Snapshot) string {
+			if s.Digest {
+				return "yes"
+			}
+			return ""
+		}, false},
 		{"GROUP", true, func(s admin.Snapshot) string { return s.Group[:min(8, len(s.Group))] }, false},
 		{"NAME", true, func(s admin.Snapshot) string { return s.Name }, false},
 	}

@@ -30,6 +30,7 @@ type nbdFlags struct {
 	tlsClients, tlsOptional  bool
 	cache                    size
 	deleteRate               uint
+	digests                  digestFlags
 	readOnly, noDirect       bool
 	level                    string
 	onFailure                string
@@ -102,6 +103,8 @@ func (f *nbdFlags) join(cmd *cobra.Command, cfg *service.Config) error {
 		return usageError{errors.New("--read-only needs the store for itself, not a --server")}
 	case f.metrics != "":
 		return usageError{errors.New("--metrics is for \"ddsnap server\", where this is its client")}
+	case f.digests.given():
+		return usageError{errors.New("digests are computed by a server that has the volume itself: --digest-rate and --digest-age are not for a client of one")}
 	case f.cache != 0:
 		return usageError{errors.New("--cache is for \"ddsnap server\", which has the metadata, where this is its client")}
 	}
@@ -116,6 +119,7 @@ func (f *nbdFlags) add(cmd *cobra.Command) {
 	fl.BoolVar(&f.tlsClients, "tls-clients", false, "insist on client certificates by ca-cert.pem of the --tls directory")
 	fl.BoolVar(&f.tlsOptional, "tls-optional", false, "offer TLS, but don't insist")
 	fl.StringVar(&f.onUnreadable, "unreadable", volume.LoseChunk.String(), "`policy` of a bad origin: lose-chunk or fail-write")
+	f.digests.add(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("unreadable", cobra.FixedCompletions([]string{"lose-chunk", "fail-write"}, cobra.ShellCompDirectiveNoFileComp))
 	f.addCommon(cmd)
 }
@@ -182,6 +186,10 @@ func (a *app) serviceConfig(f *nbdFlags, args []string) (service.Config, error) 
 	if cfg.OnFailure, err = store.ParseFailurePolicy(f.onFailure); err != nil {
 		return cfg, usageError{fmt.Errorf("--on-failure: %w", err)}
 	}
+	if cfg.DigestRate, err = f.digests.config(); err != nil {
+		return cfg, usageError{err}
+	}
+	cfg.DigestAge = f.digests.age
 	if f.onUnreadable != "" { // the verb has the flag
 		if cfg.Unreadable, err = volume.ParseUnreadablePolicy(f.onUnreadable); err != nil {
 			return cfg, usageError{fmt.Errorf("--unreadable: %w", err)}

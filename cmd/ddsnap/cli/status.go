@@ -241,6 +241,9 @@ func statusFields(st admin.Status, verbose bool) [][2]string {
 		{"Snapshots", snapshots},
 		{"When full", st.Policy},
 	}
+	if line := digestLine(st); line != "" {
+		fields = append(fields, [2]string{"Digests", line})
+	}
 	if st.Trouble != "" {
 		fields = append(fields, [2]string{"Trouble", "the store takes no copies: " + st.Trouble})
 	}

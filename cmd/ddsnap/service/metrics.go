@@ -60,6 +60,8 @@ var metrics = []metric{
 		func(s store.Status, _ admin.Volume) float64 { return float64(s.SnapshotsLive) }},
 	{"snapshots_being_freed", "Snapshots that are deleted, and whose chunks are being freed.", gauge,
 		func(s store.Status, _ admin.Volume) float64 { return float64(s.SnapshotsGoing) }},
+	{"snapshots_with_digest", "Snapshots that the store has a digest of.", gauge,
+		func(s store.Status, _ admin.Volume) float64 { return float64(s.SnapshotsDigested) }},
 	{"exceptions", "Chunks that are preserved for snapshots, or were written to them.", gauge,
 		func(s store.Status, _ admin.Volume) float64 { return float64(s.Exceptions) }},
 	{"unsaved_bytes", "Bytes copied since the last checkpoint, that a recovery would replay.", gauge,

@@ -85,6 +85,10 @@ func (m requests) status(ctx context.Context, r admin.Request) (admin.Response, 
 	if v, err := m.ofVolume(ctx, r); err == nil { // a status of the store without it is of use too
 		a.Status.Devices, a.Status.Volume = v.Status.Devices, v.Status.Volume
 	}
+	if d := m.service.digests; d != nil {
+		now := d.Status()
+		a.Status.Digesting = &now
+	}
 	a.Status.Kernel, a.Status.DataOffset = m.service.kernelStatus(), m.service.server.DataOffset()
 	targets, err := m.service.targetDevices()
 	if err != nil {

@@ -29,6 +29,7 @@ import (
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/client"
 	"zumastor.org/zumastor/engine/device"
+	"zumastor.org/zumastor/engine/digest/compute"
 	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/nbd"
 	"zumastor.org/zumastor/engine/server"
@@ -59,8 +60,12 @@ type Config struct {
 	CacheBytes int64 // of metadata; default store.DefaultCacheBytes
 	OnFailure  store.FailurePolicy
 	Unreadable volume.UnreadablePolicy
-	DeleteRate int  // exceptions a second; default store.DefaultDeleteRate
-	ReadOnly   bool // export snapshots only, and write nothing to any device
+	DeleteRate int // exceptions a second; default store.DefaultDeleteRate
+	// DigestRate is how many bytes a second are read for digests that are computed in the
+	// background; zero: compute.DefaultRate; NoDigests: none are.
+	DigestRate int64
+	DigestAge  time.Duration // how old their snapshots must be; zero: compute.DefaultAge
+	ReadOnly   bool          // export snapshots only, and write nothing to any device
 	Direct     bool
 	Metrics    Address // where Prometheus asks; zero: nowhere
 	// Attach makes the origin a block device, and snapshots as they are asked for.
@@ -87,8 +92,9 @@ type service struct {
 	counted counted // the origin
 	holes   *holes
 	exports *exports
-	devices *attachments // nil if none are made
-	nbd     *nbd.Server  // nil if it is not served
+	devices *attachments        // nil if none are made
+	digests *compute.Background // nil if none are computed
+	nbd     *nbd.Server         // nil if it is not served
 	ln      net.Listener
 	control *net.UnixListener
 	metrics net.Listener     // nil for none
@@ -141,7 +147,7 @@ func (s *service) steps(ctx context.Context) []func() error {
 	case s.cfg.Join:
 		return []func() error{s.openAsClient, s.openOrigin, s.join, s.openVolume, s.openExports, s.listen, s.attach}
 	}
-	return []func() error{s.openDevices, s.openOrigin, s.openStore, s.openVolume, s.openExports, s.listen, s.attach}
+	return []func() error{s.openDevices, s.openOrigin, s.openStore, s.openVolume, s.openExports, s.openDigests, s.listen, s.attach}
 }
 
 // tell tells the service manager of a state.
@@ -449,6 +455,9 @@ func (s *service) serve(ctx context.Context) error {
 				s.cfg.Logger.Warn("metrics are not served any more", "error", err)
 			}
 		})
+	}
+	if s.digests != nil {
+		parts.Go(func() { s.computeDigests(ctx) })
 	}
 	parts.Go(func() { s.manager.live(ctx, func() { s.server.Status() }) })
 	parts.Wait()

@@ -5,7 +5,8 @@
 // It owns what is read for a digest: what changed since an older snapshot that has one, or
 // all of the snapshot. It does not own the tree's shape (package digest), nor the sums
 // (package store), which it asks an admin.Manager for: so it is the same for a running
-// server and for an idle store. Command ddsnap calls it. Digests of several snapshots may
+// server and for an idle store. Command ddsnap calls it, and its serving process has a
+// [Background] compute those of new snapshots. Digests of several snapshots may
 // be computed at a time, and one by several processes. One that fails, or is cut, leaves
 // none, and what other digests say as it was; it is computed anew.
 package compute
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"zumastor.org/zumastor/engine/admin"
+	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/digest"
 	"zumastor.org/zumastor/engine/store"
 )
@@ -28,6 +30,9 @@ type Options struct {
 	Rate     int64                    // most bytes to read in a second; zero: no limit
 	Progress func(done, total uint64) // is told how many leaves; may be nil
 	batch    int                      // sums that are put at once; zero: admin.MaxDigests
+	// generation is that of the snapshot whose content it is, which a tag may not name any
+	// more; zero: the content is kept, and the tag with it.
+	generation block.Generation
 }
 
 // Result is a digest, and what it took.
@@ -55,6 +60,9 @@ func Run(ctx context.Context, m admin.Manager, ref admin.Ref, content io.ReaderA
 		_, ending := m.Do(context.WithoutCancel(ctx), admin.Request{Verb: admin.VerbDigestEnd, Digest: &admin.DigestSums{Generation: d.Generation}})
 		err = errors.Join(err, ending)
 	}()
+	if o.generation != 0 && d.Generation != o.generation {
+		return res, fmt.Errorf("snapshot %d is another one now: %w", ref.Tag, store.ErrNoSnapshot)
+	}
 	res.Base = d.Base
 	ranges, err := leavesSince(ctx, m, d, ref)
 	if err != nil {
@@ -157,6 +165,7 @@ type work struct {
 	size    int64
 	update  *digest.Update
 	read    int64
+	due     time.Time // when the rate allows for what was read
 }
 
 // run has the tree updated with the leaves of ranges.
@@ -165,15 +174,17 @@ func (w *work) run(ctx context.Context, ranges []leafRange) (digest.Sum, error) 
 	for _, r := range ranges {
 		total += r.end - r.first
 	}
-	buf, began := make([]byte, digest.LeafSize), time.Now()
+	buf := make([]byte, digest.LeafSize)
+	w.due = time.Now()
 	for _, r := range ranges {
 		for i := r.first; i < r.end; i++ {
+			before := w.read
 			s, err := w.leaf(i, buf)
 			if err == nil {
 				err = w.update.Leaf(i, s)
 			}
 			if err == nil {
-				err = w.pause(ctx, began)
+				err = w.pause(ctx, w.read-before)
 			}
 			if err != nil {
 				return digest.Sum{}, err
@@ -206,12 +217,19 @@ func (w *work) leaf(i uint64, buf []byte) (digest.Sum, error) {
 	return digest.Zero(0), nil
 }
 
-// pause waits as long as the rate demands.
-func (w *work) pause(ctx context.Context, began time.Time) error {
-	wait := time.Duration(0)
-	if w.Rate > 0 {
-		wait = time.Until(began.Add(time.Duration(float64(w.read) / float64(w.Rate) * float64(time.Second))))
+// catchUp bounds how long a reading that was held up goes on without pauses.
+const catchUp = time.Second
+
+// pause waits until the rate allows for the n bytes that were read.
+func (w *work) pause(ctx context.Context, n int64) error {
+	if w.Rate <= 0 || n == 0 {
+		return context.Cause(ctx)
 	}
+	if now := time.Now(); now.Sub(w.due) > catchUp {
+		w.due = now.Add(-catchUp)
+	}
+	w.due = w.due.Add(time.Duration(float64(n) / float64(w.Rate) * float64(time.Second)))
+	wait := time.Until(w.due)
 	if wait <= 0 {
 		return context.Cause(ctx)
 	}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package compute_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"zumastor.org/zumastor/engine/admin"
+	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/digest/compute"
+	"zumastor.org/zumastor/engine/volume"
+	"zumastor.org/zumastor/engine/wire"
+)
+
+// TestBackgroundWhileWritten: digests that are computed while the volume is written to, and
+// snapshots come and go, are those of the snapshots as they were taken.
+func TestBackgroundWhileWritten(t *testing.T) {
+	h := newHistory(t, 3)
+	b := &compute.Background{
+		Manager: h.manager(), Age: 1, Rate: 1 << 40, Logger: slog.New(slog.DiscardHandler),
+		Open: func(s admin.Snapshot) (io.ReaderAt, error) {
+			info, err := h.r.Server.Find(wire.SnapshotRef{Tag: s.Tag})
+			if err != nil {
+				return nil, err
+			}
+			return volume.NewUnheld(h.r.Source(), h.r.Server, info.Snapshot)
+		},
+	}
+	events, end := h.r.Server.Subscribe(1)
+	defer end()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		b.Run(ctx, events)
+	}()
+	const snapshots = 40
+	for tag := block.Tag(1); tag <= snapshots; tag++ {
+		h.snapshot(tag)
+		if old := tag - 3; tag > 3 && h.rng.IntN(3) == 0 {
+			require.NoError(t, h.r.Server.DeleteSnapshot(old), "nobody has it open")
+		}
+	}
+	require.Eventually(t, func() bool {
+		_, known, err := compute.Known(t.Context(), h.manager(), admin.Ref{Tag: snapshots})
+		return err == nil && known
+	}, time.Minute, time.Millisecond)
+	cancel()
+	<-ended
+	seen := 0
+	for _, s := range h.r.Server.Snapshots() {
+		sum, known, err := compute.Known(t.Context(), h.manager(), admin.Ref{Tag: s.Tag})
+		require.NoError(t, err)
+		require.Equal(t, known, s.Digest)
+		if known {
+			require.Equal(t, h.was[s.Tag].sum, sum, "snapshot %d", s.Tag)
+			seen++
+		}
+	}
+	require.Equal(t, seen, h.r.Server.Status().SnapshotsDigested)
+	require.Positive(t, seen)
+}
