@@ -77,8 +77,8 @@ goals: build ## the goals' table of the newest run
 report: build ## make the newest run's report again
 	@bin/zbench report
 
-compare: build ## compare two runs: A= B=
-	@bin/zbench compare $(A) $(B)
+compare: build ## compare two runs: A= B=; or the speed of the working tree with a revision: REF=
+	@$(if $(REF),bin/zbench against $(REF),bin/zbench compare $(A) $(B))
 
 baseline: build ## compare exact counters with those in git: zbench baseline record accepts what moved
 	@bin/zbench baseline check

@@ -31,6 +31,10 @@ const (
 	FailedRequests = "failed-requests"
 	// WrongContents counts volumes and snapshots that were not what they are to be.
 	WrongContents = "wrong-contents"
+	// FalseAlarms counts comparisons of equal builds that found a difference.
+	FalseAlarms = "false-alarms"
+	// CaughtShare is the share of comparisons with a slower build that found it.
+	CaughtShare = "caught-share"
 )
 
 // CrashVerbs is how many verbs, ops of the experiment, the goal of crashes is about.
@@ -71,7 +75,7 @@ func (g Goal) modelled() Goal {
 
 // All returns the goals in the order in which they are shown.
 func All() []Goal {
-	return slices.Concat(dataPath(), placements(), snapshotsAndPeers(), snapshotIO(), ownServer(), scale(), crashes(), deltas(), kernelTarget())
+	return slices.Concat(dataPath(), placements(), snapshotsAndPeers(), snapshotIO(), ownServer(), scale(), crashes(), deltas(), kernelTarget(), gate())
 }
 
 func ownServer() []Goal {
@@ -126,6 +130,22 @@ func crashes() []Goal {
 		group.Selector{"experiment": "E10"})
 	survived.Comparison, survived.Settings = AtLeast, CrashVerbs
 	return []Goal{survived.bound("a crash inside a verb is a power cut at a write, or at the begin or end of a flush, that the devices see from the verb's call to its return, or within a step of its background work, drawn at random; at times another cut is in the recovery; volumes are in memory; a broken promise ends the run with an error; only the full suite makes as many as the goal asks for")}
+}
+
+func gate() []Goal {
+	of := func(name, what string, threshold float64, c Comparison, unit, sampleUnit, op string) Goal {
+		g := amount(name, what, threshold, unit, sampleUnit, group.Selector{"experiment": "E12", "op": op})
+		g.Comparison = c
+		return g
+	}
+	return []Goal{
+		of("gate-false-alarms", "differences that the gate by wall-clock time finds between equal builds, in 20 comparisons", 0, AtMost, "alarms", FalseAlarms, "same").
+			bound("an alarm wants 5 % and p below 0.01 by the number of benchmarks"),
+		of("gate-caught", "comparisons with a build that is slower by 10 % in wall-clock time in which the gate finds it", 0.9, AtLeast, "x", CaughtShare, "slowed").
+			bound("both sides run in turns on one processor; a sample is the fastest of short repetitions"),
+		of("gate-exact", "5 % more writes planted below the engine, found by the exact counters", 1, AtLeast, "x", CaughtShare, "exact").
+			bound("counters have no tolerance: one more write is found"),
+	}
 }
 
 func snapshotIO() []Goal {

@@ -23,9 +23,9 @@ type Verdict string
 const (
 	Better Verdict = "better"
 	Worse  Verdict = "worse"
-	Same   Verdict = "same"
+	Same   Verdict = "no difference"
 	// Unknown means that the samples do not decide: too few, or too noisy.
-	Unknown Verdict = "unknown"
+	Unknown Verdict = "too noisy"
 )
 
 // Thresholds say what counts as a change of measured values.
@@ -38,6 +38,10 @@ type Thresholds struct {
 
 // Defaults returns the thresholds for runs on one machine: 5 %, 0.05.
 func Defaults() Thresholds { return Thresholds{Effect: 0.05, Alpha: 0.05} }
+
+// Gate returns the thresholds for gating n benchmarks at once by samples taken in
+// turns: fewer than one false alarm in a hundred duels.
+func Gate(n int) Thresholds { return Thresholds{Effect: 0.05, Alpha: 0.01 / float64(max(1, n))} }
 
 // Row is the comparison of one setting that both runs have.
 type Row struct {
@@ -152,6 +156,20 @@ func compareMeasured(row *Row, old, new []float64, t Thresholds) {
 	row.P = c.P
 	row.Warnings = append(row.Speed.Warnings, c.Warnings...)
 	row.Verdict = judge(row.Speed, c, t)
+}
+
+// Paired compares values of two builds that were taken in turns, those of a round
+// next to each other: by the U test, and by the median of the rounds' ratios.
+func Paired(name, unit string, old, new []stats.Obs, t Thresholds) Row {
+	row := Row{Name: name, Unit: unit}
+	row.Old, row.New = stats.Median(stats.Values(old), stats.Confidence), stats.Median(stats.Values(new), stats.Confidence)
+	num, den := direct(unit, new, old)
+	row.Speed = stats.PairedRatio(num, den, stats.Confidence)
+	c := stats.Compare(stats.Values(old), stats.Values(new), t.Alpha)
+	row.P = c.P
+	row.Warnings = append(row.Speed.Warnings, c.Warnings...)
+	row.Verdict = judge(row.Speed, c, t)
+	return row
 }
 
 // judge calls a change only when test and effect agree, and equality only when

@@ -105,7 +105,7 @@ func goal(v float64, text string) []plot.Reference { return []plot.Reference{{Va
 // sections returns the experiments in the order of the report. The same ones
 // serve both kinds; a figure appears where there are samples for it.
 func sections() []section {
-	return []section{nsnaps(), chunkSize(), placement(), originRead(), manySnapshots(), depth(), snapshotIO(), ownServer(), scale(), crashes(), kills(), peer(), fioClient(), deltas(), changeLists(), deltaStreams(), replicationCuts(), kernelTarget()}
+	return []section{nsnaps(), chunkSize(), placement(), originRead(), manySnapshots(), depth(), snapshotIO(), ownServer(), scale(), crashes(), kills(), gate(), peer(), fioClient(), deltas(), changeLists(), deltaStreams(), replicationCuts(), kernelTarget()}
 }
 
 func nsnaps() section {

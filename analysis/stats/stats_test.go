@@ -4,9 +4,12 @@ package stats
 
 import (
 	"math"
+	"math/bits"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/perf/benchmath"
 	"pgregory.net/rapid"
 )
 
@@ -112,4 +115,53 @@ func TestIntervalHoldsTheMedian(t *testing.T) {
 		require.GreaterOrEqual(t, e.Hi, e.Center)
 		require.False(t, math.IsInf(e.Lo, 0) || math.IsInf(e.Hi, 0))
 	})
+}
+
+// TestAgreesWithBenchmath compares what tables show with what benchstat computes of
+// the same numbers, and both with a count of all arrangements.
+func TestAgreesWithBenchmath(t *testing.T) {
+	for _, c := range [][2][]float64{
+		{{1, 2, 3, 4, 5}, {6, 7, 8, 9, 10}},
+		{{10.1, 9.8, 10.4, 10.2, 9.9, 10.0}, {10.9, 10.3, 11.2, 10.05, 11.0, 10.8}},
+		{{100, 90, 130, 95, 105, 101, 99}, {98, 97, 131, 94, 106, 102, 96}},
+	} {
+		want := benchmath.AssumeNothing.Compare(benchmath.NewSample(slices.Clone(c[0]), &benchmath.DefaultThresholds), benchmath.NewSample(slices.Clone(c[1]), &benchmath.DefaultThresholds))
+		got := Compare(c[0], c[1], 0.05)
+		require.Equal(t, want.P, got.P)
+		require.InDelta(t, arrangements(c[0], c[1]), got.P, 1e-9)
+		summary := benchmath.AssumeNothing.Summary(benchmath.NewSample(slices.Clone(c[0]), &benchmath.DefaultThresholds), Confidence)
+		median := Median(c[0], Confidence)
+		require.Equal(t, summary.Center, median.Center)
+		if !math.IsInf(summary.Lo, 0) && !math.IsInf(summary.Hi, 0) {
+			require.Equal(t, []float64{summary.Lo, summary.Hi}, []float64{median.Lo, median.Hi})
+		}
+	}
+}
+
+// arrangements is the exact two-sided p of the U test without ties: of all ways to
+// divide the values, the share that are as far from even, or farther.
+func arrangements(a, b []float64) float64 {
+	all := slices.Concat(a, b)
+	u := func(mask int) float64 {
+		var n float64
+		for i, x := range all {
+			for j, y := range all {
+				if mask>>i&1 == 1 && mask>>j&1 == 0 && x > y {
+					n++
+				}
+			}
+		}
+		return n
+	}
+	even := float64(len(a)*len(b)) / 2
+	ours, total, far := math.Abs(u(1<<len(a)-1)-even), 0.0, 0.0
+	for mask := range 1 << len(all) {
+		if bits.OnesCount(uint(mask)) == len(a) {
+			total++
+			if math.Abs(u(mask)-even) >= ours {
+				far++
+			}
+		}
+	}
+	return far / total
 }

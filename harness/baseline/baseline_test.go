@@ -6,12 +6,9 @@ import (
 	"bytes"
 	"math"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"zumastor.org/zumastor/engine/device"
 )
 
 // small is one experiment, for tests of what holds for all.
@@ -44,37 +41,13 @@ func TestCountersRepeat(t *testing.T) {
 	require.Zero(t, value(t, first, inline+"rewrite", "messages"), "a settled write asks no server")
 }
 
-// slowed does every n-th write of a device twice.
-type slowed struct {
-	device.Device
-	every  int64
-	writes atomic.Int64
-}
-
-func (d *slowed) Do(ops []device.Op) error {
-	if err := device.Do(d.Device, ops); err != nil {
-		return err
-	}
-	for _, op := range ops {
-		if op.Kind != device.Write || d.writes.Add(1)%d.every != 0 {
-			continue
-		}
-		if _, err := d.Device.WriteAt(op.Data, op.Off); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (d *slowed) WriteZeroes(off, n int64) error { return device.WriteZeroes(d.Device, off, n) }
-
 // TestSlowdownIsCaught plants 5 % more writes, and one single write.
 func TestSlowdownIsCaught(t *testing.T) {
 	before, err := take(t.Context(), small())
 	require.NoError(t, err)
 	for _, every := range []int64{20, 900} {
 		planted := small()
-		planted[0].through = func(d device.Device) device.Device { return &slowed{Device: d, every: every} }
+		planted[0].through = plant(every)
 		after, err := take(t.Context(), planted)
 		require.NoError(t, err)
 		var moved []string
@@ -87,6 +60,12 @@ func TestSlowdownIsCaught(t *testing.T) {
 		require.InDelta(t, float64(was)/float64(every), float64(is-was), 1, "every %d", every)
 		require.Greater(t, is, was)
 	}
+}
+
+func TestPlantedFindsItself(t *testing.T) {
+	found, err := FindsPlanted(t.Context(), 5)
+	require.NoError(t, err)
+	require.True(t, found)
 }
 
 func TestDiff(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 // of their own.
 func onBed(p spec.Procedure) bool {
 	switch p {
-	case spec.Peer, spec.Server, spec.Scale, spec.Crashes, spec.Kills, spec.Deltas, spec.Streams, spec.Changes, spec.Cuts:
+	case spec.Peer, spec.Server, spec.Scale, spec.Crashes, spec.Kills, spec.Deltas, spec.Streams, spec.Changes, spec.Cuts, spec.Gate:
 		return false
 	}
 	return true
@@ -93,6 +93,7 @@ const (
 	deltaCost      = 1500 * time.Millisecond // made and applied
 	listCost       = 60 * time.Millisecond
 	exceptionCost  = time.Microsecond
+	duelCost       = 10 * time.Second
 	peerCost       = 400 * time.Millisecond // of a new snapshot on both sides
 )
 
@@ -138,6 +139,8 @@ func costOf(e spec.Experiment) cost {
 		c.round = time.Duration(len(e.Ops)*e.MinOps) * crashCost
 	case spec.Kills:
 		c.round = time.Duration(e.MinOps) * killCost
+	case spec.Gate:
+		c.round = time.Duration(e.MinOps) * duelCost
 	case spec.Cuts:
 		c.round = time.Duration(e.MinOps) * cutCost
 	}

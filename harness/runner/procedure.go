@@ -79,6 +79,8 @@ func newProcedure(b bench) procedure {
 		return &changes{bench: b}
 	case spec.Cuts:
 		return &cuts{b}
+	case spec.Gate:
+		return &gate{b}
 	case spec.FIO:
 		return &fioJobs{peer{contest: contest{bench: b}}}
 	}

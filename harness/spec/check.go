@@ -28,6 +28,7 @@ var (
 		Streams:    nil,
 		Changes:    nil,
 		Cuts:       nil,
+		Gate:       nil,
 	}
 )
 
@@ -61,7 +62,9 @@ func (e *Experiment) check() error {
 		return bad("procedure crashes is measured, and needs ops and min-ops")
 	case e.Procedure == Kills && (!e.Measured || len(e.Chunks) != 1 || e.Origin <= 0 || e.Store <= 0 || e.MinOps < 1):
 		return bad("procedure kills is measured, and needs origin, store, one chunk size and min-ops")
-	case e.Procedure == Crashes || e.Procedure == Kills:
+	case e.Procedure == Gate && (!e.Measured || e.MinOps < 2):
+		return bad("procedure gate is measured, and needs min-ops of two at least")
+	case e.Procedure == Crashes || e.Procedure == Kills || e.Procedure == Gate:
 		break // they make volumes of their own
 	case len(e.Variants) == 0:
 		return bad("no variants")

@@ -62,6 +62,8 @@ const (
 	Changes Procedure = "changes"
 	// Cuts cuts and kills replication between machines in memory.
 	Cuts Procedure = "cuts"
+	// Gate compares builds that are equal, and one that is slower, by the clock.
+	Gate Procedure = "gate"
 )
 
 // Variants with a meaning of their own. All others are placements.

@@ -105,7 +105,7 @@ func TestBuiltIn(t *testing.T) {
 		var names []string
 		for _, e := range all {
 			names = append(names, e.Name)
-			if !slices.Contains([]Procedure{Crashes, Scale, Streams, Changes, Cuts, Kills}, e.Procedure) {
+			if !slices.Contains([]Procedure{Crashes, Scale, Streams, Changes, Cuts, Kills, Gate}, e.Procedure) {
 				require.Contains(t, e.Variants, Raw, "%s has its raw baseline", e.Name)
 			}
 		}
@@ -115,6 +115,8 @@ func TestBuiltIn(t *testing.T) {
 			want = append([]string{"D1", "D2", "D3", "D4"}, want...)
 		case Delta:
 			want = []string{"D1", "D2", "D3", "D4"}
+		case Full:
+			want = slices.Insert(want, 3, "E12")
 		}
 		require.Equal(t, want, names)
 	}
