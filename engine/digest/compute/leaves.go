@@ -4,9 +4,12 @@ package compute
 
 import (
 	"context"
+	"fmt"
 
 	"zumastor.org/zumastor/engine/admin"
+	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/digest"
+	"zumastor.org/zumastor/engine/store"
 )
 
 // leafRange is leaves from first up to before end.
@@ -26,12 +29,16 @@ func (s *leafSet) add(first, end uint64) {
 	}
 }
 
-// changes adds the leaves in which something changed.
-func (s *leafSet) changes(ctx context.Context, m admin.Manager, q admin.ChangeQuery) error {
+// changes adds the leaves in which something changed from one generation to another. Tags
+// name the two snapshots, of which either may have gone, and another have its tag.
+func (s *leafSet) changes(ctx context.Context, m admin.Manager, q admin.ChangeQuery, from, to block.Generation) error {
 	for {
 		r, err := m.Do(ctx, admin.Request{Verb: admin.VerbChanges, Changes: &q})
 		if err != nil {
 			return err
+		}
+		if a, b := r.Changes.From, r.Changes.To; a == nil || b == nil || a.Generation != from || b.Generation != to {
+			return fmt.Errorf("what changed from snapshot %d to %d cannot be known any more: %w", q.From.Tag, q.To.Tag, store.ErrNoDigest)
 		}
 		chunk := uint64(r.Changes.ChunkSize)
 		for _, run := range r.Changes.Runs {
@@ -50,7 +57,7 @@ func leavesSince(ctx context.Context, m admin.Manager, d *admin.Digest, ref admi
 	var set leafSet
 	if d.Base == nil {
 		set.add(0, digest.Leaves(d.Size))
-	} else if err := set.changes(ctx, m, admin.ChangeQuery{From: &admin.Ref{Tag: d.Base.Tag}, To: &ref}); err != nil {
+	} else if err := set.changes(ctx, m, admin.ChangeQuery{From: &admin.Ref{Tag: d.Base.Tag}, To: &ref}, d.Base.Generation, d.Generation); err != nil {
 		return nil, err
 	} else if d.Size < d.Base.Size { // the last leaf has less; a larger one's end is among the changes
 		set.add(uint64(d.Size)/digest.LeafSize, digest.Leaves(d.Base.Size))
