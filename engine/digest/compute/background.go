@@ -33,6 +33,9 @@ const (
 	retry = 10 * time.Minute
 	// idle is how long it waits at most for something to happen.
 	idle = time.Hour
+	// share is the part of the metadata pages, in percent, up to which it fills them: the store
+	// makes no snapshot when half of them are in use, and copies need them more.
+	share = 25
 	// mostTries is after how many failures a snapshot is passed over.
 	mostTries = 3
 )
@@ -110,6 +113,9 @@ func (b *Background) step(ctx context.Context) (time.Duration, error) {
 	if s == nil || wait > 0 {
 		return cmp.Or(wait, idle), nil
 	}
+	if err := b.room(ctx); err != nil {
+		return 0, err
+	}
 	err = b.compute(ctx, s)
 	switch {
 	case err == nil || ctx.Err() != nil:
@@ -129,6 +135,15 @@ func (b *Background) step(ctx context.Context) (time.Duration, error) {
 		b.trouble(err)
 	}
 	return 0, nil
+}
+
+// room returns an error if the store needs its metadata pages for its copies.
+func (b *Background) room(ctx context.Context) error {
+	r, err := b.Manager.Do(ctx, admin.Request{Verb: admin.VerbStatus})
+	if err == nil && 100*r.Status.MetadataUsed > share*r.Status.MetadataPages {
+		err = fmt.Errorf("more than %d%% of the metadata pages are in use: %w", share, alloc.ErrNoSpace)
+	}
+	return err
 }
 
 // there reports whether a snapshot is one that can have a digest.
@@ -184,6 +199,8 @@ func (b *Background) compute(ctx context.Context, s *admin.Snapshot) error {
 
 // trouble says that something does not go on, until a digest is begun.
 func (b *Background) trouble(err error) {
-	b.Logger.Warn("a digest is not computed", "error", err)
+	if b.Status().Trouble != err.Error() {
+		b.Logger.Warn("a digest is not computed", "error", err)
+	}
 	b.say(admin.Digesting{Trouble: err.Error()})
 }

@@ -67,6 +67,7 @@ type fake struct {
 	list  []admin.Snapshot
 	errs  map[block.Generation]error // of putting sums
 	begun []block.Generation
+	used  uint64 // percent of the metadata pages
 }
 
 const fakeSize = 8 << 20
@@ -85,6 +86,8 @@ func (f *fake) Do(_ context.Context, r admin.Request) (a admin.Response, err err
 	switch r.Verb {
 	case admin.VerbList:
 		return admin.Response{List: append([]admin.Snapshot(nil), f.list...)}, nil
+	case admin.VerbStatus:
+		return admin.Response{Status: &admin.Status{MetadataPages: 100, MetadataUsed: f.used}}, nil
 	case admin.VerbDigest:
 		return admin.Response{Digest: &admin.Digest{}}, nil
 	case admin.VerbDigestBegin:
@@ -214,6 +217,25 @@ func TestBackgroundTroubles(t *testing.T) {
 			synctest.Wait()
 			require.Equal(t, []block.Generation{1}, f.digested())
 			require.Empty(t, b.Status().Trouble)
+		})
+	})
+}
+
+// TestBackgroundLeavesRoom: where much metadata is in use, nothing is read for digests.
+func TestBackgroundLeavesRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{list: aged(1), used: share + 1}
+		f.run(t, func(b *Background, _ chan<- store.Event) {
+			time.Sleep(time.Hour)
+			synctest.Wait()
+			require.Empty(t, f.tried())
+			require.Contains(t, b.Status().Trouble, "metadata pages")
+			f.mu.Lock()
+			f.used = share
+			f.mu.Unlock()
+			time.Sleep(retry + time.Minute)
+			synctest.Wait()
+			require.Equal(t, []block.Generation{1}, f.digested())
 		})
 	})
 }
