@@ -75,7 +75,7 @@ func (g Goal) modelled() Goal {
 
 // All returns the goals in the order in which they are shown.
 func All() []Goal {
-	return slices.Concat(dataPath(), placements(), snapshotsAndPeers(), snapshotIO(), ownServer(), scale(), crashes(), deltas(), kernelTarget(), gate())
+	return slices.Concat(dataPath(), placements(), snapshotsAndPeers(), snapshotIO(), ownServer(), probes(), scale(), crashes(), deltas(), kernelTarget(), gate())
 }
 
 func ownServer() []Goal {
@@ -100,6 +100,12 @@ func ownServer() []Goal {
 		ratio("server-firstwrite", "first write, queue depth 32, with the server in another process against the embedded one", 0.95, first, embedded).
 			bound("a report is one message that is not waited for, and leases are asked for ahead"),
 	}
+}
+
+func probes() []Goal {
+	return []Goal{cost("probe-overhead", "rewrite of settled chunks with eBPF probes on block devices, stages and threads against without", 1.03,
+		group.Selector{"experiment": "E13", "op": "rewrite", "variant": "inline-probes"}, group.Selector{"variant": "inline"}).
+		bound("two tracepoints a request of the device, four a context switch; one of 16 writes is marked")}
 }
 
 func scale() []Goal {

@@ -23,12 +23,12 @@ import (
 
 // runFlags are the flags of the command run, as text where they are lists.
 type runFlags struct {
-	suite, resume            string
-	experiments, chunks      []string
-	placements, snapshots    []string
-	seed                     uint64
-	dir, device, nvram, pmem string
-	force, json, strict      bool
+	suite, resume               string
+	experiments, chunks         []string
+	placements, snapshots       []string
+	seed                        uint64
+	dir, device, nvram, pmem    string
+	force, json, strict, probes bool
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -82,6 +82,7 @@ zbench run --resume RUN goes on with the round that it was in.`,
 	flags.StringVar(&f.pmem, "pmem", "", "a DAX `file` or device for placement pmem (default simulated)")
 	flags.StringVar(&f.resume, "resume", "", "go on with a `run` that was interrupted: its name or \"latest\"")
 	flags.BoolVar(&f.strict, "strict", false, "run nothing on a machine that is too noisy; without it the run is marked")
+	flags.BoolVar(&f.probes, "probes", false, "look at each measured experiment by eBPF (root): probes-E6.json and so on in the run's directory")
 	flags.BoolVar(&f.json, "json", false, "print the summary as JSON")
 	return cmd
 }
@@ -93,7 +94,7 @@ func (f runFlags) options() (o runner.Options, err error) {
 		return o, fmt.Errorf("finding this program, which also serves exports: %w", err)
 	}
 	o = runner.Options{
-		Suite: spec.Suite(f.suite), Experiments: f.experiments, Seed: f.seed, Resume: f.resume, Program: []string{self}, Strict: f.strict,
+		Suite: spec.Suite(f.suite), Experiments: f.experiments, Seed: f.seed, Resume: f.resume, Probes: f.probes, Program: []string{self}, Strict: f.strict,
 		Bed:  stack.Options{Dir: f.dir, Device: f.device, Force: f.force, NVRAM: f.nvram, PMem: f.pmem},
 		Axes: spec.Axes{Placements: f.placements},
 	}

@@ -47,10 +47,23 @@ type Options struct {
 	// Process, if not zero, is one that runs ddsnap or zbench, the stages and threads of
 	// which are looked at.
 	Process int
+	// Program, if not empty, is a file: the stages of all processes that run it are looked
+	// at, rather than those of Process.
+	Program string
 	// Event, if not nil, is called with one of SampleEvery operations of block
 	// devices, from one goroutine; it must not block for long, or events are lost.
 	Event       func(Event)
 	SampleEvery uint32
+}
+
+// AtSelf returns the options of looking at all block devices, the stages of all
+// processes of this program, and the threads of this one.
+func AtSelf() (Options, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return Options{}, fmt.Errorf("finding this program: %w", err)
+	}
+	return Options{Block: true, Process: os.Getpid(), Program: self}, nil
 }
 
 // Reading is what a session has counted from its beginning until At.

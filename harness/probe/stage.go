@@ -43,9 +43,9 @@ var stageNeeds = []Need{needRoot, needTypes, needDisk, {"a processor whose regis
 	return nil
 }}}
 
-// openStage attaches to the marks in the program that a process runs.
+// openStage attaches to the marks in a program, or in that which a process runs.
 func openStage(o Options) (*programs, error) {
-	if o.Process == 0 {
+	if o.Process == 0 && o.Program == "" {
 		return nil, nil
 	}
 	if err := met("stage", stageNeeds); err != nil {
@@ -64,32 +64,35 @@ func openStage(o Options) (*programs, error) {
 	}
 	return open("stage", spec, nil, func(p *programs) error {
 		p.label = func(k blockSeries) Series { return stageSeries(k).series() }
-		path := fmt.Sprintf("/proc/%d/exe", o.Process)
+		path, process := o.Program, 0 // all that run it
+		if path == "" {
+			path, process = fmt.Sprintf("/proc/%d/exe", o.Process), o.Process
+		}
 		program, err := link.OpenExecutable(path)
 		if err != nil {
-			return fmt.Errorf("the program of process %d: %w", o.Process, err)
+			return fmt.Errorf("the program %s: %w", path, err)
 		}
 		places, err := findMarks(path, markNames())
 		if err != nil {
-			return fmt.Errorf("the marks of process %d, which is to be ddsnap or zbench: %w", o.Process, err)
+			return fmt.Errorf("the marks of %s, which is to be ddsnap or zbench: %w", path, err)
 		}
 		attach := p.attachEach
 		if multi {
 			attach = p.attachMulti
 		}
 		// Ends first, as with the block layer.
-		if err := attach(program, stageProgStageEnds, o.Process, placesOf(places, "End")); err != nil {
-			return fmt.Errorf("the ends of stages of process %d: %w", o.Process, err)
+		if err := attach(program, stageProgStageEnds, process, placesOf(places, "End")); err != nil {
+			return fmt.Errorf("the ends of stages of %s: %w", path, err)
 		}
-		if err := attach(program, stageProgStageBegins, o.Process, placesOf(places, "Begin")); err != nil {
-			return fmt.Errorf("the begins of stages of process %d: %w", o.Process, err)
+		if err := attach(program, stageProgStageBegins, process, placesOf(places, "Begin")); err != nil {
+			return fmt.Errorf("the begins of stages of %s: %w", path, err)
 		}
 		return nil
 	})
 }
 
 // attachMulti attaches a program to places in the file of a process, each with its
-// number as a cookie. It needs Linux 6.6.
+// number as a cookie; process zero means all. It needs Linux 6.6.
 func (p *programs) attachMulti(file *link.Executable, program string, process int, places []uint64) error {
 	o := link.UprobeMultiOptions{Addresses: places, PID: uint32(process)}
 	for i := range places {

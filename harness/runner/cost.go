@@ -89,6 +89,7 @@ const (
 	phaseCost      = 700 * time.Millisecond
 	crashCost      = 15 * time.Millisecond
 	killCost       = 200 * time.Millisecond
+	attachCost     = 300 * time.Millisecond  // of probes, and to detach them
 	cutCost        = 20 * time.Millisecond   // a fault of replication and what it causes
 	deltaCost      = 1500 * time.Millisecond // made and applied
 	listCost       = 60 * time.Millisecond
@@ -137,6 +138,8 @@ func costOf(e spec.Experiment) cost {
 		c.round = time.Duration(e.MinOps) * listCost
 	case spec.Crashes:
 		c.round = time.Duration(len(e.Ops)*e.MinOps) * crashCost
+	case spec.Probes:
+		c.round = windows(len(e.Depths)*len(e.Variants)) + time.Duration(len(e.Depths)*turns)*attachCost
 	case spec.Kills:
 		c.round = time.Duration(e.MinOps) * killCost
 	case spec.Gate:

@@ -81,6 +81,8 @@ func newProcedure(b bench) procedure {
 		return &cuts{b}
 	case spec.Gate:
 		return &gate{b}
+	case spec.Probes:
+		return &probed{bench: b}
 	case spec.FIO:
 		return &fioJobs{peer{contest: contest{bench: b}}}
 	}

@@ -34,6 +34,7 @@ type Options struct {
 	Program     []string  // that serves an export, see package export
 	Out         io.Writer // progress
 	Terminal    bool      // Out can show a bar
+	Probes      bool      // look at each measured experiment by eBPF, where that is possible
 	Strict      bool      // refuse a machine that is too noisy, rather than mark the run
 }
 
@@ -162,6 +163,11 @@ func (r *runner) one(ctx context.Context, e spec.Experiment, all []spec.Experime
 	}
 	p := newProcedure(b)
 	defer func() { err = errors.Join(err, p.close()) }()
+	unwatch, err := r.watch(e)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unwatch()) }()
 	r.progress.begin(fmt.Sprintf("%s: preparing", e.Name), c.prepare)
 	if err := p.prepare(ctx); errors.Is(err, errSkipped) {
 		return errors.Join(r.record.Warn(fmt.Sprintf("%s: %v", e.Name, err)), r.record.Complete(e.Name))

@@ -21,6 +21,7 @@ var (
 
 		SnapshotIO: {"read-shared", "read-stored", "write-chunk"},
 		Server:     {"firstwrite", "rewrite"},
+		Probes:     {"rewrite"},
 		Scale:      {"recovery", "check", "foreground", "delete"},
 		Crashes:    {"resize-the-origin", "resize-the-store", "revert", "merge", "delete", "delete-recursively", "drop", "squash", "group-snapshot"},
 		Kills:      nil,
@@ -89,7 +90,7 @@ func (e *Experiment) check() error {
 
 func (e *Experiment) checkAxes(bad func(string, ...any) error) error {
 	for _, v := range e.Variants {
-		if v == QCOW2 && e.Procedure != Peer && e.Procedure != FIO || v == Served && e.Procedure != Server || IsPlacement(v) && !slices.Contains(placements, v) {
+		if v == QCOW2 && e.Procedure != Peer && e.Procedure != FIO || v == Served && e.Procedure != Server || v == Probed && e.Procedure != Probes || IsPlacement(v) && !slices.Contains(placements, v) {
 			return bad("unknown variant %q: there are %s, %s and the placements %q", v, Raw, CopyBound, placements)
 		}
 	}

@@ -52,6 +52,8 @@ const (
 	Scale Procedure = "scale"
 	// Crashes cuts the power in the middle of operations, on volumes in memory.
 	Crashes Procedure = "crashes"
+	// Probes measures what eBPF probes cost.
+	Probes Procedure = "probes"
 	// Kills kills the server's process under a load that is verified.
 	Kills Procedure = "kills"
 	// Deltas makes and applies deltas of real data, beside other programs.
@@ -71,6 +73,7 @@ const (
 	Raw       = "raw"           // the bare origin device
 	CopyBound = "copybound"     // the least that copy-before-write costs
 	Served    = "inline-server" // placement inline, with a server in another process
+	Probed    = "inline-probes" // placement inline, with eBPF probes attached
 	QCOW2     = "qcow2"         // qemu-nbd on an image with an internal snapshot
 )
 
@@ -161,7 +164,7 @@ func Select(all []Experiment, names []string) ([]Experiment, error) {
 // inlineOnly reports whether the experiment's procedure knows no placement but inline.
 func (e *Experiment) inlineOnly() bool {
 	switch e.Procedure {
-	case Peer, FIO, Server, Scale, Deltas, Streams, Changes:
+	case Peer, FIO, Server, Probes, Scale, Deltas, Streams, Changes:
 		return true
 	}
 	return false
@@ -192,5 +195,5 @@ func (a Axes) Apply(e Experiment) (Experiment, error) {
 
 // IsPlacement reports whether a variant is one of the engine's placements.
 func IsPlacement(variant string) bool {
-	return variant != Raw && variant != CopyBound && variant != QCOW2 && variant != Served
+	return variant != Raw && variant != CopyBound && variant != QCOW2 && variant != Served && variant != Probed
 }

@@ -105,11 +105,11 @@ func TestBuiltIn(t *testing.T) {
 		var names []string
 		for _, e := range all {
 			names = append(names, e.Name)
-			if !slices.Contains([]Procedure{Crashes, Scale, Streams, Changes, Cuts, Kills, Gate}, e.Procedure) {
+			if !slices.Contains([]Procedure{Crashes, Scale, Streams, Changes, Cuts, Kills, Gate, Probes}, e.Procedure) {
 				require.Contains(t, e.Variants, Raw, "%s has its raw baseline", e.Name)
 			}
 		}
-		want := []string{"E1", "E10", "E11", "E2", "E3", "E4", "E5", "E6", "E7", "E8", "E9", "FIO", "PEER"}
+		want := []string{"E1", "E10", "E11", "E13", "E2", "E3", "E4", "E5", "E6", "E7", "E8", "E9", "FIO", "PEER"}
 		switch s {
 		case Smoke:
 			want = append([]string{"D1", "D2", "D3", "D4"}, want...)
