@@ -47,6 +47,8 @@ func TestCommandLinesThatAreWrong(t *testing.T) {
 		"run now":                                {cli.ExitUsage, "zbench run takes no arguments, not 1"},
 		"run --chunks 4Q":                        {cli.ExitUsage, `--chunks: size "4Q" is not a number of bytes such as`},
 		"run --snapshots many":                   {cli.ExitUsage, "--snapshots"},
+		"tune":                                   {cli.ExitUsage, "--trace is missing"},
+		"tune --trace sqlite --device floppy":    {cli.ExitError, `no disk model "floppy": there are hdd, ssd and nvme`},
 		"compare one":                            {cli.ExitUsage, "takes the names of two runs"},
 		"export --variant raw":                   {cli.ExitUsage, `variant "raw" is no placement`},
 		"run --suite nightly":                    {cli.ExitError, `no suite "nightly": there are smoke, quick, full and delta`},
