@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cilium/ebpf/link"
@@ -68,17 +69,27 @@ func openBlock(o Options) (*programs, error) {
 			go f.follow(o.Event)
 			p.closer = append(p.closer, f)
 		}
-		// Ends first: no operation then seems to last until the probe is closed.
-		for _, point := range [][2]string{
-			{"block_rq_complete", blockProgRequestCompleted}, {"block_bio_complete", blockProgBioCompleted},
-			{"block_rq_issue", blockProgRequestIssued}, {"block_bio_queue", blockProgBioQueued},
-		} {
+		for _, point := range blockPoints(o.Devices) {
 			if err := p.keep(link.AttachRawTracepoint(link.RawTracepointOptions{Name: point[0], Program: p.loaded.Programs[point[1]]})); err != nil {
 				return fmt.Errorf("tracepoint %s: %w", point[0], err)
 			}
 		}
 		return nil
 	})
+}
+
+// blockPoints returns tracepoints and the programs for them. Those of bios are left out
+// where all devices have requests: each would cost a little, for nothing. Ends come
+// first: no operation then seems to last until the probe is closed.
+func blockPoints(chosen []Device) [][2]string {
+	points := [][2]string{
+		{"block_rq_complete", blockProgRequestCompleted}, {"block_rq_issue", blockProgRequestIssued},
+		{"block_bio_complete", blockProgBioCompleted}, {"block_bio_queue", blockProgBioQueued},
+	}
+	if len(chosen) > 0 && !slices.ContainsFunc(chosen, func(d Device) bool { return !d.hasRequests() }) {
+		points = points[:2]
+	}
+	return points
 }
 
 // series labels a histogram of the block layer.

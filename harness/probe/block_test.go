@@ -223,6 +223,9 @@ func TestFindDevice(t *testing.T) {
 	require.ErrorContains(t, err, "not a block device")
 	_, err = FindDevice("no-such-disk")
 	require.ErrorIs(t, err, os.ErrNotExist)
+	_, err = DeviceOf("/proc")
+	require.ErrorIs(t, err, ErrUnavailable, "it is on no device")
+	require.Len(t, blockPoints(nil), 4, "any device may have no requests")
 	require.Equal(t, Device{259, 17}, deviceOf(Device{259, 17}.number()))
 	require.Equal(t, "4095:77", Device{4095, 77}.String(), "one that is not there")
 }

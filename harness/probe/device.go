@@ -61,6 +61,12 @@ func wholeDisk(d Device) (Device, error) {
 
 func (d Device) sys() string { return fmt.Sprintf("/sys/dev/block/%d:%d", d.Major, d.Minor) }
 
+// hasRequests reports whether the disk has a queue of requests.
+func (d Device) hasRequests() bool {
+	_, err := os.Stat(filepath.Join(d.sys(), "mq"))
+	return err == nil
+}
+
 // number is the kernel's dev_t, which is not that of user space.
 func (d Device) number() uint32 { return d.Major<<20 | d.Minor }
 

@@ -56,14 +56,29 @@ type Options struct {
 	SampleEvery uint32
 }
 
-// AtSelf returns the options of looking at all block devices, the stages of all
-// processes of this program, and the threads of this one.
-func AtSelf() (Options, error) {
+// AtSelf returns the options of looking at the device that a directory is on, or all if
+// that is on none, and a block device if it is not empty; at the stages of all processes
+// of this program, and the threads of this one.
+func AtSelf(dir, device string) (Options, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return Options{}, fmt.Errorf("finding this program: %w", err)
 	}
-	return Options{Block: true, Process: os.Getpid(), Program: self}, nil
+	o := Options{Block: true, Process: os.Getpid(), Program: self}
+	d, err := DeviceOf(dir)
+	if errors.Is(err, ErrUnavailable) {
+		return o, nil
+	}
+	if err != nil {
+		return o, err
+	}
+	o.Devices = []Device{d}
+	if device != "" {
+		if d, err = FindDevice(device); err == nil { // it may be a file too
+			o.Devices = append(o.Devices, d)
+		}
+	}
+	return o, nil
 }
 
 // Reading is what a session has counted from its beginning until At.

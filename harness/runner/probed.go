@@ -24,7 +24,7 @@ type probed struct {
 }
 
 func (x *probed) prepare(ctx context.Context) (err error) {
-	if x.looking, err = probe.AtSelf(); err != nil {
+	if x.looking, err = probe.AtSelf(x.dir, x.overwritten); err != nil {
 		return err
 	}
 	s, err := probe.Attach(x.looking)
@@ -105,7 +105,7 @@ func (r *runner) watch(e spec.Experiment) (end func() error, err error) {
 	if !r.Probes || !e.Measured || e.Procedure == spec.Probes {
 		return func() error { return nil }, nil
 	}
-	o, err := probe.AtSelf()
+	o, err := probe.AtSelf(r.Bed.Dir, r.Bed.Device)
 	if err != nil {
 		return nil, err
 	}

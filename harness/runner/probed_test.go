@@ -19,7 +19,7 @@ import (
 
 // probes skips the test where not all probes are possible.
 func probes(t *testing.T) {
-	o, err := probe.AtSelf()
+	o, err := probe.AtSelf(t.TempDir(), "")
 	require.NoError(t, err)
 	s, err := probe.Attach(o)
 	if errors.Is(err, probe.ErrUnavailable) {

@@ -34,11 +34,12 @@ type noter interface{ notes() []string }
 // bench is what the procedure of an experiment is given.
 type bench struct {
 	spec.Experiment
-	bed     *stack.Bed // nil when nothing is measured on it
-	seed    uint64
-	dir     string   // for files of its own
-	program []string // serves an export: see package harness/export
-	version uint64   // of the content written last
+	bed         *stack.Bed // nil when nothing is measured on it
+	seed        uint64
+	dir         string   // for files of its own
+	overwritten string   // the block device that the bed is on, if it is on one
+	program     []string // serves an export: see package harness/export
+	version     uint64   // of the content written last
 }
 
 // newVersion returns the version of content that was not written before, so that

@@ -157,7 +157,7 @@ func (r *runner) one(ctx context.Context, e spec.Experiment, all []spec.Experime
 			return err
 		}
 	}
-	b := bench{Experiment: e, seed: r.Seed, dir: r.Bed.Dir, program: r.Program, version: firstVersion(e.Name)}
+	b := bench{Experiment: e, seed: r.Seed, dir: r.Bed.Dir, overwritten: r.Bed.Device, program: r.Program, version: firstVersion(e.Name)}
 	if e.Measured {
 		b.bed = r.bed
 	}
