@@ -42,7 +42,7 @@ type EncodeOptions struct {
 	// multiple of the chunk size, or the target's. Only [NewRestReader], which is told
 	// the same, reads what is then made.
 	Start   int64
-	Workers int   // zero: as many as there are processors
+	Workers int   // zero: as many as there are processors, at most MaxWorkers
 	Memory  int64 // bound of the buffers in bytes; zero: DefaultMemory
 	// Progress is told, by one goroutine, how many bytes of the extents are done of how
 	// many; it may be nil.
@@ -52,15 +52,22 @@ type EncodeOptions struct {
 // DefaultMemory bounds the buffers of Encode and Apply, whatever the size of the volume.
 const DefaultMemory = 96 << 20
 
+// MaxWorkers bounds the workers of Encode where the caller does not say how many, and so
+// the memory of their codecs, whatever the machine.
+const MaxWorkers = 3
+
 // buffersPerJob is how many times the bound of an extent one job has in buffers: content,
 // base and coded form.
 const buffersPerJob = 4
 
 // parallel returns how many jobs there are at a time, and goroutines for them: as many as
 // there are processors, for workers zero; within memory, or DefaultMemory, for zero.
+//
+// Note: GOMAXPROCS alone is more than that where device.UseBlockingIO raised it. Jobs
+// compute, and each goroutine more has a codec's memory and gains nothing.
 func parallel(workers int, memory int64, extent int) (jobs, goroutines int) {
 	if workers <= 0 {
-		workers = runtime.GOMAXPROCS(0)
+		workers = min(runtime.GOMAXPROCS(0), runtime.NumCPU())
 	}
 	if memory <= 0 {
 		memory = DefaultMemory
@@ -76,7 +83,7 @@ func parallel(workers int, memory int64, extent int) (jobs, goroutines int) {
 // Reading, coding and writing overlap, on all processors, and what is written does not
 // depend on how many there are, unless a chooser learns. Memory: [EncodeOptions.Memory], at least twice four
 // times the bound of extents; 16 bytes for each of the source's extents; 8 MiB to find
-// chunks again; and what each worker's codec takes. It returns when ctx ends, or with
+// chunks again; and what each worker's codec takes, of at most MaxWorkers. It returns when ctx ends, or with
 // the first error; then what was written is not a whole delta, and is known not to be.
 func Encode(ctx context.Context, w io.Writer, src Source, o EncodeOptions) (Summary, error) {
 	if src.Target.Size() < o.To.Size || (src.Base == nil) != (o.From == nil) || src.Base != nil && src.Base.Size() < o.From.Size {
@@ -119,6 +126,9 @@ type job struct {
 
 func (e *encoding) run(ctx context.Context, cancel context.CancelFunc, out *Writer) error {
 	jobs, workers := parallel(e.o.Workers, e.o.Memory, e.o.Extent)
+	if e.o.Workers <= 0 && workers > MaxWorkers {
+		jobs, workers = parallel(MaxWorkers, e.o.Memory, e.o.Extent)
+	}
 	e.free = make(chan *job, jobs)
 	for range jobs {
 		e.free <- &job{}
