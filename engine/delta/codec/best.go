@@ -40,7 +40,8 @@ type best struct {
 // NewBest returns a chooser that takes for each extent the codec that is expected
 // to cost least, and learns from what came of it. It looks at some of the content
 // first: what is random and not in the base is left raw without coding it. For
-// extents of 1 MiB it holds up to 40 MiB, and what shares Learned 100 MiB.
+// extents of 1 MiB it holds up to 30 MiB where only bytes count, else 40; and what
+// shares Learned 72 MiB, where only bytes count.
 func NewBest(o BestOptions) (Chooser, error) {
 	checked, err := Options{Extent: o.Extent}.checked(Raw, 0)
 	if err != nil {
@@ -97,7 +98,7 @@ func (b *best) random(content []byte) (bool, error) {
 	const part = 16 << 10
 	from := max(0, len(content)/2-part/2)
 	content = content[from:min(len(content), from+part)]
-	e, err := b.encoder(fastest, &b.encoders[fastest])
+	e, err := b.encoder(fastest)
 	if err != nil {
 		return false, err
 	}
@@ -105,24 +106,45 @@ func (b *best) random(content []byte) (bool, error) {
 	return len(b.trial)*50 >= len(content)*49, err
 }
 
-// encoder returns what is in the place, or puts a contender's there.
-func (b *best) encoder(i int, place *Encoder) (Encoder, error) {
-	if *place == nil {
+// encoder returns a contender's encoder, which it makes when it is first used.
+func (b *best) encoder(i int) (Encoder, error) {
+	if b.encoders[i] == nil {
 		c := contenders[i]
 		e, err := NewEncoder(c.id, Options{Level: c.level, Extent: b.options.Extent, Similar: b.options.Similar})
 		if err != nil {
 			return nil, err
 		}
-		*place = e
+		b.encoders[i] = e
 	}
-	return *place, nil
+	return b.encoders[i], nil
+}
+
+// recode leaves the heaviest's payload in b.trial. The reference was just given the extent:
+// only what it left is coded again, by the encoder that all workers share.
+func (b *best) recode() error {
+	reference := b.encoders[reference].(similarEncoder)
+	b.learned.heavyMu.Lock()
+	defer b.learned.heavyMu.Unlock()
+	if b.learned.heavy == nil {
+		e, err := similar.NewRest(contenders[heaviest].level, b.options.Extent)
+		if err != nil {
+			return err
+		}
+		b.learned.heavy = e
+	}
+	out, ok, err := reference.encoder.Recode(b.trial[:0], b.learned.heavy)
+	b.trial = out
+	if err == nil && !ok {
+		err = unsuitable("similar: nothing is left to code")
+	}
+	return err
 }
 
 // choose leaves the best payload in b.kept and returns whose it is.
 func (b *best) choose(k kind, content []byte, offset int64, base Base) (int, error) {
 	link := b.options.LinkBitsPerSecond
 	try, runnerUp, expected := b.learned.plan(k, len(content), link, func(i int) bool {
-		return i != heaviest && (base != nil || !contenders[i].id.NeedsBase())
+		return i != heaviest && (i != lightest || link > 0) && (base != nil || !contenders[i].id.NeedsBase())
 	})
 	if link == 0 && base != nil && !slices.Contains(try, reference) {
 		try = append(try, reference) // means do not tell which is smaller this time
@@ -156,18 +178,17 @@ func (b *best) choose(k kind, content []byte, offset int64, base Base) (int, err
 // attempt leaves a contender's payload in b.trial: the content itself where the
 // codec does not do it.
 func (b *best) attempt(i int, k kind, content []byte, offset int64, base Base) (time.Duration, error) {
-	encoders := &b.encoders[i]
-	if i == heaviest {
-		b.learned.heavyMu.Lock()
-		defer b.learned.heavyMu.Unlock()
-		encoders = &b.learned.heavy
-	}
-	e, err := b.encoder(i, encoders)
-	if err != nil {
-		return 0, err
-	}
+	var err error
 	start := b.options.Now()
-	b.trial, err = e.Encode(b.trial[:0], content, offset, base)
+	if i == heaviest {
+		err = b.recode()
+	} else {
+		var e Encoder
+		if e, err = b.encoder(i); err != nil {
+			return 0, err
+		}
+		b.trial, err = e.Encode(b.trial[:0], content, offset, base)
+	}
 	spent := b.options.Now() - start
 	if errors.Is(err, ErrUnsuitable) {
 		b.trial, err = append(b.trial[:0], content...), nil

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"zumastor.org/zumastor/engine/delta/zstddict"
 )
 
 // contender is a codec at a level that best may take.
@@ -23,15 +25,17 @@ var contenders = []contender{
 	{Similar, 1, 90e6}, {Similar, 7, 60e6}, {Similar, 11, 25e6},
 }
 
-// Numbers of contenders. The heaviest holds some 100 MiB, so all workers share
-// one, and it is taken where only bytes count and there are some to gain.
+// Numbers of contenders. The heaviest holds some 72 MiB, so all workers share
+// one, and it is taken where only bytes count and there are some to gain. The
+// lightest is like the reference, but for effort: it is taken where time counts.
 const (
 	fastest   = 1
+	lightest  = 4
 	reference = 5
 	heaviest  = 6
 
-	heavyContent = 256 << 10 // bytes of the smallest extent for it
-	heavyPayload = 4 << 10   // bytes that the reference makes of it, at least
+	heavyContent = 64 << 10 // bytes of the smallest extent for it
+	heavyPayload = 1 << 10  // bytes that the reference makes of it, at least
 )
 
 // tally is how a contender fares with a kind. What is old counts less.
@@ -67,7 +71,7 @@ type Learned struct {
 	figures []Figure
 
 	heavyMu sync.Mutex // held while the heaviest works
-	heavy   Encoder
+	heavy   *zstddict.Encoder
 }
 
 // Figure is how a codec fared over all extents on which it was tried.

@@ -65,6 +65,6 @@ func TestEncoderMemory(t *testing.T) {
 	}
 	one, two := workers(1), workers(2)
 	t.Logf("best: %.1f MiB, and each more worker %.1f", float64(one)/(1<<20), float64(two-one)/(1<<20))
-	require.LessOrEqual(t, two-one, uint64(40)<<20)
-	require.LessOrEqual(t, one, uint64(140)<<20)
+	require.LessOrEqual(t, two-one, uint64(30)<<20)
+	require.LessOrEqual(t, one-(two-one), uint64(80)<<20, "what workers share")
 }

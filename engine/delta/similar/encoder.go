@@ -17,6 +17,7 @@ type Encoder struct {
 	instructions *zstddict.Encoder
 
 	same, dict, raw, ops []byte
+	head                 []byte // of the last payload: all before the rest, which raw holds
 }
 
 // defaultLevel is of the zstd program: the rest is little, and hard.
@@ -29,7 +30,7 @@ func NewEncoder(level, extent int, index *Index) (*Encoder, error) {
 	if level == 0 {
 		level = defaultLevel
 	}
-	rest, err := zstddict.NewEncoder(level, extent+maxDictionary(extent))
+	rest, err := NewRest(level, extent)
 	if err != nil {
 		return nil, err
 	}
@@ -41,11 +42,17 @@ func NewEncoder(level, extent int, index *Index) (*Encoder, error) {
 	return &Encoder{index: index, rest: rest, instructions: instructions}, nil
 }
 
+// NewRest returns what codes the rest of extents of at most extent bytes, for Recode.
+func NewRest(level, extent int) (*zstddict.Encoder, error) {
+	return zstddict.NewEncoder(level, extent+maxDictionary(extent))
+}
+
 // Encode appends the payload of content, newer content at offset of the volume.
 // It reports whether there is anything of use in the base; nothing is appended
 // where not, or on an error, which is base's.
 func (e *Encoder) Encode(dst, content []byte, offset int64, base Base) ([]byte, bool, error) {
 	before := len(dst)
+	e.head, e.raw = e.head[:0], e.raw[:0]
 	n := int(max(0, min(int64(len(content)), base.Size()-offset)))
 	if cap(e.same) < n {
 		e.same = make([]byte, n)
@@ -69,7 +76,25 @@ func (e *Encoder) Encode(dst, content []byte, offset int64, base Base) ([]byte, 
 	if dst, err = e.appendInstructions(dst, copies, offset); err != nil {
 		return dst[:before], false, err
 	}
-	if dst, err = e.appendRest(dst, before, content, copies); err != nil {
+	e.takeRest(content, copies)
+	e.head = append(e.head, dst[before:]...)
+	if dst, err = e.appendRest(dst, before, e.rest); err != nil {
+		return dst[:before], false, err
+	}
+	return dst, true, nil
+}
+
+// Recode appends the payload of the extent that Encode was given last, with its rest coded
+// by another encoder, which NewRest made for extents as large. Nothing is searched or read
+// again. It reports false, and appends nothing, where there is no rest, or no dictionary
+// for it: so little is left between copies then that no encoder gains.
+func (e *Encoder) Recode(dst []byte, rest *zstddict.Encoder) ([]byte, bool, error) {
+	if len(e.head) == 0 || len(e.raw) == 0 || len(e.dict) == 0 {
+		return dst, false, nil
+	}
+	before := len(dst)
+	dst, err := e.appendRest(append(dst, e.head...), before, rest)
+	if err != nil {
 		return dst[:before], false, err
 	}
 	return dst, true, nil
@@ -98,29 +123,32 @@ func (e *Encoder) appendInstructions(dst []byte, copies []copyOp, offset int64) 
 	return append(dst, raw...), nil
 }
 
-// appendRest appends what no copy holds.
-func (e *Encoder) appendRest(dst []byte, flags int, content []byte, copies []copyOp) ([]byte, error) {
+// takeRest leaves in raw what no copy holds.
+func (e *Encoder) takeRest(content []byte, copies []copyOp) {
 	rest := e.raw[:0]
 	at := 0
 	for _, c := range copies {
 		rest = append(rest, content[at:c.at]...)
 		at = c.end()
 	}
-	rest = append(rest, content[at:]...)
-	e.raw = rest
-	if len(rest) == 0 {
+	e.raw = append(rest, content[at:]...)
+}
+
+// appendRest appends the rest, and sets its flag in the byte at flags.
+func (e *Encoder) appendRest(dst []byte, flags int, rest *zstddict.Encoder) ([]byte, error) {
+	if len(e.raw) == 0 {
 		return dst, nil
 	}
 	start := len(dst)
-	dst, err := e.rest.Encode(dst, rest, e.dict)
+	dst, err := rest.Encode(dst, e.raw, e.dict)
 	if err != nil {
 		return dst, err
 	}
-	if len(dst)-start < len(rest) {
+	if len(dst)-start < len(e.raw) {
 		dst[flags] |= flagPackedRest
 		return dst, nil
 	}
-	return append(dst[:start], rest...), nil
+	return append(dst[:start], e.raw...), nil
 }
 
 // appendColumns appends the instructions.

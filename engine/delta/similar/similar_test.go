@@ -201,3 +201,39 @@ func FuzzEncode(f *testing.F) {
 		require.Equal(t, content, dst)
 	})
 }
+
+// TestRecode shows that an extent's rest, coded again by a stronger encoder, decodes to the
+// same, and that what was not given to Encode, or has no rest, is not recoded.
+func TestRecode(t *testing.T) {
+	base := corpus.Memory(corpus.Text(1, 2<<20))
+	content := append(corpus.Edited(1, base[1<<20:1<<20+128<<10]), corpus.Text(2, 64<<10)...)
+	e, err := NewEncoder(1, len(content), nil)
+	require.NoError(t, err)
+	rest, err := NewRest(7, len(content))
+	require.NoError(t, err)
+	recode := func() ([]byte, bool) {
+		out, ok, err := e.Recode([]byte("before"), rest)
+		require.NoError(t, err)
+		require.Equal(t, "before", string(out[:6]))
+		return out[6:], ok
+	}
+	_, ok := recode()
+	require.False(t, ok, "nothing was coded")
+	first, ok, err := e.Encode(nil, content, 1<<20, base)
+	require.NoError(t, err)
+	require.True(t, ok)
+	again, ok := recode()
+	require.True(t, ok)
+	require.Less(t, len(again), len(first))
+	d, err := NewDecoder()
+	require.NoError(t, err)
+	dst := make([]byte, len(content))
+	require.NoError(t, d.Decode(dst, again, 1<<20, base))
+	require.Equal(t, content, dst)
+	_, ok, err = e.Encode(nil, base[:64<<10], 0, base)
+	require.NoError(t, err)
+	require.True(t, ok)
+	out, ok := recode()
+	require.False(t, ok, "no rest")
+	require.Empty(t, out)
+}
