@@ -40,11 +40,11 @@ func newFamily() *family {
 			State: layout.SnapshotLive, Size: 100 << 12, Lossy: true,
 		})
 	}
-	zero := layout.Checksum(make([]byte, 4096))
+	zero := layout.SumOf(make([]byte, 4096))
 	f.exceptions = []layout.Exception{
-		{Chunk: 1, Generation: 1, Slot: 0, CRC: zero},
-		{Chunk: 1, Generation: 2, Slot: 1, CRC: zero},
-		{Chunk: 7, Generation: 2, Slot: layout.LostSlot, CRC: 5},
+		{Chunk: 1, Generation: 1, Slot: 0, Sum: zero},
+		{Chunk: 1, Generation: 2, Slot: 1, Sum: zero},
+		{Chunk: 7, Generation: 2, Slot: layout.LostSlot, Sum: 5},
 		{Branch: 1, Chunk: 1, Generation: 1, Slot: 2}, // for 3
 		{Branch: 1, Chunk: 1, Generation: 3, Slot: 3}, // for 5
 		{Branch: 1, Chunk: 1, Generation: 5, Slot: 4},
@@ -104,7 +104,7 @@ func TestBranches(t *testing.T) {
 			func(f *family) { f.exceptions[2].Chunk = 100; f.snapshots[1].Size = 101 << 12 }, nil,
 		},
 		"slot beyond the store":    {func(f *family) { f.exceptions[8].Slot = 200 }, sorted(check.BadException)},
-		"checksum of a branch":     {func(f *family) { f.exceptions[8].CRC = 1 }, sorted(check.BadException)},
+		"checksum of a branch":     {func(f *family) { f.exceptions[8].Sum = 1 }, sorted(check.BadException)},
 		"nobody reads the old":     {func(f *family) { f.snapshots = slices.Delete(f.snapshots, 4, 5) }, sorted(check.NeedlessCopy)},
 		"somebody going read it":   {func(f *family) { f.snapshots[4].State = layout.SnapshotDeleting }, nil},
 		"going with descendants":   {func(f *family) { f.snapshots[2].State = layout.SnapshotDeleting }, sorted(check.BadSnapshot)},

@@ -176,7 +176,7 @@ func TestContradictionsAreFound(t *testing.T) {
 			sorted(check.BadCount, check.LeakedSlot, check.DanglingChange),
 		},
 		"exception with another checksum": {
-			func(r *rig) { r.editExceptions(0, func(p *exceptionPage) { p.Entries[3].CRC++ }) },
+			func(r *rig) { r.editExceptions(0, func(p *exceptionPage) { p.Entries[3].Sum++ }) },
 			sorted(check.BadData),
 		},
 		"change that is lost": {

@@ -237,5 +237,5 @@ func (p *printer) exception(img *image, e layout.Exception) {
 		return
 	}
 	p.line("exception", append(fields, field{"slot", e.Slot}, field{"offset", img.slotOffset(e.Slot)},
-		field{"crc", fmt.Sprintf("%08x", e.CRC)})...)
+		field{"sum", fmt.Sprintf("%08x", e.Sum)})...)
 }

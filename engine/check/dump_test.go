@@ -50,7 +50,7 @@ func TestDumpShowsEverything(t *testing.T) {
 		require.NoError(t, check.Dump(r.checked(), &out, check.DumpOptions{First: 3, End: 5}))
 		for line := range strings.Lines(out.String()) {
 			if strings.HasPrefix(line, "exception ") {
-				require.Regexp(t, `^exception branch=0 chunk=[34] generation=\d+ slot=\d+ offset=\d+ crc=[0-9a-f]{8}\n$`, line)
+				require.Regexp(t, `^exception branch=0 chunk=[34] generation=\d+ slot=\d+ offset=\d+ sum=[0-9a-f]{8}\n$`, line)
 			}
 		}
 		require.Contains(t, out.String(), "exception branch=0 chunk=4 ")

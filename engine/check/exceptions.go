@@ -197,8 +197,8 @@ func (j *exceptionJudge) judgeWrite(e layout.Exception, at foundAt) {
 		j.bad(Damage, BadException, e, at, fmt.Sprintf("the snapshot has %d chunks", j.chunksOf(s.Size)), "the tree has an entry that was never made")
 	case uint64(e.Generation) < uint64(e.Branch) || e.Generation > j.generation:
 		j.bad(Damage, BadException, e, at, fmt.Sprintf("the branch began with generation %d, the newest is %d", e.Branch, j.generation), "the wrong snapshots read it")
-	case e.CRC != 0:
-		j.bad(Damage, BadException, e, at, fmt.Sprintf("it has the checksum %#08x, which overwriting in place makes wrong", e.CRC), "a writer of it was not this engine")
+	case e.Sum != 0:
+		j.bad(Damage, BadException, e, at, fmt.Sprintf("it has the checksum %#08x, which overwriting in place makes wrong", e.Sum), "a writer of it was not this engine")
 	}
 }
 
@@ -312,8 +312,8 @@ func (j *exceptionJudge) checkData(e layout.Exception, chunk []byte, err error) 
 	switch {
 	case err != nil:
 		v.Code, v.Problem, v.Meaning = Unreadable, err.Error(), "snapshots that read it fail"
-	case layout.Checksum(chunk) != e.CRC:
-		v.Problem = fmt.Sprintf("checksum %#08x instead of %#08x", layout.Checksum(chunk), e.CRC)
+	case layout.SumOf(chunk) != e.Sum:
+		v.Problem = fmt.Sprintf("checksum %#08x instead of %#08x", layout.SumOf(chunk), e.Sum)
 	default:
 		return
 	}

@@ -90,7 +90,7 @@ func TestCheckStopsWhenTold(t *testing.T) {
 	r := closed(t, shape{layout.PlacementInline, false})
 	r.editExceptions(0, func(p *exceptionPage) {
 		for i := range p.Entries {
-			p.Entries[i].CRC++
+			p.Entries[i].Sum++
 		}
 	})
 	n := 0

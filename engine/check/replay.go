@@ -109,7 +109,7 @@ func (c *checker) decodeBatch(r record) (*layout.Batch, error) {
 // checkCopies applies the tests of a batch's chunks and slots.
 func (c *checker) checkCopies(b *layout.Batch, chunks uint64) error {
 	for _, copied := range b.Copies {
-		if copied.Slot == layout.LostSlot && b.Branch == 0 && copied.CRC == 0 && uint64(copied.Chunk) < chunks {
+		if copied.Slot == layout.LostSlot && b.Branch == 0 && copied.Sum == 0 && uint64(copied.Chunk) < chunks {
 			continue
 		}
 		if uint64(copied.Chunk) >= chunks || uint64(copied.Slot) >= c.sb.Slots {
@@ -130,7 +130,7 @@ func (c *checker) takeIn(p pendingBatch) {
 			c.allocated.add(uint64(copied.Slot))
 		}
 		c.replayed = append(c.replayed, replayedCopy{layout.Exception{
-			Branch: p.batch.Branch, Chunk: copied.Chunk, Generation: p.batch.Generation, Slot: copied.Slot, CRC: copied.CRC,
+			Branch: p.batch.Branch, Chunk: copied.Chunk, Generation: p.batch.Generation, Slot: copied.Slot, Sum: copied.Sum,
 		}, p.Seq})
 	}
 }
@@ -146,7 +146,7 @@ func (c *checker) chunksThere(b *layout.Batch) bool {
 			continue
 		}
 		data, err := c.store.read(c.slotOffset(copied.Slot), c.geo.ChunkSize())
-		if err != nil || layout.Checksum(data) != copied.CRC {
+		if err != nil || layout.SumOf(data) != copied.Sum {
 			return false
 		}
 	}

@@ -73,7 +73,7 @@ func (b *Batch) Chunks(i, n int) []byte {
 func (b *Batch) Seal() {
 	for i := range b.Copies {
 		if c := &b.Copies[i]; c.Slot != layout.LostSlot {
-			c.CRC = layout.Checksum(b.Chunk(i))
+			c.Sum = layout.SumOf(b.Chunk(i))
 		}
 	}
 }
@@ -133,7 +133,7 @@ func VerifyChunks(a *Area, b *layout.Batch) (bool, error) {
 		if _, err := a.Device.ReadAt(buf, a.SlotOffset(c.Slot)); err != nil {
 			return false, fmt.Errorf("reading slot %d: %w", c.Slot, err)
 		}
-		if layout.Checksum(buf) != c.CRC {
+		if layout.SumOf(buf) != c.Sum {
 			return false, nil
 		}
 	}

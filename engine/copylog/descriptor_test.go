@@ -53,7 +53,7 @@ func TestLongestDescriptor(t *testing.T) {
 				b := copylog.NewBatch(0, 1<<shift)
 				b.Generation, b.Copies = 1, s.most(rng, shift)
 				for i := range b.Copies {
-					b.Copies[i].CRC = rng.Uint32()
+					b.Copies[i].Sum = rng.Uint32()
 				}
 				desc := b.SealDescriptor(header(b))
 				require.Equal(t, max(1, len(desc)/block.PageSize), copylog.DescriptorPages(len(layout.AppendBatch(nil, &b.Batch))))
@@ -91,7 +91,7 @@ func TestTornDescriptorsAreNoticed(t *testing.T) {
 	b := copylog.NewBatch(0, 1<<shift)
 	b.Head, b.Copies = 2, shapes[3].newCopies(rng, 400, 1)
 	for i := range b.Copies {
-		b.Copies[i].CRC = rng.Uint32()
+		b.Copies[i].Sum = rng.Uint32()
 	}
 	desc := b.SealDescriptor(header(b))
 	_, err := a.Device.WriteAt(desc, a.SlotOffset(3)-int64(len(desc)))

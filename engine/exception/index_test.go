@@ -166,7 +166,7 @@ func mirror(t *testing.T, m model, x *exception.Index) {
 func random(rng *rand.Rand) layout.Exception {
 	e := layout.Exception{
 		Branch: block.Branch(rng.IntN(3)), Chunk: block.Chunk(rng.IntN(12)), Generation: block.Generation(1 + rng.IntN(20)),
-		Slot: block.Slot(rng.Uint64N(1 << 40)), CRC: rng.Uint32(),
+		Slot: block.Slot(rng.Uint64N(1 << 40)), Sum: rng.Uint32(),
 	}
 	if rng.IntN(10) == 0 {
 		e.Chunk = math.MaxUint64 >> 1
@@ -241,7 +241,7 @@ func TestInsertAgainReplaces(t *testing.T) {
 	x, _ := newIndex(1 << 20)
 	m := model{}
 	for slot := range block.Slot(3) {
-		e := layout.Exception{Chunk: 1, Generation: 2, Slot: slot, CRC: uint32(slot)}
+		e := layout.Exception{Chunk: 1, Generation: 2, Slot: slot, Sum: uint32(slot)}
 		require.NoError(t, x.Insert(e))
 		m.insert(e)
 		mirror(t, m, x)

@@ -15,7 +15,7 @@ import (
 type Copy struct {
 	Chunk block.Chunk
 	Slot  block.Slot // LostSlot if the chunk could not be read, of a copy-out only
-	CRC   uint32     // CRC32C of the whole slot, a partial last chunk padded with zeroes; zero of a lost chunk, and of a branch that is not the origin
+	Sum   uint32     // SumOf the whole slot, a partial last chunk padded with zeroes; zero of a lost chunk, and of a branch that is not the origin
 }
 
 // Batch is the body of a [RecordBatch]: chunks of one branch that were copied
@@ -69,7 +69,7 @@ func AppendBatch(dst []byte, b *Batch) []byte {
 		i += n
 	}
 	for _, c := range b.Copies {
-		dst = le.AppendUint32(dst, c.CRC)
+		dst = le.AppendUint32(dst, c.Sum)
 	}
 	h := dst[start:]
 	le.PutUint64(h, uint64(b.Generation))
@@ -130,7 +130,7 @@ func (b *Batch) Decode(p []byte) error {
 		for j := range n {
 			b.Copies = append(b.Copies, Copy{
 				Chunk: first.Chunk + block.Chunk(j), Slot: first.Slot + block.Slot(j),
-				CRC: le.Uint32(sums[CopySize*len(b.Copies):]),
+				Sum: le.Uint32(sums[CopySize*len(b.Copies):]),
 			})
 		}
 	}

@@ -29,7 +29,7 @@ const (
 // that of the generations from Generation on up to the next exception's.
 type Exception struct {
 	Branch     block.Branch
-	CRC        uint32 // CRC32C of the whole slot; zero of a branch that is not the origin: it may be overwritten in place
+	Sum        uint32 // SumOf the whole slot; zero of a branch that is not the origin: it may be overwritten in place
 	Chunk      block.Chunk
 	Generation block.Generation
 	Slot       block.Slot // LostSlot if the content is lost
@@ -60,10 +60,10 @@ type SlotWord struct {
 //	uvarint  branch delta                         only if the branch changed
 //	varint   generation - previous generation     uvarint if the chunk is the previous one's
 //	varint   slot - (previous slot + 1)
-//	u32      CRC32C of the slot
+//	u32      sum of the slot
 //
 // where the previous of a page's first entry is all zero, and the chunk delta is
-// the chunk itself if the branch changed. A run's members have just the CRC.
+// the chunk itself if the branch changed. A run's members have just the sum.
 type ExceptionCodec struct{}
 
 // Compare orders by branch, chunk and generation.
@@ -83,11 +83,11 @@ func (ExceptionCodec) Follows(prev, e Exception) bool {
 	return e.Chunk == prev.Chunk+1 && e.Slot == prev.Slot+1 && e.Generation == prev.Generation && e.Branch == prev.Branch
 }
 
-// Next returns prev's successor in a run, without its CRC.
+// Next returns prev's successor in a run, without its sum.
 func (ExceptionCodec) Next(prev Exception) Exception {
 	prev.Chunk++
 	prev.Slot++
-	prev.CRC = 0
+	prev.Sum = 0
 	return prev
 }
 
@@ -100,7 +100,7 @@ func (ExceptionCodec) Append(dst []byte, prev, e Exception, _ bool) []byte {
 		dst = binary.AppendVarint(dst, int64(e.Generation-prev.Generation))
 	}
 	dst = binary.AppendVarint(dst, int64(e.Slot-prev.Slot-1))
-	return binary.LittleEndian.AppendUint32(dst, e.CRC)
+	return binary.LittleEndian.AppendUint32(dst, e.Sum)
 }
 
 // Decode reads the entry after prev.
@@ -115,20 +115,20 @@ func (ExceptionCodec) Decode(src []byte, prev Exception, _ bool) (Exception, []b
 		e.Generation += block.Generation(d.varint())
 	}
 	e.Slot += 1 + block.Slot(d.varint())
-	e.CRC = d.uint32()
+	e.Sum = d.uint32()
 	return e, d.src, d.err("exception")
 }
 
-// ExtraSize is the size of a run member's CRC.
+// ExtraSize is the size of a run member's sum.
 func (ExceptionCodec) ExtraSize() int { return 4 }
 
-// AppendExtra appends e's CRC.
+// AppendExtra appends e's sum.
 func (ExceptionCodec) AppendExtra(dst []byte, e Exception) []byte {
-	return binary.LittleEndian.AppendUint32(dst, e.CRC)
+	return binary.LittleEndian.AppendUint32(dst, e.Sum)
 }
 
-// DecodeExtra reads e's CRC from ExtraSize bytes.
-func (ExceptionCodec) DecodeExtra(src []byte, e *Exception) { e.CRC = binary.LittleEndian.Uint32(src) }
+// DecodeExtra reads e's sum from ExtraSize bytes.
+func (ExceptionCodec) DecodeExtra(src []byte, e *Exception) { e.Sum = binary.LittleEndian.Uint32(src) }
 
 // ChangeCodec codes the entries of the change tree. An entry is
 //

@@ -76,8 +76,8 @@ func exampleSuperblock() *layout.Superblock {
 
 func exampleBatch() *layout.Batch {
 	return &layout.Batch{Branch: 0, Generation: 9, Copies: []layout.Copy{
-		{Chunk: 10, Slot: 101, CRC: 0x11111111}, {Chunk: 11, Slot: 102, CRC: 0x22222222}, // a run
-		{Chunk: 12, Slot: 110, CRC: 0x33333333}, {Chunk: 40, Slot: 111, CRC: 0x44444444}, {Chunk: 41, Slot: layout.LostSlot},
+		{Chunk: 10, Slot: 101, Sum: 0x11111111}, {Chunk: 11, Slot: 102, Sum: 0x22222222}, // a run
+		{Chunk: 12, Slot: 110, Sum: 0x33333333}, {Chunk: 40, Slot: 111, Sum: 0x44444444}, {Chunk: 41, Slot: layout.LostSlot},
 	}}
 }
 
@@ -159,8 +159,8 @@ func vectors() map[string]vector {
 	batch := layout.AppendBatch(nil, exampleBatch())
 	snapshot := layout.AppendSnapshotRecord(nil, exampleSnapshot)
 	exceptions := []layout.Exception{
-		{Chunk: 5, Generation: 3, Slot: 9, CRC: 0x01020304}, {Chunk: 6, Generation: 3, Slot: 10, CRC: 0x05060708},
-		{Chunk: 6, Generation: 8, Slot: 4, CRC: 0x090a0b0c}, {Branch: 1 << 40, Chunk: 1, Generation: 4, Slot: layout.LostSlot},
+		{Chunk: 5, Generation: 3, Slot: 9, Sum: 0x01020304}, {Chunk: 6, Generation: 3, Slot: 10, Sum: 0x05060708},
+		{Chunk: 6, Generation: 8, Slot: 4, Sum: 0x090a0b0c}, {Branch: 1 << 40, Chunk: 1, Generation: 4, Slot: layout.LostSlot},
 	}
 	return map[string]vector{
 		"superblock": {

@@ -30,7 +30,7 @@ func pageEntries(n int) []layout.Exception {
 			e.Generation = block.Generation(rng.IntN(100))
 			e.Slot = block.Slot(rng.IntN(1 << 20))
 		}
-		e.CRC = rng.Uint32()
+		e.Sum = rng.Uint32()
 		entries[i] = e
 	}
 	return entries
@@ -74,8 +74,8 @@ func TestPageRoundTrip(t *testing.T) {
 // A page made once and kept here: the format must not change.
 func TestPageGolden(t *testing.T) {
 	page := encodePage(t, leafHeader, []layout.Exception{
-		{Chunk: 5, Generation: 3, Slot: 9, CRC: 0x01020304},
-		{Chunk: 6, Generation: 3, Slot: 10, CRC: 0x05060708},
+		{Chunk: 5, Generation: 3, Slot: 9, Sum: 0x01020304},
+		{Chunk: 6, Generation: 3, Slot: 10, Sum: 0x05060708},
 	}, nil)
 	require.Equal(t, []byte{
 		'z', 'b', 't', '1', 1, 0, 1, 0, 2, 0, 12, 0, page[12], page[13], page[14], page[15],

@@ -54,7 +54,7 @@ func TestEntriesRoundTrip(t *testing.T) {
 			return layout.Exception{
 				Branch: small(block.Branch(top)).Draw(t, "branch"), Chunk: small(block.Chunk(top)).Draw(t, "chunk"),
 				Generation: small(block.Generation(top)).Draw(t, "generation"), Slot: small(block.Slot(top)).Draw(t, "slot"),
-				CRC: rapid.Uint32().Draw(t, "crc"),
+				Sum: rapid.Uint32().Draw(t, "crc"),
 			}
 		})
 	})
@@ -135,7 +135,7 @@ func TestBatchRoundTrip(t *testing.T) {
 			if rapid.IntRange(0, 4).Draw(t, "jump") == 0 {
 				slot = small(block.Slot(1<<62)).Draw(t, "slot")
 			}
-			b.Copies = append(b.Copies, layout.Copy{Chunk: chunk, Slot: slot, CRC: rapid.Uint32().Draw(t, "crc")})
+			b.Copies = append(b.Copies, layout.Copy{Chunk: chunk, Slot: slot, Sum: rapid.Uint32().Draw(t, "crc")})
 		}
 		p := layout.AppendBatch(nil, &b)
 		require.LessOrEqual(t, len(p), layout.MaxBatchBody(len(b.Copies)))

@@ -41,7 +41,7 @@ func (findCodec) put(p []byte, f find) {
 	le.PutUint64(p[8:], uint64(f.Chunk))
 	le.PutUint64(p[16:], uint64(f.Generation))
 	le.PutUint64(p[24:], uint64(f.Slot))
-	le.PutUint32(p[32:], f.CRC)
+	le.PutUint32(p[32:], f.Sum)
 	le.PutUint32(p[36:], uint32(f.trust))
 	le.PutUint64(p[40:], f.age)
 }
@@ -51,7 +51,7 @@ func (findCodec) get(p []byte) find {
 	return find{
 		Exception: layout.Exception{
 			Branch: block.Branch(le.Uint64(p)), Chunk: block.Chunk(le.Uint64(p[8:])), Generation: block.Generation(le.Uint64(p[16:])),
-			Slot: block.Slot(le.Uint64(p[24:])), CRC: le.Uint32(p[32:]),
+			Slot: block.Slot(le.Uint64(p[24:])), Sum: le.Uint32(p[32:]),
 		},
 		trust: trust(le.Uint32(p[36:])), age: le.Uint64(p[40:]),
 	}

@@ -180,14 +180,14 @@ func (r *repair) judgeCopies(chunk []fact) (list []layout.Exception) {
 func (r *repair) firstWhole(f *fact) (e layout.Exception, ok bool) {
 	e = layout.Exception{Chunk: f.Chunk, Generation: f.Generation, Slot: layout.LostSlot}
 	for i, g := range f.finds {
-		e.CRC = g.CRC
+		e.Sum = g.Sum
 		if g.Slot == layout.LostSlot {
 			break
 		}
-		if i > 0 && g.Slot == f.finds[i-1].Slot && g.CRC == f.finds[i-1].CRC {
+		if i > 0 && g.Slot == f.finds[i-1].Slot && g.Sum == f.finds[i-1].Sum {
 			continue
 		}
-		if data, ok := r.readSlot(g.Slot); ok && layout.Checksum(data) == g.CRC {
+		if data, ok := r.readSlot(g.Slot); ok && layout.SumOf(data) == g.Sum {
 			r.used.add(uint64(g.Slot))
 			e.Slot = r.put(data)
 			return e, true

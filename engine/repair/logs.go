@@ -84,7 +84,7 @@ func gapIn(seen []uint64, first uint64) (gap uint64, ok bool) {
 func (r *repair) takeBatch(b *layout.Batch, from trust, id layout.Identity) error {
 	used := false
 	for _, c := range b.Copies {
-		e := layout.Exception{Branch: b.Branch, Chunk: c.Chunk, Generation: b.Generation, Slot: c.Slot, CRC: c.CRC}
+		e := layout.Exception{Branch: b.Branch, Chunk: c.Chunk, Generation: b.Generation, Slot: c.Slot, Sum: c.Sum}
 		if from == fromOldLog && r.old.sure && !r.lost[layout.KindExceptions].has(exceptionKey(e)) {
 			continue
 		}

@@ -158,7 +158,7 @@ func (r *repair) guess(img *image, s *survey) (*layout.Superblock, error) {
 		n := 0
 		for _, e := range s.sample {
 			data, err := img.store.read(probe.slotOffset(e.Slot), 1<<sb.ChunkShift)
-			if err == nil && layout.Checksum(data) == e.CRC {
+			if err == nil && layout.SumOf(data) == e.Sum {
 				n++
 			}
 		}

@@ -188,7 +188,7 @@ func (s *Store) copySlots(list []layout.Exception, runs []layout.SlotRun) error 
 		return fmt.Errorf("reading chunks to move: %w", err)
 	}
 	for i, e := range list {
-		if e.Branch == 0 && layout.Checksum(reads[i].Data) != e.CRC && s.still(e) {
+		if e.Branch == 0 && layout.SumOf(reads[i].Data) != e.Sum && s.still(e) {
 			return fmt.Errorf("%w: chunk %d of generation %d in slot %d: bad checksum; it cannot be moved: delete the snapshots that have it, or repair the store",
 				layout.ErrCorrupt, e.Chunk, e.Generation, e.Slot)
 		}

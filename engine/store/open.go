@@ -372,7 +372,7 @@ func (s *Store) checkBatch(b *layout.Batch) error {
 	current, chunks, slots := s.sb.Generation, s.geometry().Chunks(), s.sb.Slots
 	s.mu.Unlock()
 	for _, c := range b.Copies {
-		if c.Slot == layout.LostSlot && c.CRC == 0 && uint64(c.Chunk) < chunks {
+		if c.Slot == layout.LostSlot && c.Sum == 0 && uint64(c.Chunk) < chunks {
 			continue
 		}
 		if uint64(c.Chunk) >= chunks || uint64(c.Slot) >= slots {

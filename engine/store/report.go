@@ -190,7 +190,7 @@ func (s *Store) insertOne(b *layout.Batch, c layout.Copy) error {
 		}
 		return nil
 	}
-	e := layout.Exception{Branch: b.Branch, Chunk: c.Chunk, Generation: b.Generation, Slot: c.Slot, CRC: c.CRC}
+	e := layout.Exception{Branch: b.Branch, Chunk: c.Chunk, Generation: b.Generation, Slot: c.Slot, Sum: c.Sum}
 	if !lost {
 		return s.index.Insert(e)
 	}

@@ -219,7 +219,7 @@ func (s *Store) scrubRun(list []layout.Exception, buf []byte) int {
 		data = nil // each by itself
 	}
 	for i, e := range list[:n] {
-		if data == nil || layout.Checksum(data[i*size:][:size]) != e.CRC {
+		if data == nil || layout.SumOf(data[i*size:][:size]) != e.Sum {
 			s.scrubAgain(e, buf[i*size:][:size])
 		}
 	}
@@ -231,16 +231,16 @@ func (s *Store) scrubRun(list []layout.Exception, buf []byte) int {
 func (s *Store) scrubAgain(e layout.Exception, buf []byte) {
 	for {
 		_, err := s.devs.Store.ReadAt(buf, s.slotOffset(e.Slot))
-		got := layout.Checksum(buf)
-		if err == nil && got == e.CRC {
+		got := layout.SumOf(buf)
+		if err == nil && got == e.Sum {
 			return
 		}
 		now, ok, lerr := s.exceptionAt(e)
 		if lerr != nil || !ok || now.Slot == layout.LostSlot {
 			return // the metadata's own errors are found by all who need it
 		}
-		if now.Slot == e.Slot && now.CRC == e.CRC {
-			reason := fmt.Sprintf("checksum is %#08x, not %#08x", got, e.CRC)
+		if now.Slot == e.Slot && now.Sum == e.Sum {
+			reason := fmt.Sprintf("checksum is %#08x, not %#08x", got, e.Sum)
 			if err != nil {
 				reason = err.Error()
 			}

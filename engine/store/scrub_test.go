@@ -228,7 +228,7 @@ func TestScrubLeavesLostChunksOut(t *testing.T) {
 	require.NoError(t, err)
 	leaf, err := layout.DecodePage(layout.ExceptionCodec{}, h, page)
 	require.NoError(t, err)
-	leaf.Entries[4].Slot, leaf.Entries[4].CRC = layout.LostSlot, 1
+	leaf.Entries[4].Slot, leaf.Entries[4].Sum = layout.LostSlot, 1
 	clear(page)
 	require.NoError(t, layout.EncodePage(layout.ExceptionCodec{}, h, leaf.Entries, nil, page))
 	_, err = d.WriteAt(page, at)

@@ -75,7 +75,7 @@ func (f *fields) batch(g block.Generation, list []layout.Copy) {
 		i += n
 	}
 	for _, c := range list {
-		f.number("crc", uint64(c.CRC))
+		f.number("crc", uint64(c.Sum))
 	}
 	f.number("rest", 0)
 }

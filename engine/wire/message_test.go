@@ -30,7 +30,7 @@ var (
 	uuid     = layout.UUID{0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff}
 	position = layout.Position{Place: 0x1234, Seq: 77}
 	runs     = []layout.SlotRun{{First: 100, Len: 64}, {First: 5000, Len: 647}}
-	copies   = []layout.Copy{{Chunk: 10, Slot: 101, CRC: 0x11111111}, {Chunk: 11, Slot: 102, CRC: 0x22222222}, {Chunk: 40, Slot: 111, CRC: 0x33333333}}
+	copies   = []layout.Copy{{Chunk: 10, Slot: 101, Sum: 0x11111111}, {Chunk: 11, Slot: 102, Sum: 0x22222222}, {Chunk: 40, Slot: 111, Sum: 0x33333333}}
 	state    = wire.State{Generation: 9, Newest: 7, Size: 1<<40 + 512, Largest: 1 << 41, Restoring: 5, Revoked: true, Failed: true}
 	snapshot = layout.Snapshot{
 		Generation: 9, Parent: 4, Tag: 42, State: layout.SnapshotLive, Priority: -3, UseCount: 2,
@@ -71,7 +71,7 @@ func messages() map[string]message {
 	open := &wire.SnapshotSession{Handle: 3, Snapshot: snapshot, State: snap}
 	report := wire.Batch{Batch: &layout.Batch{Generation: 9, Copies: copies}, Head: 100, HasHead: true, Position: position}
 	lost := report
-	lost.Batch = &layout.Batch{Generation: 9, Copies: []layout.Copy{{Chunk: 64, Slot: 10, CRC: 1}, {Chunk: 65, Slot: layout.LostSlot}, {Chunk: 66, Slot: 11, CRC: 2}}}
+	lost.Batch = &layout.Batch{Generation: 9, Copies: []layout.Copy{{Chunk: 64, Slot: 10, Sum: 1}, {Chunk: 65, Slot: layout.LostSlot}, {Chunk: 66, Slot: 11, Sum: 2}}}
 	progress := wire.Progress{UUID: uuid, Epoch: 7, Generation: 9, Position: position}
 	failed := progress
 	failed.Failed = true

@@ -7,6 +7,7 @@
 #include <linux/crc32c.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
+#include <linux/xxhash.h>
 
 #include "dm-ddsnap.h"
 
@@ -171,7 +172,7 @@ noinline int dds_batch_read(struct dds_batch *b, struct dm_io_client *io, struct
 	if (err)
 		return err;
 	for (i = 0; i < b->count; i++)
-		b->copies[i].crc = ~crc32c(~0, batch_chunk(b, i), chunk_size(b));
+		b->copies[i].sum = xxh64(batch_chunk(b, i), chunk_size(b), 0);
 	return 0;
 }
 
@@ -197,7 +198,7 @@ u32 dds_code_batch(struct ddsnap_batch *body, const struct dds_copy *copies, u32
 	body->chunks = cpu_to_le32(count);
 	sums = (__le32 *)(run + 1);
 	for (i = 0; i < count; i++)
-		sums[i] = cpu_to_le32(copies[i].crc);
+		sums[i] = cpu_to_le32(copies[i].sum);
 	return (u8 *)(sums + count) - (u8 *)body;
 }
 

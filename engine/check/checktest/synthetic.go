@@ -84,13 +84,13 @@ func (o Synthetic) Write(d device.Device) error {
 		chunks[i] = chunks[i+1] - 1
 	}
 	sb := o.superblock()
-	zero := layout.Checksum(make([]byte, o.chunkSize()))
+	zero := layout.SumOf(make([]byte, o.chunkSize()))
 	step := coprime(uint64(o.Exceptions))
 	contents := bulk.Contents{
 		Exceptions: func(yield func(layout.Exception) bool) {
 			for i, c := range chunks {
 				slot := block.Slot(uint64(i) * step % uint64(o.Exceptions))
-				if !yield(layout.Exception{Chunk: c, Generation: block.Generation(generations[i]), Slot: slot, CRC: zero}) {
+				if !yield(layout.Exception{Chunk: c, Generation: block.Generation(generations[i]), Slot: slot, Sum: zero}) {
 					return
 				}
 			}

@@ -53,7 +53,7 @@ func TestTreeHoldsWhatWasAdded(t *testing.T) {
 			var want []layout.Exception
 			e := layout.Exception{Generation: 1}
 			for range n {
-				e.Chunk, e.Slot, e.CRC = e.Chunk+1, e.Slot+1, rng.Uint32()
+				e.Chunk, e.Slot, e.Sum = e.Chunk+1, e.Slot+1, rng.Uint32()
 				if rng.IntN(3) == 0 {
 					e.Chunk, e.Slot = e.Chunk+block.Chunk(rng.IntN(1000)), block.Slot(rng.Uint32())
 				}
