@@ -49,7 +49,7 @@ func TestCommandLinesThatAreWrong(t *testing.T) {
 		"run --snapshots many":                   {cli.ExitUsage, "--snapshots"},
 		"tune":                                   {cli.ExitUsage, "--trace is missing"},
 		"tune --trace sqlite --device floppy":    {cli.ExitError, `no disk model "floppy": there are hdd, ssd and nvme`},
-		"compare one":                            {cli.ExitUsage, "takes the names of two runs"},
+		"compare one":                            {cli.ExitUsage, "takes the names of two runs or more"},
 		"export --variant raw":                   {cli.ExitUsage, `variant "raw" is no placement`},
 		"run --suite nightly":                    {cli.ExitError, `no suite "nightly": there are smoke, quick, full and delta`},
 		"run --experiments E0":                   {cli.ExitError, "zbench list shows those that there are"},

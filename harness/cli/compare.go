@@ -14,40 +14,51 @@ import (
 )
 
 func (a *app) compareCommand() *cobra.Command {
-	var check, across bool
+	var check, across, markdown bool
 	var unit string
 	cmd := &cobra.Command{
-		Use:   "compare OLD NEW",
-		Short: "Compare two runs, setting by setting",
+		Use:   "compare OLD NEW [NEWER...]",
+		Short: "Compare runs with the first of them, setting by setting",
 		Long:  "Compare prints how each setting's speed has changed. Modelled figures must be equal;\nmeasured ones of one machine at two times say less than ratios within a run. Those of\nmachines that differ are compared with --across only, which says in what they differ.",
-		Args:  between(2, 2, "the names of two runs"),
+		Args:  between(2, 16, "the names of two runs or more"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			before, err := a.openRun(args[:1])
 			if err != nil {
 				return err
 			}
-			after, err := a.openRun(args[1:])
-			if err != nil {
-				return err
+			format, worse := table.Text, 0
+			if markdown {
+				format = table.Markdown
 			}
-			if err := a.sameMachine(before, after, across); err != nil {
-				return err
+			for i := range args[1:] {
+				after, err := a.openRun(args[i+1:])
+				if err != nil {
+					return err
+				}
+				if err := a.sameMachine(before, after, across); err != nil {
+					return err
+				}
+				n, err := a.compare(before, after, unit, format)
+				if err != nil {
+					return err
+				}
+				worse += n
 			}
-			worse, err := a.compare(before, after, unit)
-			if err == nil && check && worse > 0 {
-				err = fmt.Errorf("%w: %d settings got worse", errCheck, worse)
+			if check && worse > 0 {
+				return fmt.Errorf("%w: %d settings got worse", errCheck, worse)
 			}
-			return err
+			return nil
 		},
 	}
 	cmd.Flags().BoolVar(&check, "check", false, "exit with code 3 if anything got worse")
+	cmd.Flags().BoolVar(&markdown, "markdown", false, "print Markdown, for a pull request")
 	cmd.Flags().BoolVar(&across, "across", false, "compare measured values though the machines differ")
 	cmd.Flags().StringVar(&unit, "unit", results.NsPerOp, "the `unit` to compare")
 	return cmd
 }
 
 // compare prints both kinds and returns how many settings got worse.
-func (a *app) compare(before, after *results.Run, unit string) (worse int, err error) {
+func (a *app) compare(before, after *results.Run, unit string, format table.Format) (worse int, err error) {
 	for _, sets := range [][2]results.Set{{before.Measured(), after.Measured()}, {before.Modelled(), after.Modelled()}} {
 		if sets[0].Len() == 0 || sets[1].Len() == 0 {
 			continue
@@ -57,15 +68,19 @@ func (a *app) compare(before, after *results.Run, unit string) (worse int, err e
 			return worse, err
 		}
 		worse += len(r.Worse())
-		fmt.Fprintln(a.out, r.Kind)
-		if err := table.OfComparison(r).Write(a.out, table.Text); err != nil {
+		fmt.Fprintf(a.out, "%s, %s against %s\n\n", r.Kind, after.Manifest().ID, before.Manifest().ID)
+		if err := table.OfComparison(r).Write(a.out, format); err != nil {
 			return worse, err
 		}
-		for text, names := range map[string][]string{"only in the old run": r.OnlyOld, "only in the new run": r.OnlyNew} {
-			if len(names) > 0 {
-				fmt.Fprintf(a.out, "%s: %s\n", text, strings.Join(names, ", "))
+		for _, only := range []struct {
+			run   string
+			names []string
+		}{{before.Manifest().ID, r.OnlyOld}, {after.Manifest().ID, r.OnlyNew}} {
+			if len(only.names) > 0 {
+				fmt.Fprintf(a.out, "\nonly in run %s: %s\n", only.run, strings.Join(only.names, ", "))
 			}
 		}
+		fmt.Fprintln(a.out)
 	}
 	return worse, nil
 }

@@ -42,3 +42,26 @@ func TestCompareAcrossMachines(t *testing.T) {
 	require.Contains(t, out, "note: the machines differ: CPU: X, Y")
 	require.Contains(t, out, "worse")
 }
+
+// TestCompareSeveralRuns pins the table of three runs, in Markdown.
+func TestCompareSeveralRuns(t *testing.T) {
+	root := t.TempDir()
+	comparable(t, root, "one", "X", 100, 101, 102, 100, 101, 102)
+	comparable(t, root, "two", "X", 120, 121, 122, 120, 121, 122)
+	comparable(t, root, "three", "X", 101, 100, 102, 101, 100, 102)
+	code, out, errs := zbench(t, "--results", root, "compare", "--markdown", "one", "two", "three")
+	require.Equal(t, cli.ExitOK, code, errs)
+	require.Equal(t, `measured, two against one
+
+| setting                      |          old |          new |          speed |     p | verdict |
+|:-----------------------------|-------------:|-------------:|---------------:|------:|:--------|
+| E6/op=rewrite/variant=inline | 101 ±1 ns/op | 121 ±1 ns/op | 0.835 ±0.012 x | 0.002 | worse   |
+
+measured, three against one
+
+| setting                      |          old |          new |        speed |     p | verdict       |
+|:-----------------------------|-------------:|-------------:|-------------:|------:|:--------------|
+| E6/op=rewrite/variant=inline | 101 ±1 ns/op | 101 ±1 ns/op | 1.00 ±0.01 x | 1.000 | no difference |
+
+`, out)
+}
