@@ -175,7 +175,7 @@ func TestForeignFormatEndsTheLog(t *testing.T) {
 		page := make([]byte, 4096)
 		_, err := m.ReadAt(page, ringStart)
 		require.NoError(t, err)
-		binary.LittleEndian.PutUint16(page[4:], layout.Version+1)
+		binary.LittleEndian.PutUint16(page[4:], 77)
 		_, err = m.WriteAt(page, ringStart+4096)
 		require.NoError(t, err)
 		if place == 0 {

@@ -24,8 +24,9 @@ const (
 const LabelSize = block.PageSize
 
 const (
-	labelMagic = 0x006c6261 // "abl\0"
-	labelCRC   = 12
+	labelMagic   = 0x006c6261 // "abl\0"
+	labelVersion = 1
+	labelCRC     = 12
 )
 
 // EncodeLabel returns the label of a device that has no superblock:
@@ -35,7 +36,7 @@ const (
 func EncodeLabel(uuid UUID, role Role) []byte {
 	p := make([]byte, LabelSize)
 	binary.LittleEndian.PutUint32(p, labelMagic)
-	binary.LittleEndian.PutUint32(p[4:], Version)
+	binary.LittleEndian.PutUint32(p[4:], labelVersion)
 	p[8] = byte(role)
 	copy(p[16:], uuid[:])
 	binary.LittleEndian.PutUint32(p[labelCRC:], ChecksumWithout(p, labelCRC))
@@ -49,7 +50,7 @@ func CheckLabel(p []byte, uuid UUID, role Role) error {
 	switch {
 	case len(p) != LabelSize || le.Uint32(p) != labelMagic:
 		return fmt.Errorf("%w: no label of a store", ErrCorrupt)
-	case le.Uint32(p[4:]) != Version:
+	case le.Uint32(p[4:]) != labelVersion:
 		return fmt.Errorf("%w: label of format %d", ErrVersion, le.Uint32(p[4:]))
 	case le.Uint32(p[labelCRC:]) != ChecksumWithout(p, labelCRC):
 		return fmt.Errorf("%w: label checksum", ErrCorrupt)

@@ -32,8 +32,9 @@ const (
 const RecordHeaderSize = 64
 
 const (
-	recordMagic = 0x6372737a // "zsrc"
-	recordCRC   = 12
+	recordMagic   = 0x6372737a // "zsrc"
+	recordVersion = 1
+	recordCRC     = 12
 )
 
 // RecordHeader opens a log record, in a journal or as a batch's descriptor:
@@ -57,7 +58,7 @@ func SealRecord(h RecordHeader, rec []byte) {
 	le := binary.LittleEndian
 	clear(rec[:RecordHeaderSize])
 	le.PutUint32(rec[0:], recordMagic)
-	le.PutUint16(rec[4:], Version)
+	le.PutUint16(rec[4:], recordVersion)
 	rec[6] = byte(h.Kind)
 	le.PutUint32(rec[8:], uint32(len(rec)-RecordHeaderSize))
 	copy(rec[16:], h.UUID[:])
@@ -83,7 +84,7 @@ func DecodeRecordHeader(p []byte, want Identity) (RecordHeader, error) {
 	switch {
 	case le.Uint32(p) != recordMagic:
 		return h, fmt.Errorf("%w: record magic %#x", ErrCorrupt, le.Uint32(p))
-	case le.Uint16(p[4:]) != Version:
+	case le.Uint16(p[4:]) != recordVersion:
 		return h, fmt.Errorf("%w: record format %d", ErrVersion, le.Uint16(p[4:]))
 	case h.Identity != want:
 		return h, fmt.Errorf("%w: record is %v, want %v", ErrCorrupt, h.Identity, want)

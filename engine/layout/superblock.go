@@ -17,7 +17,7 @@ import (
 // Magic and Version open every superblock. Part of the format, must not change.
 const (
 	Magic   = 0x00726f7473616d7a // "zmastor\0"
-	Version = 1
+	Version = 2
 )
 
 // Superblocks are kept in turn in pages 0 and 1 of the metadata area: that of
