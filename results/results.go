@@ -79,10 +79,10 @@ const (
 	BytesPerException = "B/exception"
 )
 
-// HigherIsBetter says whether a larger value of unit is the better one. It is so
-// for rates; times, sizes and counts are better when smaller.
+// HigherIsBetter says whether a larger value of unit is the better one. It is so for rates
+// and ratios of speeds; times, sizes and counts are better when smaller.
 func HigherIsBetter(unit string) bool {
-	return unit == IOPS || strings.HasSuffix(unit, "/s")
+	return unit == IOPS || strings.HasSuffix(unit, "/s") || strings.HasSuffix(unit, "-speed")
 }
 
 // Pair is one setting of a [Config].

@@ -88,9 +88,11 @@ func (b *backupRestoration) restore(ctx context.Context, m *backup.Image, to str
 		progress = func(done, total int64) { show(uint64(done), uint64(total)) }
 	}
 	if toDevice {
-		return b.toDevice(ctx, m, to, progress)
+		err = b.toDevice(ctx, m, to, progress)
+	} else {
+		err = backup.RestoreToFile(ctx, m, to, progress)
 	}
-	if err := backup.RestoreToFile(ctx, m, to, progress); err != nil || !b.app.json {
+	if err != nil || !b.app.json {
 		return err
 	}
 	return b.app.printJSON(describePoint(&p))
@@ -108,11 +110,6 @@ func (b *backupRestoration) toDevice(ctx context.Context, m *backup.Image, to st
 		}
 		holds = "The " + found.Signature + " on " + to
 	}
-	if !b.yes {
-		if err := b.app.confirm(holds + " will be lost."); err != nil {
-			return err
-		}
-	}
 	d, err := device.OpenFile(to, device.FileOptions{})
 	if err != nil {
 		return err
@@ -120,6 +117,11 @@ func (b *backupRestoration) toDevice(ctx context.Context, m *backup.Image, to st
 	defer func() { err = errors.Join(err, d.Close()) }()
 	if d.Size() < m.Size() {
 		return codeError{fmt.Errorf("%s has %s, less than the %s of the volume", to, formatSize(d.Size()), formatSize(m.Size())), exitWrong}
+	}
+	if !b.yes {
+		if err := b.app.confirm(holds + " will be lost."); err != nil {
+			return err
+		}
 	}
 	return backup.Restore(ctx, m, restored{d}, progress)
 }

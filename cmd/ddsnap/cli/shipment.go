@@ -159,7 +159,11 @@ func (x *transmission) readRate() error {
 		return err
 	}
 	var rate bitrate
-	if word := strings.TrimSpace(string(text)); word != "" {
+	switch word := strings.TrimSpace(string(text)); word {
+	case "": // it is just being written
+		return nil
+	case "none":
+	default:
 		if err := rate.Set(word); err != nil {
 			return fmt.Errorf("%s: %w", x.rateFile, err)
 		}

@@ -42,8 +42,8 @@ that was being written, until --give-up passes without progress. With --pipe, st
 input and output are the connection, once.
 
 All targets together get what --rate allows; --rate-file is looked at each second, and has a
-rate such as 20mbit, or nothing for no limit. The snapshots cannot be deleted until all
-targets have acknowledged the newer one.`,
+rate such as 20mbit, or "none"; while it is empty the rate stays. The snapshots cannot be
+deleted until all targets have acknowledged the newer one.`,
 		Example: `  ddsnap transmit --to copy --to far@192.0.2.7:4321 /srv/vm.store
   ddsnap transmit --via 'ssh copy ddsnap delta listen --stdio /srv/copy.store' /srv/vm.store tuesday`,
 	}
