@@ -87,7 +87,7 @@ record: build ## record a trace again (root): NAME=untar-go
 	bin/zbench record $(NAME)
 
 test-lab: build deps-lab ## the kernel tests in virtual machines, on both of Debian's kernels
-	bin/zbench lab test --kernel debian
+	bin/zbench lab test --kernel debian --again
 
 lab: build deps-lab ## build the virtual machines' kernels and root image
 	bin/zbench lab build

@@ -23,7 +23,7 @@ const testMachineLimit = 45 * time.Minute
 
 func (a *app) labTestCommand() *cobra.Command {
 	var f labFlags
-	var asJSON, long bool
+	var asJSON, long, again bool
 	cmd := &cobra.Command{
 		Use:   "test [NAME...]",
 		Short: "Run the kernel tests, by default all on each kernel",
@@ -35,7 +35,7 @@ func (a *app) labTestCommand() *cobra.Command {
 			if long {
 				f.env = append(f.env, "LONG=yes")
 			}
-			return a.labTest(cmd.Context(), &f, args, asJSON)
+			return a.labTest(cmd.Context(), &f, args, asJSON, again)
 		},
 	}
 	f.add(cmd.Flags())
@@ -46,6 +46,7 @@ func (a *app) labTestCommand() *cobra.Command {
 	f.timeout = testMachineLimit
 	cmd.Flags().Lookup("timeout").DefValue = testMachineLimit.String()
 	cmd.Flags().BoolVar(&long, "long", false, "have tests do all they can: hours; set --timeout")
+	cmd.Flags().BoolVar(&again, "again", false, "run what failed once more, in another machine; what passes then is said to be flaky")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON in place of the table")
 	return cmd
 }
@@ -71,7 +72,7 @@ func (a *app) labVersions(name string) ([]string, error) {
 }
 
 // labTest runs tests on the kernels, and says at the end what became of them.
-func (a *app) labTest(ctx context.Context, f *labFlags, names []string, asJSON bool) error {
+func (a *app) labTest(ctx context.Context, f *labFlags, names []string, asJSON, again bool) error {
 	versions, err := a.labVersions(f.kernel)
 	if err != nil {
 		return err
@@ -84,7 +85,7 @@ func (a *app) labTest(ctx context.Context, f *labFlags, names []string, asJSON b
 		if keep != "" {
 			f.keep = filepath.Join(keep, v)
 		}
-		tests, err := a.labTestKernel(ctx, f, names, asJSON)
+		tests, err := a.labTestKernel(ctx, f, names, asJSON, again)
 		all = append(all, tests...)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("on %s: %w", v, err))
@@ -102,18 +103,21 @@ func (a *app) labTest(ctx context.Context, f *labFlags, names []string, asJSON b
 		return len(slices.DeleteFunc(slices.Clone(all), func(t lab.Test) bool { return t.Outcome != outcome }))
 	}
 	for _, t := range all {
-		if t.Outcome == "fail" {
+		switch t.Outcome {
+		case "fail":
 			fmt.Fprintf(a.err, "--- FAIL: kernel/tests/%s on %s (%.1f s): %s\n", t.Name, t.Kernel, t.Seconds, t.Reason)
+		case "flaky":
+			fmt.Fprintf(a.err, "flaky: kernel/tests/%s on %s passed when it was run again; before: %s\n", t.Name, t.Kernel, t.Reason)
 		}
 	}
-	fmt.Fprintf(a.err, "lab: %d passed, %d failed, %d skipped\n", count("pass"), count("fail"), count("skip"))
+	fmt.Fprintf(a.err, "lab: %d passed, %d flaky, %d failed, %d skipped\n", count("pass"), count("flaky"), count("fail"), count("skip"))
 	return errors.Join(errs...)
 }
 
 // labTestKernel runs tests on one kernel: in one machine, and in another with
 // those that are left each time that a test ends the machine. The error says which
 // failed.
-func (a *app) labTestKernel(ctx context.Context, f *labFlags, names []string, quiet bool) ([]lab.Test, error) {
+func (a *app) labTestKernel(ctx context.Context, f *labFlags, names []string, quiet, again bool) ([]lab.Test, error) {
 	cfg, err := a.labTestConfig(ctx, f)
 	if err != nil {
 		return nil, err
@@ -131,18 +135,49 @@ func (a *app) labTestKernel(ctx context.Context, f *labFlags, names []string, qu
 		}
 	}
 	fmt.Fprintf(a.err, "lab: kernel %s\n", cfg.Kernel.Release)
-	var all []lab.Test
-	for len(names) > 0 && err == nil {
-		var tests []lab.Test
-		tests, err = a.labTestMachine(ctx, cfg, names)
-		all = append(all, tests...)
-		names = names[len(tests):]
+	all, err := a.labTestMachines(ctx, cfg, names)
+	if failed := testNames(all, "fail"); again && err == nil && len(failed) > 0 {
+		fmt.Fprintf(a.err, "lab: once more: %s\n", strings.Join(failed, ", "))
+		var second []lab.Test
+		second, err = a.labTestMachines(ctx, cfg, failed)
+		flaky(all, second)
 	}
 	if err == nil {
 		err = testsFailed(all)
 	}
 	done(err)
 	return all, err
+}
+
+// labTestMachines runs tests in as many machines as it takes.
+func (a *app) labTestMachines(ctx context.Context, cfg *lab.Config, names []string) (all []lab.Test, err error) {
+	for len(names) > 0 && err == nil {
+		var tests []lab.Test
+		tests, err = a.labTestMachine(ctx, cfg, names)
+		all = append(all, tests...)
+		names = names[len(tests):]
+	}
+	return all, err
+}
+
+// flaky says of failed tests that they are that, where they passed in a second run.
+func flaky(all, second []lab.Test) {
+	passed := testNames(second, "pass")
+	for i := range all {
+		if all[i].Outcome == "fail" && slices.Contains(passed, all[i].Name) {
+			all[i].Outcome = "flaky"
+		}
+	}
+}
+
+// testNames returns the tests with an outcome.
+func testNames(tests []lab.Test, outcome string) (names []string) {
+	for _, t := range tests {
+		if t.Outcome == outcome {
+			names = append(names, t.Name)
+		}
+	}
+	return names
 }
 
 // labTestMachine runs tests in one machine, or in one after the other with the same
@@ -215,18 +250,11 @@ func (a *app) labTestConfig(ctx context.Context, f *labFlags) (*lab.Config, erro
 
 // testsFailed is an error if tests failed, or all were skipped.
 func testsFailed(tests []lab.Test) error {
-	var failed []string
-	ran := false
-	for _, t := range tests {
-		ran = ran || t.Outcome != "skip"
-		if t.Outcome == "fail" {
-			failed = append(failed, t.Name)
-		}
-	}
+	failed := testNames(tests, "fail")
 	switch {
 	case len(failed) > 0:
 		return fmt.Errorf("tests failed: %s", strings.Join(failed, ", "))
-	case !ran:
+	case len(testNames(tests, "skip")) == len(tests):
 		return errors.New("no test ran: all were skipped")
 	}
 	return nil

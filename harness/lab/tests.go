@@ -17,7 +17,7 @@ import (
 type Test struct {
 	Kernel      string  `json:"kernel"` // what uname -r says
 	Name        string  `json:"name"`
-	Outcome     string  `json:"outcome"` // "pass", "fail" or "skip"
+	Outcome     string  `json:"outcome"` // "pass", "fail", "skip"; or "flaky": failed, and passed when it was run again
 	Seconds     float64 `json:"seconds"`
 	Description string  `json:"description"`
 	Reason      string  `json:"reason,omitempty"` // of fail and skip
