@@ -176,6 +176,42 @@ noinline int dds_batch_read(struct dds_batch *b, struct dm_io_client *io, struct
 	return 0;
 }
 
+static int batch_read_page(struct dds_batch *b, struct dm_io_client *io, struct block_device *origin,
+			   sector_t sector, sector_t end, void *data)
+{
+	struct dm_io_region r = {
+		.bdev = origin, .sector = sector, .count = min_t(sector_t, end - sector, PAGE_SECTORS),
+	};
+
+	batch_begin_io(b);
+	batch_io(b, io, REQ_OP_READ, &r, data);
+	return batch_end_io(b);
+}
+
+int dds_batch_read_again(struct dds_batch *b, struct dm_io_client *io, struct block_device *origin, sector_t size)
+{
+	sector_t first = b->copies[0].chunk << (b->chunk_shift - SECTOR_SHIFT);
+	sector_t end = min_t(sector_t, size, first + (chunk_size(b) >> SECTOR_SHIFT)), at;
+	sector_t last = size - min_t(sector_t, size, PAGE_SECTORS);
+	sector_t elsewhere[] = { 0, round_down(last / 2, PAGE_SECTORS), last };
+	int err = 0, i;
+
+	for (at = first; at < end && !err; at += PAGE_SECTORS)
+		err = batch_read_page(b, io, origin, at, end, batch_chunk(b, 0) + ((at - first) << SECTOR_SHIFT));
+	if (!err)
+		b->copies[0].sum = xxh64(batch_chunk(b, 0), chunk_size(b), 0);
+	for (i = 0; i < ARRAY_SIZE(elsewhere) && err == -EIO; i++)
+		if (!batch_read_page(b, io, origin, elsewhere[i], size, batch_chunk(b, 0)))
+			err = -ENODATA;
+	return err;
+}
+
+void dds_batch_lose(struct dds_batch *b)
+{
+	b->copies[0].slot = DDSNAP_LOST_SLOT;
+	b->copies[0].sum = 0;
+}
+
 u32 dds_code_batch(struct ddsnap_batch *body, const struct dds_copy *copies, u32 count, u64 generation)
 {
 	struct ddsnap_batch_run *run = body->run - 1;
@@ -210,6 +246,8 @@ u32 dds_batch_code_slots(const struct dds_batch *b, struct ddsnap_runs *to)
 	to->runs[0].first = cpu_to_le64(b->head);
 	to->runs[0].slots = cpu_to_le64(1);
 	for (i = 0; i < b->count; i++) {
+		if (b->copies[i].slot == DDSNAP_LOST_SLOT)
+			break;
 		if (b->copies[i].slot != end) {
 			if (runs + 1 == DDSNAP_MAX_RUNS)
 				break;
@@ -278,7 +316,7 @@ void dds_batch_write(struct dds_batch *b, struct dm_io_client *io, const struct 
 	r->count = (len >> SECTOR_SHIFT) + ((sector_t)n << shift);
 	blk_start_plug(&plug);
 	batch_io(b, io, opf, r, b->buffer + chunk_size(b) - len);
-	for (i = n; i < b->count; i += n) {
+	for (i = n; i < b->count && b->copies[i].slot != DDSNAP_LOST_SLOT; i += n) {
 		for (n = 1; i + n < b->count && b->copies[i + n].slot == b->copies[i].slot + n; n++)
 			;
 		r = &b->regions[i + 1];

@@ -423,7 +423,7 @@ static bool origin_add(struct dds_origin *o, struct dds_batch *b, u64 chunk)
 {
 	bool added = false;
 
-	if (o->single && b->count)
+	if (o->singles && b->count)
 		return false;
 	spin_lock_irq(&o->vol.lock);
 	if (dds_leases_free(&o->leases)) {
@@ -580,11 +580,47 @@ static void origin_give_up(struct dds_origin *o, struct dds_batch *b)
 	dds_kick(&o->vol);
 }
 
+/*
+ * Decides about a batch that could not be read. One of several chunks is tried again a
+ * chunk at a time, so that a bad sector takes one of them along. That is lost to the
+ * snapshots for a write only, and if the origin can be read elsewhere: it may all be
+ * there again later. 0: the batch can be written.
+ */
+static int origin_judge(struct dds_origin *o, struct dds_batch *b)
+{
+	struct dds_io *io;
+	int err;
+
+	if (!o->singles) {
+		o->singles = b->count;
+		return -EAGAIN;
+	}
+	err = dds_batch_read_again(b, o->io, o->vol.origin_dev, o->size >> SECTOR_SHIFT);
+	if (!err)
+		return 0;
+	DMERR_LIMIT("%pUb: chunk %llu, which snapshots need, cannot be read", o->vol.store->uuid, b->copies[0].chunk);
+	if (err == -ENODATA && !READ_ONCE(o->fail_write) && !list_empty(&b->bios)) {
+		dds_batch_lose(b);
+		spin_lock_irq(&o->vol.lock);
+		o->leases.taken = 0;
+		spin_unlock_irq(&o->vol.lock);
+		return 0;
+	}
+	if (list_empty(&b->bios))
+		o->settle.unreadable = true;
+	while (!list_empty(&b->bios)) {
+		io = list_first_entry(&b->bios, struct dds_io, node);
+		list_del(&io->node);
+		dds_end(io, BLK_STS_IOERR);
+	}
+	o->singles--;
+	return err;
+}
+
 /* Reads the next batch. NULL: there is nothing to copy, or it cannot be now. */
 static struct dds_batch *origin_prepare(struct dds_origin *o)
 {
 	struct dds_batch *b = o->batches[o->turn];
-	struct dds_io *io;
 	bool stop;
 
 	spin_lock_irq(&o->vol.lock);
@@ -600,19 +636,11 @@ static struct dds_batch *origin_prepare(struct dds_origin *o)
 	origin_gather_settle(o, b);
 	if (!b->count)
 		goto none;
-	if (dds_batch_read(b, o->io, o->vol.origin_dev, o->size >> SECTOR_SHIFT)) {
-		if (o->single && list_empty(&b->bios))
-			o->settle.unreadable = true;
-		while (o->single && !list_empty(&b->bios)) {	/* what cannot be read cannot be kept */
-			io = list_first_entry(&b->bios, struct dds_io, node);
-			list_del(&io->node);
-			dds_end(io, BLK_STS_IOERR);
-		}
-		o->single = true;
+	if (dds_batch_read(b, o->io, o->vol.origin_dev, o->size >> SECTOR_SHIFT) && origin_judge(o, b)) {
 		origin_give_up(o, b);
 		return NULL;
 	}
-	o->single = false;
+	o->singles -= !!o->singles;
 	o->turn = 1 - o->turn;
 	return b;
 none:

@@ -161,9 +161,16 @@ static void target_io(struct dm_target *ti)
 	ti->flush_supported = true;
 }
 
-static int origin_features(struct dm_target *ti, struct dm_arg_set *as, u32 *batch_kib, u32 *hold_timeout)
+/* lose-chunk or fail-write */
+static int parse_unreadable(const char *s, bool *fail_write)
 {
-	static const struct dm_arg count_arg = { 0, 4, "Invalid number of features" };
+	*fail_write = s && !strcasecmp(s, "fail-write");
+	return *fail_write || (s && !strcasecmp(s, "lose-chunk")) ? 0 : -EINVAL;
+}
+
+static int origin_features(struct dm_target *ti, struct dm_arg_set *as, u32 *batch_kib, u32 *hold_timeout, bool *fail_write)
+{
+	static const struct dm_arg count_arg = { 0, 6, "Invalid number of features" };
 	static const struct dm_arg batch_arg = { 64, 65536, "Invalid batch_kib" };
 	static const struct dm_arg hold_arg = { 0, 86400, "Invalid hold_timeout" };
 	unsigned int n;
@@ -172,6 +179,7 @@ static int origin_features(struct dm_target *ti, struct dm_arg_set *as, u32 *bat
 
 	*batch_kib = BATCH_KIB;
 	*hold_timeout = 0;
+	*fail_write = false;
 	if (!as->argc)
 		return 0;
 	err = dm_read_arg_group(&count_arg, as, &n, &ti->error);
@@ -182,6 +190,10 @@ static int origin_features(struct dm_target *ti, struct dm_arg_set *as, u32 *bat
 			err = dm_read_arg(&batch_arg, as, batch_kib, &ti->error);
 		} else if (!strcasecmp(name, "hold_timeout")) {
 			err = dm_read_arg(&hold_arg, as, hold_timeout, &ti->error);
+		} else if (!strcasecmp(name, "unreadable")) {
+			err = parse_unreadable(dm_shift_arg(as), fail_write);
+			if (err)
+				ti->error = "Invalid unreadable: neither lose-chunk nor fail-write";
 		} else {
 			ti->error = "Unknown feature";
 			err = -EINVAL;
@@ -200,6 +212,7 @@ static int origin_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 	struct dm_arg_set as = { .argc = argc - min(argc, 5u), .argv = argv + 5 };
 	struct dds_target *t;
 	u32 hold_timeout;
+	bool fail_write;
 	u64 chunks;
 	int err;
 
@@ -214,7 +227,8 @@ static int origin_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 	err = target_new(ti, argv, &t);
 	if (err)
 		return err;
-	err = target_devices(ti, t, argv[1], argv[2], argv[4]) ?: origin_features(ti, &as, &t->batch_kib, &hold_timeout);
+	err = target_devices(ti, t, argv[1], argv[2], argv[4]) ?:
+	      origin_features(ti, &as, &t->batch_kib, &hold_timeout, &fail_write);
 	if (err)
 		goto out;
 	err = -EINVAL;
@@ -227,6 +241,7 @@ static int origin_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 	if (err)
 		goto out;
 	WRITE_ONCE(t->origin->hold_timeout, hold_timeout);
+	WRITE_ONCE(t->origin->fail_write, fail_write);
 	target_io(ti);
 	return 0;
 out:
@@ -332,8 +347,9 @@ static void origin_status(struct dm_target *ti, status_type_t type, unsigned int
 		origin_info(t->origin, result, maxlen);
 		break;
 	case STATUSTYPE_TABLE:
-		DMEMIT("%pUb %s %s - %u 4 batch_kib %u hold_timeout %u", t->store->uuid, t->origin_dev->name,
-		       t->store_dev->name, t->chunk_sectors, t->batch_kib, READ_ONCE(t->origin->hold_timeout));
+		DMEMIT("%pUb %s %s - %u 6 batch_kib %u hold_timeout %u unreadable %s", t->store->uuid, t->origin_dev->name,
+		       t->store_dev->name, t->chunk_sectors, t->batch_kib, READ_ONCE(t->origin->hold_timeout),
+		       READ_ONCE(t->origin->fail_write) ? "fail-write" : "lose-chunk");
 		break;
 	case STATUSTYPE_IMA:
 		*result = '\0';
@@ -341,17 +357,21 @@ static void origin_status(struct dm_target *ti, status_type_t type, unsigned int
 	}
 }
 
-/* hold_timeout <seconds> */
+/* hold_timeout <seconds>, or unreadable lose-chunk|fail-write */
 static int origin_message(struct dm_target *ti, unsigned int argc, char **argv, char *result, unsigned int maxlen)
 {
 	struct dds_target *t = ti->private;
+	bool fail_write;
 	u32 seconds;
 
-	if (argc != 2 || strcasecmp(argv[0], "hold_timeout") || kstrtou32(argv[1], 10, &seconds) || seconds > 86400) {
+	if (argc == 2 && !strcasecmp(argv[0], "hold_timeout") && !kstrtou32(argv[1], 10, &seconds) && seconds <= 86400) {
+		WRITE_ONCE(t->origin->hold_timeout, seconds);
+	} else if (argc == 2 && !strcasecmp(argv[0], "unreadable") && !parse_unreadable(argv[1], &fail_write)) {
+		WRITE_ONCE(t->origin->fail_write, fail_write);
+	} else {
 		DMERR("unrecognised message");
 		return -EINVAL;
 	}
-	WRITE_ONCE(t->origin->hold_timeout, seconds);
 	dds_kick(&t->origin->vol);
 	return 0;
 }

@@ -335,6 +335,10 @@ bool dds_batch_add(struct dds_batch *b, u64 chunk, u64 slot);
 bool dds_batch_has(const struct dds_batch *b, u64 chunk);
 /* Reads the chunks from the origin, of so many sectors, and sums them up. */
 int dds_batch_read(struct dds_batch *b, struct dm_io_client *io, struct block_device *origin, sector_t size);
+/* Does so again with one chunk, in pieces. -ENODATA: it cannot be read, but the origin can be elsewhere. */
+int dds_batch_read_again(struct dds_batch *b, struct dm_io_client *io, struct block_device *origin, sector_t size);
+/* Has the batch of one chunk say that its content is lost. */
+void dds_batch_lose(struct dds_batch *b);
 /* Begins to write descriptor and chunks. */
 void dds_batch_write(struct dds_batch *b, struct dm_io_client *io, const struct dds_area *a,
 		     const u8 *uuid, u64 epoch);
@@ -370,6 +374,7 @@ struct dds_origin {
 	struct dds_volume vol;
 	u32 batch_bytes;
 	unsigned int hold_timeout;	/* s; 0: none */
+	bool fail_write;		/* to a chunk that cannot be read, and which snapshots need */
 
 	/* What a write looks at. Changed only while it is quiet. */
 	unsigned long *settled;		/* a bit a chunk */
@@ -402,7 +407,7 @@ struct dds_origin {
 	struct list_head todo;
 	struct dds_batch *batches[2], *flying;
 	unsigned int turn;
-	bool single;			/* a read failed: one chunk at a time */
+	u32 singles;			/* batches to come of one chunk: one of that many could not be read */
 	struct dds_call lease_call, space_call, session_call;
 	bool asking;			/* session_call is under way */
 	const void *failure;		/* what renew says, of a broken session */

@@ -184,6 +184,7 @@ struct ddsnap_report {
 /* A log record's header (FORMAT.md). A descriptor begins with it. */
 #define DDSNAP_RECORD_MAGIC	0x6372737au	/* "zsrc" */
 #define DDSNAP_RECORD_BATCH	1
+#define DDSNAP_LOST_SLOT	0x7fffffffffffffffull	/* no slot: the chunk could not be read */
 
 struct ddsnap_record {
 	__le32 magic;

@@ -91,7 +91,7 @@ best that there is.`,
 			return x.runDM(cmd, args)
 		}
 		switch {
-		case len(x.features()) > 0:
+		case x.batchKiB != 0 || x.holdTimeout != 0:
 			return usageError{errors.New("--batch-kib and --hold-timeout are for --dm")}
 		case x.snapshot != "" && len(args) > 1:
 			return usageError{fmt.Errorf("superfluous argument %q: with --snapshot, name the server or the store", args[1])}

@@ -20,6 +20,7 @@ import (
 	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/ring"
 	"zumastor.org/zumastor/engine/store"
+	"zumastor.org/zumastor/engine/volume"
 )
 
 // kernelServed reports whether a server runs for what name names that serves the
@@ -101,11 +102,17 @@ func (x *attaching) features() (list []string) {
 	if x.holdTimeout != 0 {
 		list = append(list, "hold_timeout", strconv.Itoa(int(x.holdTimeout/time.Second)))
 	}
+	if x.flags.onUnreadable != volume.LoseChunk.String() {
+		list = append(list, "unreadable", x.flags.onUnreadable)
+	}
 	return list
 }
 
 // checkFeatures returns an error if the kernel would not take them.
 func (x *attaching) checkFeatures() error {
+	if _, err := volume.ParseUnreadablePolicy(x.flags.onUnreadable); err != nil {
+		return usageError{fmt.Errorf("--unreadable: %w", err)}
+	}
 	switch {
 	case x.batchKiB == 0 && x.holdTimeout == 0:
 		return nil
