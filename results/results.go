@@ -22,6 +22,7 @@
 //	samples.txt          one line a sample, Go benchmark format
 //	histograms.json.zst  latency histograms by sample name, kind and round
 //	summary.json         the goals, written by the analysis
+//	accounts-E6.json     where the time and the traffic of an experiment went: see Account
 //	probes-E6.json       what eBPF probes counted while an experiment ran, if they did
 //	figures/ tables/ report.html  made from the above at any time
 package results

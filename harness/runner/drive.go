@@ -94,10 +94,12 @@ type tally struct {
 	ops, bytes int64
 	latency    *hdrhistogram.Histogram
 	extra      map[string]float64 // further values by unit
+	driven     driven
 }
 
 func (t *tally) add(r apply.Result) {
 	t.elapsed += r.Elapsed
+	t.driven.add(r)
 	for _, k := range []workloads.Kind{workloads.Read, workloads.Write} {
 		c := r.ByKind[k]
 		t.ops += c.Ops

@@ -29,6 +29,7 @@ func (b *bench) buildHeld(ctx context.Context, meter func() *stack.FlushMeter) (
 	add := func(variant string, chunk int64, snapshots int) error {
 		st, err := b.bed.Build(stack.Config{
 			Variant: variant, ChunkSize: chunk, Origin: b.Origin, Share: share, StoreSize: b.Store, Meter: meter(),
+			Account: b.accounts != nil,
 		})
 		if err != nil {
 			return err
@@ -105,6 +106,13 @@ func (h *held) drop() error {
 	h.oldest++
 	h.count--
 	return h.Idle()
+}
+
+// lookHeld has all stacks find out where the time goes, as look does.
+func lookHeld(depth int, all []*held) {
+	for _, h := range all {
+		look(depth, h.Stack)
+	}
 }
 
 func closeHeld(all []*held, err *error) {

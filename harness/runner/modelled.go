@@ -75,13 +75,16 @@ func (w *write) modelledCell(ctx context.Context, c cell, model string, variant 
 		if op == "sequential" {
 			s = w.sequential(0, 1)
 		}
+		look(c.qd, st)
 		r, err := drive(ctx, st, s, c.qd, 0)
 		if err != nil {
 			return nil, err
 		}
 		var t tally
 		t.add(r)
-		all = append(all, t.sample(w.Name, results.Modelled, 0, config(op, st.Variant, c.chunk, c.qd, noSnapshots, model)))
+		sample := t.sample(w.Name, results.Modelled, 0, config(op, st.Variant, c.chunk, c.qd, noSnapshots, model))
+		w.took(st, &t, true, sample)
+		all = append(all, sample)
 	}
 	return all, nil
 }

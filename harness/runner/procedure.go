@@ -40,6 +40,7 @@ type bench struct {
 	overwritten string   // the block device that the bed is on, if it is on one
 	program     []string // serves an export: see package harness/export
 	version     uint64   // of the content written last
+	accounts    *ledger  // nil if nobody asks where the time goes
 }
 
 // newVersion returns the version of content that was not written before, so that

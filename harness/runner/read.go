@@ -48,6 +48,7 @@ func (r *read) round(ctx context.Context, n int) ([]results.Sample, error) {
 func (r *read) depth(ctx context.Context, qd, round int, rng *rand.Rand) ([]results.Sample, error) {
 	tallies := make([]tally, len(r.stacks))
 	seed := rng.Uint64()
+	lookHeld(qd, r.stacks)
 	err := inTurns(ctx, rng, shortTurns, len(r.stacks), func(v, slice int) error {
 		got, err := readRandom(ctx, r.stacks[v].Device(), r.Block, qd, seed+uint64(slice), r.Window/shortTurns)
 		tallies[v].add(got)
@@ -62,7 +63,9 @@ func (r *read) depth(ctx context.Context, qd, round int, rng *rand.Rand) ([]resu
 		if h.Variant == spec.Raw {
 			c = config("read", h.Variant, 0, qd, noSnapshots, "")
 		}
-		all = append(all, tallies[i].sample(r.Name, results.Measured, round, c))
+		s := tallies[i].sample(r.Name, results.Measured, round, c)
+		r.took(h.Stack, &tallies[i], false, s)
+		all = append(all, s)
 	}
 	return all, nil
 }

@@ -157,7 +157,7 @@ func (r *runner) one(ctx context.Context, e spec.Experiment, all []spec.Experime
 			return err
 		}
 	}
-	b := bench{Experiment: e, seed: r.Seed, dir: r.Bed.Dir, overwritten: r.Bed.Device, program: r.Program, version: firstVersion(e.Name)}
+	b := bench{Experiment: e, seed: r.Seed, dir: r.Bed.Dir, overwritten: r.Bed.Device, program: r.Program, version: firstVersion(e.Name), accounts: new(ledger)}
 	if e.Measured {
 		b.bed = r.bed
 	}
@@ -188,6 +188,9 @@ func (r *runner) one(ctx context.Context, e spec.Experiment, all []spec.Experime
 			return err
 		}
 		if err := r.record.Append(samples...); err != nil {
+			return err
+		}
+		if err := r.record.AddAccounts(e.Name, b.accounts.take()...); err != nil {
 			return err
 		}
 	}

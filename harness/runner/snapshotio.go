@@ -71,6 +71,9 @@ func (x *snapshotIO) op(ctx context.Context, op string, chunk int64, round int, 
 		if op == "write-chunk" {
 			slices = turns
 		}
+		for _, t := range targets {
+			look(qd, t.Stack)
+		}
 		err := inTurns(ctx, rng, slices, len(targets), func(v, slice int) error {
 			got, err := x.slice(ctx, op, targets[v].dev, &a, qd, seed, part{slice, slices, i})
 			tallies[v].add(got)
@@ -80,7 +83,9 @@ func (x *snapshotIO) op(ctx context.Context, op string, chunk int64, round int, 
 			return nil, err
 		}
 		for v, t := range targets {
-			all = append(all, tallies[v].sample(x.Name, results.Measured, round, config(op, t.Variant, chunk, qd, noSnapshots, "")))
+			s := tallies[v].sample(x.Name, results.Measured, round, config(op, t.Variant, chunk, qd, noSnapshots, ""))
+			x.took(t.Stack, &tallies[v], false, s)
+			all = append(all, s)
 		}
 	}
 	return all, nil
@@ -118,6 +123,7 @@ func (x *snapshotIO) slice(ctx context.Context, op string, d device.Device, a *a
 func (x *snapshotIO) target(ctx context.Context, op, variant string, chunk int64) (target, error) {
 	st, err := x.bed.Build(stack.Config{
 		Variant: variant, ChunkSize: chunk, Origin: x.Origin, Share: stack.Share{Nth: 0, Of: 1}, StoreSize: x.Store,
+		Account: x.accounts != nil,
 	})
 	if err != nil {
 		return target{}, err
@@ -141,6 +147,6 @@ func (x *snapshotIO) target(ctx context.Context, op, variant string, chunk int64
 	if err != nil {
 		return fail(err)
 	}
-	t.dev, t.close = snap, snap.Close
+	t.dev, t.close = st.Seen(snap), snap.Close
 	return t, nil
 }

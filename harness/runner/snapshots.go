@@ -105,11 +105,14 @@ func (s *snapshots) firstWrites(ctx context.Context, rng *rand.Rand, tallies []t
 		return nil
 	}
 	a := newAddresses(rng.Uint64(), s.Origin, s.Chunks[0], s.Block, s.count)
-	return inTurns(ctx, rng, turns, len(s.stacks), func(v, slice int) error {
+	lookHeld(s.Depths[0], s.stacks)
+	err := inTurns(ctx, rng, turns, len(s.stacks), func(v, slice int) error {
 		r, err := drive(ctx, s.stacks[v].Stack, a.slice(slice, turns), s.Depths[0], s.newVersion())
 		tallies[v].add(r)
 		return err
 	})
+	s.tookHeld("firstwrite", tallies)
+	return err
 }
 
 // reads measures random reads of each stack's oldest snapshot in turns.
@@ -118,7 +121,8 @@ func (s *snapshots) reads(ctx context.Context, rng *rand.Rand, tallies []tally) 
 		return nil
 	}
 	seed := rng.Uint64()
-	return inTurns(ctx, rng, shortTurns, len(s.stacks), func(v, slice int) error {
+	lookHeld(s.Depths[0], s.stacks)
+	err := inTurns(ctx, rng, shortTurns, len(s.stacks), func(v, slice int) error {
 		h := s.stacks[v]
 		if !spec.IsPlacement(h.Variant) {
 			return nil
@@ -127,11 +131,21 @@ func (s *snapshots) reads(ctx context.Context, rng *rand.Rand, tallies []tally) 
 		if err != nil {
 			return err
 		}
-		r, err := readRandom(ctx, snap, s.Block, s.Depths[0], seed+uint64(slice), s.Window/shortTurns)
+		r, err := readRandom(ctx, h.Seen(snap), s.Block, s.Depths[0], seed+uint64(slice), s.Window/shortTurns)
 		tallies[v].add(r)
 		if cerr := snap.Close(); err == nil {
 			err = cerr
 		}
 		return err
 	})
+	s.tookHeld("read", tallies)
+	return err
+}
+
+// tookHeld keeps the accounts of an op.
+func (s *snapshots) tookHeld(op string, tallies []tally) {
+	for i, h := range s.stacks {
+		c := config(op, h.Variant, h.ChunkSize, 0, h.count, "")
+		s.took(h.Stack, &tallies[i], false, results.Sample{Experiment: s.Name, Kind: results.Measured, Config: c})
+	}
 }

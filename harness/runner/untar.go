@@ -81,11 +81,11 @@ func (u *untar) configs(phases int) []stack.Config {
 	off := int64(0)
 	for _, v := range u.Variants {
 		if v == spec.Raw {
-			all = append(all, stack.Config{Variant: v, Origin: u.size})
+			all = append(all, stack.Config{Variant: v, Origin: u.size, Account: u.accounts != nil})
 			continue
 		}
 		for _, chunk := range u.Chunks {
-			c := stack.Config{Variant: v, ChunkSize: chunk, Origin: u.size, StoreOff: off, StoreSize: storeSize(u.phases, phases, chunk)}
+			c := stack.Config{Variant: v, ChunkSize: chunk, Origin: u.size, StoreOff: off, StoreSize: storeSize(u.phases, phases, chunk), Account: u.accounts != nil}
 			off += c.StoreSize
 			all = append(all, c)
 		}
@@ -136,6 +136,7 @@ func (u *untar) measured(ctx context.Context, round int, rng *rand.Rand) (all []
 
 // phase replays one phase and makes the snapshot behind it.
 func (u *untar) phase(ctx context.Context, st *stack.Stack, phase, round int, kind results.Kind, model string) (results.Sample, error) {
+	look(u.Depths[0], st)
 	r, err := driveGroups(ctx, st, workloads.NewSlice(u.phases[phase%len(u.phases)]), u.Depths[0], u.newVersion())
 	if err != nil {
 		return results.Sample{}, fmt.Errorf("%s, phase %d: %w", st.Variant, phase, err)
@@ -143,6 +144,7 @@ func (u *untar) phase(ctx context.Context, st *stack.Stack, phase, round int, ki
 	var t tally
 	t.add(r)
 	s := t.sample(u.Name, kind, round, config("", st.Variant, st.ChunkSize, 0, phase, model))
+	u.took(st, &t, true, s)
 	return s, st.Snapshot(block.Tag(phase + 1))
 }
 

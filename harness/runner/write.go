@@ -65,6 +65,7 @@ func (w *write) config(c cell, variant int) stack.Config {
 	return stack.Config{
 		Variant: w.Variants[variant], ChunkSize: c.chunk, Origin: w.Origin,
 		Share: stack.Share{Nth: storesOf(w.Variants[:variant]), Of: storesOf(w.Variants)}, StoreSize: w.Store,
+		Account: w.accounts != nil,
 	}
 }
 
@@ -182,6 +183,7 @@ func (w *write) windows(ctx context.Context, c cell, op string, stacks []*stack.
 			}
 		}
 	}
+	look(c.qd, chosen...)
 	err := inTurns(ctx, rng, turnsOf(op), len(chosen), func(v, slice int) error {
 		r, err := drive(ctx, chosen[v], w.stream(op, chosen[v].Variant, a, slice, turnsOf(op)), c.qd, w.newVersion())
 		tallies[v].add(r)
@@ -192,7 +194,9 @@ func (w *write) windows(ctx context.Context, c cell, op string, stacks []*stack.
 	}
 	var all []results.Sample
 	for i, st := range chosen {
-		all = append(all, tallies[i].sample(w.Name, results.Measured, round, config(op, st.Variant, c.chunk, c.qd, noSnapshots, "")))
+		s := tallies[i].sample(w.Name, results.Measured, round, config(op, st.Variant, c.chunk, c.qd, noSnapshots, ""))
+		w.took(st, &tallies[i], false, s)
+		all = append(all, s)
 	}
 	return all, nil
 }

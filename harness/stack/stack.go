@@ -17,6 +17,7 @@ import (
 	"zumastor.org/zumastor/engine/volume"
 	"zumastor.org/zumastor/engine/wire"
 	"zumastor.org/zumastor/harness/spec"
+	"zumastor.org/zumastor/harness/stages"
 )
 
 // Config says which stack to build.
@@ -35,6 +36,9 @@ type Config struct {
 	Messages *MessageMeter
 	// Through, if not nil, returns what stands before the origin and the store.
 	Through func(device.Device) device.Device
+	// Account has the stack find out where the time and the traffic of requests go: see
+	// [Stack.Look].
+	Account bool
 }
 
 // Stack is one variant, ready for a workload.
@@ -46,6 +50,7 @@ type Stack struct {
 	bound   *CopyBound
 	server  *server.Server
 	volume  *volume.Origin
+	look    *stages.Recorder // nil without Account
 	closers []func() error
 }
 
@@ -60,13 +65,18 @@ func (b *Bed) Build(c Config) (*Stack, error) {
 
 func (s *Stack) build() error {
 	var err error
-	if s.origin, err = cut(s.bed.origin, 0, s.Origin); err != nil || s.Variant == spec.Raw {
+	if s.origin, err = cut(s.bed.origin, 0, s.Origin); err != nil {
 		return err
+	}
+	if s.Variant == spec.Raw {
+		s.openLook()
+		return nil
 	}
 	if s.devs.Store, err = s.storeDevice(); err != nil {
 		return err
 	}
 	if s.Variant == spec.CopyBound {
+		s.openLook()
 		s.bound = NewCopyBound(s.origin, s.devs.Store, s.ChunkSize)
 		return nil
 	}
@@ -76,6 +86,7 @@ func (s *Stack) build() error {
 	if s.Through != nil {
 		s.origin, s.devs.Store = s.Through(s.origin), s.Through(s.devs.Store)
 	}
+	s.openLook()
 	return s.buildEngine()
 }
 
@@ -96,6 +107,9 @@ func (s *Stack) buildEngine() error {
 	if err != nil {
 		return err
 	}
+	if s.look != nil && s.devs.Journal != nil {
+		s.devs.Journal = s.look.Journal(s.devs.Journal)
+	}
 	_, err = store.Format(s.devs, store.FormatOptions{
 		OriginSize: s.Origin, ChunkSize: int(s.ChunkSize), Placement: where, JournalSize: size,
 	})
@@ -114,6 +128,9 @@ func (s *Stack) openEngine() (err error) {
 		return err
 	}
 	s.onClose(s.server.Close)
+	if s.look != nil {
+		s.look.DataAt(s.server.DataOffset())
+	}
 	s.volume, err = volume.OpenOrigin(s.asked(), s.origin, s.devs, volume.Options{})
 	if err != nil {
 		return err
@@ -124,23 +141,31 @@ func (s *Stack) openEngine() (err error) {
 
 // asked returns the server as the volumes see it.
 func (s *Stack) asked() wire.Server {
-	if s.Messages == nil {
-		return s.server
+	var asked wire.Server = s.server
+	if s.Messages != nil {
+		asked = &counted{s.server, s.Messages}
 	}
-	return &counted{s.server, s.Messages}
+	if s.look != nil {
+		asked = s.look.Server(asked)
+	}
+	return asked
 }
 
 func (s *Stack) onClose(f func() error) { s.closers = append(s.closers, f) }
 
 // Device returns what the workload goes to.
 func (s *Stack) Device() device.Device {
+	var d device.Device = s.origin
 	switch {
 	case s.volume != nil:
-		return s.volume
+		d = s.volume
 	case s.bound != nil:
-		return s.bound
+		d = s.bound
 	}
-	return s.origin
+	if s.look != nil {
+		return s.look.Volume(d)
+	}
+	return d
 }
 
 // Now returns the bed's time.
