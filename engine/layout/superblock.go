@@ -9,15 +9,14 @@ import (
 	"fmt"
 	"hash/crc32"
 
-	"github.com/cespare/xxhash/v2"
-
 	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/layout/sum"
 )
 
 // Magic and Version open every superblock. Part of the format, must not change.
 const (
 	Magic   = 0x00726f7473616d7a // "zmastor\0"
-	Version = 2
+	Version = 3
 )
 
 // Superblocks are kept in turn in pages 0 and 1 of the metadata area: that of
@@ -400,11 +399,8 @@ func (s *Superblock) validateRegions() error {
 // castagnoli is CRC32C's table, in hardware where there is such.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// SumOf returns the sum of a chunk: the low half of its XXH64 with seed 0. It tells a torn
-// copy from a whole one, which a CRC does not: the CRC32C of anything that consists of
-// sectors which end in their own CRC32C, as many programs' records do, depends on nothing
-// but its length, and old and new sectors of such data can be mixed unnoticed.
-func SumOf(p []byte) uint32 { return uint32(xxhash.Sum64(p)) }
+// SumOf returns the sum of a chunk, by which a torn copy is told from a whole one.
+func SumOf(chunk []byte) uint32 { return sum.Of(chunk) }
 
 // Checksum returns p's CRC32C.
 func Checksum(p []byte) uint32 { return crc32.Checksum(p, castagnoli) }

@@ -4,6 +4,7 @@
  * chunks, which follow it where their slots are its neighbours; then that is one write.
  * All memory is allocated beforehand.
  */
+#include <linux/crc32.h>
 #include <linux/crc32c.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
@@ -102,6 +103,60 @@ bool dds_batch_has(const struct dds_batch *b, u64 chunk)
 	return lo < b->count && b->copies[lo].chunk == chunk;
 }
 
+/* ---- sums --------------------------------------------------------------------- */
+
+#define SUM_LANES	4
+#define SUM_FIRST	2u	/* the byte at which the first word begins */
+#define SUM_BLOCK	64u	/* bytes at a time */
+
+/* Deals the words of whole blocks out to the CRCs. */
+static void sum_update(u32 crc[SUM_LANES], const u8 *p, u32 len)
+{
+	const u8 *end = p + len;
+	u32 i;
+
+#ifdef CONFIG_X86_64
+	if (boot_cpu_has(X86_FEATURE_XMM4_2)) {
+		u64 a = crc[0], b = crc[1], c = crc[2], d = crc[3];
+
+		for (; p < end; p += SUM_BLOCK)
+			asm("crc32q 0x00(%[p]), %[a]\n\t"
+			    "crc32q 0x08(%[p]), %[b]\n\t"
+			    "crc32q 0x10(%[p]), %[c]\n\t"
+			    "crc32q 0x18(%[p]), %[d]\n\t"
+			    "crc32q 0x20(%[p]), %[a]\n\t"
+			    "crc32q 0x28(%[p]), %[b]\n\t"
+			    "crc32q 0x30(%[p]), %[c]\n\t"
+			    "crc32q 0x38(%[p]), %[d]"
+			    : [a] "+r" (a), [b] "+r" (b), [c] "+r" (c), [d] "+r" (d)
+			    : [p] "r" (p), "m" (*(const u8 (*)[SUM_BLOCK])p));
+		crc[0] = a;
+		crc[1] = b;
+		crc[2] = c;
+		crc[3] = d;
+		return;
+	}
+#endif
+	for (i = 0; p < end; p += sizeof(u64), i++)
+		crc[i % SUM_LANES] = __crc32c_le(crc[i % SUM_LANES], p, sizeof(u64));
+}
+
+/* The sum of a chunk: XXH64 of four CRCs (FORMAT.md). */
+static u32 chunk_sum(const u8 *chunk, u32 size)
+{
+	u32 crc[SUM_LANES] = { ~0u, ~0u, ~0u, ~0u }, i;
+	__le32 sums[SUM_LANES];
+	u8 last[SUM_BLOCK];
+
+	memcpy(last, chunk + size - SUM_BLOCK + SUM_FIRST, SUM_BLOCK - SUM_FIRST);
+	memcpy(last + SUM_BLOCK - SUM_FIRST, chunk, SUM_FIRST);
+	sum_update(crc, chunk + SUM_FIRST, size - SUM_BLOCK);
+	sum_update(crc, last, SUM_BLOCK);
+	for (i = 0; i < SUM_LANES; i++)
+		sums[i] = cpu_to_le32(~crc[i]);
+	return xxh64(sums, sizeof(sums), 0);
+}
+
 /* ---- I/O ---------------------------------------------------------------------- */
 
 static void batch_io_done(unsigned long error, void *context)
@@ -172,7 +227,7 @@ noinline int dds_batch_read(struct dds_batch *b, struct dm_io_client *io, struct
 	if (err)
 		return err;
 	for (i = 0; i < b->count; i++)
-		b->copies[i].sum = xxh64(batch_chunk(b, i), chunk_size(b), 0);
+		b->copies[i].sum = chunk_sum(batch_chunk(b, i), chunk_size(b));
 	return 0;
 }
 
@@ -199,7 +254,7 @@ int dds_batch_read_again(struct dds_batch *b, struct dm_io_client *io, struct bl
 	for (at = first; at < end && !err; at += PAGE_SECTORS)
 		err = batch_read_page(b, io, origin, at, end, batch_chunk(b, 0) + ((at - first) << SECTOR_SHIFT));
 	if (!err)
-		b->copies[0].sum = xxh64(batch_chunk(b, 0), chunk_size(b), 0);
+		b->copies[0].sum = chunk_sum(batch_chunk(b, 0), chunk_size(b));
 	for (i = 0; i < ARRAY_SIZE(elsewhere) && err == -EIO; i++)
 		if (!batch_read_page(b, io, origin, elsewhere[i], size, batch_chunk(b, 0)))
 			err = -ENODATA;

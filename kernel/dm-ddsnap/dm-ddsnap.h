@@ -303,7 +303,7 @@ void dds_leases_pass(struct dds_leases *l);
 
 struct dds_copy {
 	u64 chunk, slot;
-	u32 sum;			/* of the slot: the low half of XXH64 */
+	u32 sum;			/* of the slot */
 };
 
 struct dds_batch {
