@@ -35,3 +35,23 @@ func TestStealIsAPercentage(t *testing.T) {
 	require.InDelta(t, 0, StealSince(ReadCPUTime()), 100)
 	require.Zero(t, StealSince(CPUTime{All: now.All * 2}))
 }
+
+// TestKind: a kind is that of machines without differences.
+func TestKind(t *testing.T) {
+	a := Environment{CPU: "x", CPUs: 2, LoadStart: "1", Commit: "c"}
+	b, c := a, a
+	b.LoadStart, b.Commit, b.StealPercent = "2", "d", 3
+	c.Storage.Scheduler = "[none]"
+	require.Equal(t, a.Kind(), b.Kind())
+	require.NotEqual(t, a.Kind(), c.Kind())
+	require.Regexp(t, "^[0-9a-f]{12}$", a.Kind())
+}
+
+func TestRecordFiles(t *testing.T) {
+	for name, want := range map[string]bool{
+		"run.json": true, "samples.txt": true, "probes-E6.json": true, "histograms.json.zst": true, "environment.json": true,
+		"report.html": false, "summary.json": false, "probes-.json": true, "probes-a/b.json": false, "../run.json": false, "probes-E6": false,
+	} {
+		require.Equal(t, want, IsRecordFile(name), name)
+	}
+}

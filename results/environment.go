@@ -67,7 +67,7 @@ func CollectEnvironment(dir string) Environment {
 		MemoryBytes:    memory(),
 		Virtualisation: virtualisation(),
 		Go:             runtime.Version(),
-		Commit:         commit(),
+		Commit:         Commit(),
 		Modules:        modules(),
 		Storage:        storageOf(dir),
 		LoadStart:      Load(),
@@ -96,9 +96,9 @@ func virtualisation() string {
 	return ""
 }
 
-// commit returns the revision that the program was built from, else that of the
+// Commit returns the revision that the program was built from, else that of the
 // working directory; with "-dirty" when there were changes.
-func commit() string {
+func Commit() string {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		var revision, suffix string
 		for _, s := range info.Settings {

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -165,6 +166,34 @@ func readOrEmpty(path string) ([]byte, error) {
 		return nil, nil
 	}
 	return data, err
+}
+
+// RecordFiles returns the names of the files that are the record of the run in dir: not
+// those that are made from it. They have no folders.
+func RecordFiles(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("reading run: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		if e.Type().IsRegular() && IsRecordFile(e.Name()) {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
+// IsRecordFile reports whether a file of that name, in a run's directory, is of the record.
+func IsRecordFile(name string) bool {
+	return IsProbesFile(name) || slices.Contains([]string{manifestFile, environmentFile, samplesFile, histogramsFile}, name)
+}
+
+// IsProbesFile reports whether a file of that name, in a run's directory, is what eBPF
+// probes counted while an experiment ran.
+func IsProbesFile(name string) bool {
+	experiment, ok := strings.CutPrefix(name, "probes-")
+	return ok && isWord(experiment) && strings.HasSuffix(experiment, ".json")
 }
 
 // Dir returns the run's directory.

@@ -163,7 +163,8 @@ func remaining(all []spec.Experiment, record *results.Run) time.Duration {
 		}
 		c := costOf(e)
 		total += c.prepare
-		for n := record.Rounds(e.Name); n < e.Rounds; n++ {
+		first, end := e.Span()
+		for n := max(first, record.Rounds(e.Name)); n < end; n++ {
 			total += c.roundCost(n)
 		}
 		measured = measured || e.Measured && onBed(e.Procedure)

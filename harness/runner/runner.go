@@ -9,7 +9,7 @@ import (
 	"hash/fnv"
 	"io"
 	"maps"
-	"strings"
+	"slices"
 
 	"zumastor.org/zumastor/analysis/report"
 	"zumastor.org/zumastor/harness/spec"
@@ -36,13 +36,20 @@ type Options struct {
 	Terminal    bool      // Out can show a bar
 	Probes      bool      // look at each measured experiment by eBPF, where that is possible
 	Strict      bool      // refuse a machine that is too noisy, rather than mark the run
+	Trial       spec.Trial
+	ID          string            // of a new run; "" for one of its time
+	Origin      map[string]string // settings that say who carries out what; only an equal run is resumed
 }
 
 // Run carries out the experiments and makes the report. It returns the run's
 // record with any error that came after the record was made; an error that wraps
 // [ErrInterrupted] leaves a run that can be resumed.
 func Run(ctx context.Context, o Options) (*results.Run, error) {
-	chosen, err := plan(o)
+	all, err := plan(o)
+	if err != nil {
+		return nil, err
+	}
+	chosen, err := o.Trial.Take(all)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +70,7 @@ func Run(ctx context.Context, o Options) (*results.Run, error) {
 	if err := errors.Join(record.SetEnvironment(env), warnOfNoise(record, noise)); err != nil {
 		return record, err
 	}
-	r := &runner{Options: o, record: record, progress: newProgress(o.Out, o.Terminal, remaining(chosen, record))}
+	r := &runner{Options: o, record: record, progress: newProgress(o.Out, o.Terminal, remaining(chosen, record)), suite: all}
 	err = r.all(ctx, chosen)
 	r.progress.end()
 	env.LoadEnd, env.StealPercent = results.Load(), results.StealSince(began)
@@ -100,13 +107,9 @@ func plan(o Options) ([]spec.Experiment, error) {
 
 // open makes the record, or finds that of the run to be resumed.
 func open(o Options) (*results.Run, error) {
-	settings := map[string]string{
-		"experiments": strings.Join(o.Experiments, " "), "seed": fmt.Sprint(o.Seed), "device": o.Bed.Device,
-		"chunks": fmt.Sprint(o.Axes.Chunks), "placements": fmt.Sprint(o.Axes.Placements), "snapshots": fmt.Sprint(o.Axes.Snapshots),
-		"nvram": o.Bed.NVRAM, "pmem": o.Bed.PMem,
-	}
+	settings := Settings(o)
 	if o.Resume == "" {
-		return results.Create(o.Root, results.Manifest{Suite: string(o.Suite), Command: o.Command, Settings: settings})
+		return results.Create(o.Root, results.Manifest{ID: o.ID, Suite: string(o.Suite), Command: o.Command, Settings: settings})
 	}
 	dir, err := results.Find(o.Root, o.Resume)
 	if err != nil {
@@ -127,7 +130,8 @@ type runner struct {
 	Options
 	record   *results.Run
 	progress *progress
-	bed      *stack.Bed // of measured experiments; nil until one needs it
+	bed      *stack.Bed        // of measured experiments; nil until one needs it
+	suite    []spec.Experiment // of which a trial is carried out
 }
 
 func (r *runner) all(ctx context.Context, chosen []spec.Experiment) (err error) {
@@ -151,7 +155,7 @@ func (r *runner) all(ctx context.Context, chosen []spec.Experiment) (err error) 
 func (r *runner) one(ctx context.Context, e spec.Experiment, all []spec.Experiment) (err error) {
 	c := costOf(e)
 	if e.Measured && onBed(e.Procedure) && r.bed == nil {
-		size := bedSize(all)
+		size := bedSize(slices.Concat(all, r.suite)) // the same in all trials
 		r.progress.begin("preparing devices", bedCost(size))
 		if r.bed, err = stack.Open(r.Bed, size); err != nil {
 			return err
@@ -181,7 +185,8 @@ func (r *runner) one(ctx context.Context, e spec.Experiment, all []spec.Experime
 			}
 		}
 	}
-	for n := r.record.Rounds(e.Name); n < e.Rounds; n++ {
+	first, end := e.Span()
+	for n := max(first, r.record.Rounds(e.Name)); n < end; n++ {
 		r.progress.begin(fmt.Sprintf("%s: round %d of %d", e.Name, n+1, e.Rounds), c.roundCost(n))
 		samples, err := p.round(ctx, n)
 		if err != nil {

@@ -108,6 +108,9 @@ type Experiment struct {
 	// Phases and ModelPhases are how many of the trace's are replayed, measured
 	// and modelled; from the first again when there are fewer.
 	Phases, ModelPhases int
+	// First and End are the rounds that a trial has of it, from First to before End;
+	// both are 0 for all, and in no file. See [Trial.Take].
+	First, End int
 }
 
 // Load returns the experiments of a suite, by name.
