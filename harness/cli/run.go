@@ -3,18 +3,21 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"zumastor.org/zumastor/analysis/goals"
 	"zumastor.org/zumastor/analysis/report"
+	"zumastor.org/zumastor/harness/fleet"
 	"zumastor.org/zumastor/harness/runner"
 	"zumastor.org/zumastor/harness/spec"
 	"zumastor.org/zumastor/harness/stack"
@@ -29,6 +32,8 @@ type runFlags struct {
 	seed                        uint64
 	dir, device, nvram, pmem    string
 	force, json, strict, probes bool
+	trial, collect              string
+	job, machine                string
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -61,8 +66,8 @@ zbench run --resume RUN goes on with the round that it was in.`,
 				return err
 			}
 			o.Root, o.Command, o.Out, o.Terminal = a.root, append([]string{"zbench"}, a.args...), a.err, isTerminal(a.err)
-			record, err := runner.Run(cmd.Context(), o)
-			if err != nil {
+			record, err := a.carryOut(cmd.Context(), o, f)
+			if record == nil || err != nil || f.collect != "" && !f.json { // one trial decides no goal
 				return err
 			}
 			return a.showRun(record, f.json)
@@ -84,7 +89,27 @@ zbench run --resume RUN goes on with the round that it was in.`,
 	flags.BoolVar(&f.strict, "strict", false, "run nothing on a machine that is too noisy; without it the run is marked")
 	flags.BoolVar(&f.probes, "probes", false, "look at each measured experiment by eBPF (root): probes-E6.json and so on in the run's directory")
 	flags.BoolVar(&f.json, "json", false, "print the summary as JSON")
+	flags.StringVar(&f.trial, "trial", "", "`I/N`: of N equal parts of all rounds only part I, from 0; for other machines to do the rest")
+	flags.StringVar(&f.collect, "collect", "", "put the trial's record into a `place` when it is done: a directory, or s3://BUCKET/PREFIX; zbench merge reads it")
+	flags.StringVar(&f.job, "job", "bench", "the `name` of what the trial is part of, for --collect")
+	flags.StringVar(&f.machine, "machine", "", "this machine's `name`, of which a digest is kept, for --collect (default that of /etc/machine-id)")
 	return cmd
+}
+
+// carryOut runs what the options say, as a trial that is collected where that is asked for;
+// without a run when it was collected before.
+func (a *app) carryOut(ctx context.Context, o runner.Options, f runFlags) (*results.Run, error) {
+	if f.collect == "" {
+		return runner.Run(ctx, o)
+	}
+	if o.Resume != "" {
+		return nil, fmt.Errorf("%w: --resume is not needed with --collect: a trial goes on by itself", errUsage)
+	}
+	to, err := fleet.Open(f.collect)
+	if err != nil {
+		return nil, err
+	}
+	return fleet.Task{Job: f.job, Machine: f.machine, To: to, Options: o, Out: a.err}.Run(ctx)
 }
 
 // options turns flags into options.
@@ -101,8 +126,15 @@ func (f runFlags) options() (o runner.Options, err error) {
 	if o.Axes.Chunks, err = each("chunks", f.chunks, spec.ParseSize); err != nil {
 		return o, err
 	}
-	o.Axes.Snapshots, err = each("snapshots", f.snapshots, strconv.Atoi)
-	return o, err
+	if o.Axes.Snapshots, err = each("snapshots", f.snapshots, strconv.Atoi); err != nil {
+		return o, err
+	}
+	if f.trial != "" {
+		if o.Trial, err = spec.ParseTrial(f.trial); err != nil {
+			return o, fmt.Errorf("%w: --trial: %w", errUsage, err)
+		}
+	}
+	return o, nil
 }
 
 // each reads the values of a list flag.
@@ -161,6 +193,9 @@ func (a *app) openRun(args []string) (*results.Run, error) {
 	}
 	dir, err := results.Find(a.root, name)
 	if err != nil {
+		if runs := fleet.Runs(filepath.Join(a.root, name)); name != "" && runs != nil {
+			return nil, fmt.Errorf("%s is a merge of runs of several machines, which are not averaged: name one of them: %s/%s", name, name, strings.Join(runs, ", "+name+"/"))
+		}
 		if name == "" {
 			err = errors.Join(err, errors.New("make one with zbench run"))
 		}
