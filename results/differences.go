@@ -36,7 +36,7 @@ func (n *Noise) String() string {
 // of tools are not of the machine.
 func (e Environment) Differences(o Environment) []string {
 	var out []string
-	mine, theirs := e.machine(), o.machine()
+	mine, theirs := e.Machine(), o.Machine()
 	for i, p := range mine {
 		if a, b := p.Value, theirs[i].Value; a != b {
 			out = append(out, fmt.Sprintf("%s: %s, %s", p.Key, orUnknown(a), orUnknown(b)))
@@ -49,7 +49,7 @@ func (e Environment) Differences(o Environment) []string {
 // for environments without [Environment.Differences], and else different.
 func (e Environment) Kind() string {
 	h := sha256.New()
-	for _, p := range e.machine() {
+	for _, p := range e.Machine() {
 		fmt.Fprintf(h, "%q %q\n", p.Key, p.Value)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:6])
@@ -62,8 +62,8 @@ func orUnknown(s string) string {
 	return s
 }
 
-// machine is what a comparison of times takes to be equal.
-func (e Environment) machine() []Pair {
+// Machine is what a comparison of times takes to be equal, always in the same order.
+func (e Environment) Machine() []Pair {
 	gib := ""
 	if e.MemoryBytes > 0 {
 		gib = fmt.Sprintf("%.1f GiB", float64(e.MemoryBytes)/(1<<30))
