@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"slices"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -25,6 +26,9 @@ type Account struct {
 	ReadBytes    int64 `json:"read_bytes"`
 	WrittenBytes int64 `json:"written_bytes"`
 	Nanoseconds  int64 `json:"ns"`
+	// Deviation is the standard deviation of a request's latency; zero where none were
+	// timed by themselves.
+	Deviation float64 `json:"deviation_ns,omitempty"`
 
 	Classes []Class `json:"classes"`
 	Flows   []Flow  `json:"flows"`
@@ -35,11 +39,12 @@ type Account struct {
 	Distances []int64 `json:"distances"`
 }
 
-// Class is the requests of one class that were looked at.
+// Class is the requests of one class. Some were looked at; those stand for all.
 type Class struct {
 	Name string `json:"name"`
-	// Groups is how many were looked at; a group is of one request, or of those that
-	// were submitted at once.
+	// Looked is how many groups were looked at, Groups how many they stand for; a group
+	// is of one request, or of those that were submitted at once.
+	Looked      int64   `json:"looked_at"`
 	Groups      int64   `json:"groups"`
 	Requests    int64   `json:"requests"`
 	Nanoseconds int64   `json:"ns"` // of all groups, from begin to end
@@ -71,9 +76,9 @@ type Times struct{ *hdrhistogram.Histogram }
 // NewTimes returns an empty histogram of two significant digits, up to 10 minutes.
 func NewTimes() *Times { return &Times{hdrhistogram.New(1, maxLatency, 2)} }
 
-// Add counts a time.
-func (t *Times) Add(ns int64) {
-	_ = t.RecordValue(min(max(ns, 0), maxLatency)) // within its range
+// Add counts a time n times.
+func (t *Times) Add(ns, n int64) {
+	_ = t.RecordValues(min(max(ns, 0), maxLatency), n) // within its range
 }
 
 // MarshalJSON writes the histogram as a string.
@@ -119,6 +124,9 @@ func (a *Account) name() string {
 
 // Merge adds another account of the same setting.
 func (a *Account) Merge(b Account) {
+	if n, m := float64(a.Requests), float64(b.Requests); n+m > 0 { // that within rounds
+		a.Deviation = math.Sqrt((n*a.Deviation*a.Deviation + m*b.Deviation*b.Deviation) / (n + m))
+	}
 	a.Requests += b.Requests
 	a.ReadBytes += b.ReadBytes
 	a.WrittenBytes += b.WrittenBytes
@@ -151,22 +159,39 @@ func (a *Account) Merge(b Account) {
 // merge adds the requests of the same class. Its stages are those of all accounts, in
 // the same order.
 func (c *Class) merge(o Class) {
+	c.Looked += o.Looked
 	c.Groups += o.Groups
 	c.Requests += o.Requests
 	c.Nanoseconds += o.Nanoseconds
 	c.Times = c.Times.merge(o.Times)
-	before := -1 // the place of the stage before
-	for _, s := range o.Stages {
-		i := slices.IndexFunc(c.Stages, func(have Stage) bool { return have.Name == s.Name })
+	for n, s := range o.Stages {
+		i := c.place(s.Name)
 		if i < 0 {
-			before++
-			c.Stages = slices.Insert(c.Stages, before, s)
+			c.Stages = slices.Insert(c.Stages, c.placeFor(o.Stages, n), s)
 			continue
 		}
-		before = i
 		c.Stages[i].Nanoseconds += s.Nanoseconds
 		c.Stages[i].Times = c.Stages[i].Times.merge(s.Times)
 	}
+}
+
+// place returns where the stage of a name is, or -1.
+func (c *Class) place(name string) int {
+	return slices.IndexFunc(c.Stages, func(s Stage) bool { return s.Name == name })
+}
+
+// placeFor returns where the n-th of other stages belongs: behind that which is before
+// it there, or before one that is behind it there.
+func (c *Class) placeFor(other []Stage, n int) int {
+	if n > 0 {
+		return c.place(other[n-1].Name) + 1
+	}
+	for _, next := range other {
+		if i := c.place(next.Name); i >= 0 {
+			return i
+		}
+	}
+	return len(c.Stages)
 }
 
 // accountsFile is the name of the file with an experiment's accounts.

@@ -18,10 +18,10 @@ func account(config Config, ns int64, stages ...string) Account {
 		Distances: []int64{1, 2},
 	}
 	c := Class{Name: "first write", Groups: 1, Requests: 1, Nanoseconds: ns, Times: NewTimes()}
-	c.Times.Add(ns)
+	c.Times.Add(ns, 1)
 	for _, name := range stages {
 		s := Stage{Name: name, Nanoseconds: ns / int64(len(stages)), Times: NewTimes()}
-		s.Times.Add(s.Nanoseconds)
+		s.Times.Add(s.Nanoseconds, 1)
 		c.Stages = append(c.Stages, s)
 	}
 	a.Classes = []Class{c}

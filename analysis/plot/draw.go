@@ -95,7 +95,11 @@ func (c *Chart) draw(dc draw.Canvas) {
 	dc.Max.Y -= 2.2 * smallSize
 
 	dc.Min.Y += c.drawLegend(dc, f)
-	c.plot(f).Draw(dc)
+	if c.stack != nil {
+		c.stack.plot(c.figure.X, f).Draw(dc)
+	} else {
+		c.plot(f).Draw(dc)
+	}
 	if c.empty {
 		note := f.style(labelSize, faint())
 		note.XAlign, note.YAlign = draw.XCenter, draw.YCenter
@@ -108,6 +112,10 @@ func (c *Chart) draw(dc draw.Canvas) {
 func (c *Chart) subtitle() string {
 	s := "modelled, exact"
 	switch {
+	case c.kind != results.Modelled && c.stack != nil:
+		s = "measured, mean"
+	case c.kind != results.Modelled && c.figure.Counted:
+		s = "measured"
 	case c.kind != results.Modelled && len(c.marks) > 0 && c.marks[0].bare:
 		s = "measured"
 	case c.kind != results.Modelled:

@@ -62,7 +62,9 @@ type Figure struct {
 	Title string
 	// Subtitle continues the line under the title that states the kind of the
 	// numbers; "" for none.
-	Subtitle   string
+	Subtitle string
+	// Counted says that measured values are counts or sums, and no estimates.
+	Counted    bool
 	X, Y       Axis
 	References []Reference
 }
@@ -82,6 +84,7 @@ type Chart struct {
 	marks   []marks
 	entries []entry
 	empty   bool
+	stack   *stack // of a stacked chart, else nil
 }
 
 // Lines draws each line of the series with its points, their intervals as error

@@ -43,6 +43,7 @@ type page struct {
 	Verdict     verdict
 	Goals       []goalTable
 	Parts       []part
+	Where       template.HTML // where the time went
 }
 
 // property is a line of the environment.
@@ -105,6 +106,16 @@ func Write(run *results.Run) error {
 				return err
 			}
 		}
+	}
+	times, err := buildWhere(run)
+	if err == nil {
+		p.Where, err = renderWhere(times)
+	}
+	if err != nil {
+		return fmt.Errorf("making the report of run %s: %w", run.Manifest().ID, err)
+	}
+	if err := writeWhere(run, times); err != nil {
+		return err
 	}
 	html, err := render(p)
 	if err != nil {

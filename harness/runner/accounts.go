@@ -81,6 +81,8 @@ func (b *bench) took(st *stack.Stack, t *tally, grouped bool, s results.Sample) 
 	a.Nanoseconds = int64(t.driven.latencies)
 	if grouped || st.Modelled() || st.Bound() {
 		a.Nanoseconds = int64(t.elapsed)
+	} else if t.latency != nil {
+		a.Deviation = t.latency.StdDev()
 	}
 	if a.Requests > 0 {
 		b.accounts.add(a)

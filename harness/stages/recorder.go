@@ -58,7 +58,7 @@ func (r *Recorder) DataAt(off int64) { r.data = off }
 
 // What one look costs, and which part of the time of requests it may take.
 const (
-	costOfLook = 500 * time.Nanosecond
+	costOfLook = 250 * time.Nanosecond
 	mostCost   = 0.005
 	mostEvery  = 64
 )
@@ -99,13 +99,17 @@ func (r *Recorder) End() results.Account {
 	return a
 }
 
-// chosen reports whether to look at a request.
-func (r *Recorder) chosen() bool {
+// chosen returns how many requests the next one stands for, zero if nobody looks at it.
+// So what is looked at more closely, for a while, does not count for more.
+func (r *Recorder) chosen() int64 {
 	if !r.on.Load() {
-		return false
+		return 0
 	}
 	n := r.every.Load()
-	return n <= 1 || rand.Uint32N(n) == 0
+	if n > 1 && rand.Uint32N(n) != 0 {
+		return 0
+	}
+	return int64(n)
 }
 
 // adapt chooses how many requests to look at. The lock is held.
@@ -123,8 +127,9 @@ func (r *Recorder) adapt(took time.Duration) {
 // places is how many requests can be looked at at a time, recent how many batches are
 // remembered.
 const (
-	places = 256
-	recent = 64
+	placeBits = 10
+	places    = 1 << placeBits
+	recent    = 64
 )
 
 // slot is a request that is looked at, for those who see its operations on devices.
@@ -132,6 +137,7 @@ type slot struct {
 	buffer       atomic.Uintptr // of the request; zero: free; one: taken
 	began, ended atomic.Int64   // its own operation on a device; ended is -1 if there was none
 	stored       atomic.Bool    // that was on the store
+	stands       int64          // for so many requests; of who took the place
 }
 
 // none is the end of an operation that did not take place.
@@ -139,27 +145,32 @@ const none = -1
 
 // times returns from when to when the request's operation took place, and lets go of
 // the place; ok is false if it did not.
-func (s *slot) times() (own span, ok bool) {
-	own = span{time.Duration(s.began.Load()), time.Duration(s.ended.Load())}
+func (s *slot) times() (own span, stands int64, ok bool) {
+	own, stands = span{time.Duration(s.began.Load()), time.Duration(s.ended.Load())}, s.stands
 	s.buffer.Store(0)
-	return own, own.end != none
+	return own, stands, own.end != none
 }
 
 // slotOf returns the place of requests with a buffer, which is known by its address.
 func (r *Recorder) slotOf(p []byte) (*slot, uintptr) {
 	at := uintptr(unsafe.Pointer(unsafe.SliceData(p)))
-	return &r.slots[(uint64(at)*0x9e3779b97f4a7c15)>>(64-8)], at
+	return &r.slots[(uint64(at)*0x9e3779b97f4a7c15)>>(64-placeBits)], at
 }
 
 // enter takes a place for a request, nil if it is not looked at.
 func (r *Recorder) enter(p []byte) *slot {
-	if len(p) == 0 || !r.chosen() {
+	if len(p) == 0 {
+		return nil
+	}
+	stands := r.chosen()
+	if stands == 0 {
 		return nil
 	}
 	s, at := r.slotOf(p)
 	if !s.buffer.CompareAndSwap(0, 1) {
 		return nil // another one is there
 	}
+	s.stands = stands
 	s.ended.Store(none)
 	s.stored.Store(false)
 	s.buffer.Store(at)

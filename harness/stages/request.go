@@ -60,8 +60,9 @@ var order = []string{
 // waits says in which stages nothing is done for the request itself.
 var waits = map[string]bool{stageQueue: true, stageRelease: true}
 
-// class adds up the requests of a class.
+// class adds up the requests of a class, each as often as it stands for.
 type class struct {
+	looked           int64
 	groups, requests int64
 	spent            time.Duration
 	times            *results.Times
@@ -83,15 +84,13 @@ func (c *class) at(name string) *stage {
 		}
 	}
 	s := &stage{name: name, times: results.NewTimes()}
-	for range c.groups { // in which it took no time
-		s.times.Add(0)
-	}
+	s.times.Add(0, c.groups) // in which it took no time
 	c.stages = append(c.stages, s)
 	return s
 }
 
 func (c *class) result(name string) results.Class {
-	out := results.Class{Name: name, Groups: c.groups, Requests: c.requests, Nanoseconds: int64(c.spent), Times: c.times}
+	out := results.Class{Name: name, Looked: c.looked, Groups: c.groups, Requests: c.requests, Nanoseconds: int64(c.spent), Times: c.times}
 	rank := func(s *stage) int { return slices.Index(order, s.name) }
 	slices.SortFunc(c.stages, func(a, b *stage) int { return cmp.Compare(rank(a), rank(b)) })
 	for _, s := range c.stages {
@@ -124,17 +123,18 @@ func (r *Recorder) begin(name string, began time.Duration) path {
 	return path{c, began}
 }
 
-// end ends the request: what is left is the engine's.
-func (r *Recorder) end(p path, requests int, began, ended time.Duration) {
+// end ends a group of requests that stands for others: what is left is the engine's.
+func (r *Recorder) end(p path, requests int, stands int64, began, ended time.Duration) {
 	p.to(stageEngine, ended)
 	c := p.class
-	c.groups++
-	c.requests += int64(requests)
-	c.spent += ended - began
-	c.times.Add(int64(ended - began))
+	c.looked++
+	c.groups += stands
+	c.requests += stands * int64(requests)
+	c.spent += time.Duration(stands) * (ended - began)
+	c.times.Add(int64(ended-began), stands)
 	for _, s := range c.stages {
-		s.spent += s.now
-		s.times.Add(int64(s.now))
+		s.spent += time.Duration(stands) * s.now
+		s.times.Add(int64(s.now), stands)
 		s.now = 0
 	}
 	r.adapt(ended - began)
@@ -143,7 +143,7 @@ func (r *Recorder) end(p path, requests int, began, ended time.Duration) {
 // write ends a write of a volume, or a group of them, that was looked at.
 func (r *Recorder) write(s *slot, ops []device.Op, began time.Duration) {
 	ended := r.o.Now()
-	own, ok := s.times()
+	own, stands, ok := s.times()
 	if !ok {
 		return // it failed
 	}
@@ -182,7 +182,7 @@ func (r *Recorder) write(s *slot, ops []device.Op, began time.Duration) {
 	}
 	p.to(wait, own.begin)
 	p.to(last, own.end)
-	r.end(p, len(ops), began, ended)
+	r.end(p, len(ops), stands, began, ended)
 }
 
 // span returns the chunks of an op.
@@ -197,7 +197,7 @@ func (r *Recorder) span(op device.Op) (first, end block.Chunk) {
 func (r *Recorder) simple(s *slot, began time.Duration, name func(stored bool) (class, before, own, after string)) {
 	ended := r.o.Now()
 	stored := s.stored.Load()
-	op, ok := s.times()
+	op, stands, ok := s.times()
 	if !ok {
 		return // it failed
 	}
@@ -208,7 +208,7 @@ func (r *Recorder) simple(s *slot, began time.Duration, name func(stored bool) (
 	p.to(before, op.begin)
 	p.to(own, op.end)
 	p.to(after, ended)
-	r.end(p, 1, began, ended)
+	r.end(p, 1, stands, began, ended)
 }
 
 // aside adds time that a device took between requests, and flushes of the caller.
@@ -217,5 +217,5 @@ func (r *Recorder) aside(class, stage string, s span) {
 	defer r.mu.Unlock()
 	p := r.begin(class, s.begin)
 	p.to(stage, s.end)
-	r.end(p, 1, s.begin, s.end)
+	r.end(p, 1, 1, s.begin, s.end)
 }
