@@ -50,6 +50,9 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 	return c, nil
 }
 
+// Path returns the path of the socket.
+func (c *Client) Path() string { return c.path }
+
 // Close ends the connection.
 func (c *Client) Close() error { return c.conn.Close() }
 

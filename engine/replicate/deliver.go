@@ -33,8 +33,8 @@ const (
 
 // Deliver sends a snapshot in as many sessions as it takes, each on a connection that
 // dial makes, with growing pauses; any progress makes them short again. An error of dial
-// that does not wrap [ErrConnection] is final, as are those of [Send] but for a busy
-// receiver.
+// that does not wrap [ErrConnection] is final, as are those of [Send] but for a receiver
+// that is busy, or whose server is away.
 func Deliver(ctx context.Context, dial func(context.Context) (io.ReadWriteCloser, error), o Offer, opts DeliverOptions) (Sent, error) {
 	if opts.GiveUp == 0 {
 		opts.GiveUp = DefaultGiveUp
@@ -86,7 +86,7 @@ func try(ctx context.Context, dial func(context.Context) (io.ReadWriteCloser, er
 // again reports whether another session may do better.
 func again(err error) bool {
 	if r, ok := errors.AsType[*Refusal](err); ok {
-		return r.Code == CodeBusy
+		return r.Code == CodeBusy || r.Code == CodeAway
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
 		return false // of TLS: the other side does not want this key

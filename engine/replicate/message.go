@@ -135,6 +135,7 @@ type resume struct {
 // Codes of refusals. Part of the protocol.
 const (
 	CodeBusy    = "busy"    // another session is receiving: try again
+	CodeAway    = "away"    // the copy has a server, which does not run: try again
 	CodeVersion = "version" // no common version of the protocol
 	CodeFull    = "full"    // what the origin holds would be lost
 	CodeBase    = "base"    // there is no base that both have

@@ -34,6 +34,9 @@ type Receiver struct {
 	Open func(ctx context.Context) (replica.Volume, func() error, error)
 	Full bool          // a volume without snapshots takes all of one, over what it holds
 	Idle time.Duration // see DefaultIdle
+	// Away reports whether an error of Open, or of the volume, says that the server which has
+	// the volume is away: then it may be tried again. It may be nil.
+	Away func(error) bool
 	// Progress is told how far a session is, as offsets in the volume; it may be nil.
 	Progress func(done, total int64)
 
@@ -68,14 +71,17 @@ func (r *Receiver) Serve(ctx context.Context, conn io.ReadWriteCloser) (Received
 	s := &receiving{receiver: r, link: l}
 	err := s.run(ctx)
 	if err != nil && l.failed.Load() == nil {
-		_ = l.write(kindRefuse, refusal(codeOf(err), err)) // the error is the one that counts
+		_ = l.write(kindRefuse, refusal(r.codeOf(err), err)) // the error is the one that counts
 	}
 	l.linger()
 	return s.result, err
 }
 
 // codeOf returns the code of the refusal that an error is.
-func codeOf(err error) string {
+func (r *Receiver) codeOf(err error) string {
+	if r.Away != nil && r.Away(err) {
+		return CodeAway
+	}
 	for _, c := range []struct {
 		is   error
 		code string

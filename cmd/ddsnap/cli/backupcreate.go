@@ -49,7 +49,7 @@ meanwhile.`,
 	fl.BoolVar(&c.full, "full", false, "make a full image")
 	fl.BoolVar(&c.dryRun, "dry-run", false, "say what would be made, and do nothing")
 	c.repository.add(cmd)
-	c.content.add(cmd)
+	c.content.addReading(cmd)
 	f := a.targetFlags(cmd)
 	a.progressFlag(cmd)
 	cmd.ValidArgsFunction = a.completeTags(f, true)
@@ -110,7 +110,7 @@ func (c *backupCreation) run(ctx context.Context, t *target, r *backup.Repositor
 	if c.dryRun {
 		return c.print(base, nil)
 	}
-	o, err := c.content.opener(t)
+	o, err := c.content.opener(ctx, c.app, t)
 	if err != nil {
 		return err
 	}

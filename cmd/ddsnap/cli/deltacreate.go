@@ -86,7 +86,7 @@ func (c *deltaCreation) flags(cmd *cobra.Command) {
 	fl.Var(&c.link, "link", "with best: what arrives soonest over a link of this `rate`, such as 20mbit")
 	fl.IntVar(&c.level, "level", 0, "how hard the codec tries (default its own)")
 	fl.Var(&c.extent, "extent", "code so much at a time: a power of two from 64k to 16m (default 1m)")
-	c.content.add(cmd)
+	c.content.addReading(cmd)
 }
 
 // parse reads the arguments, and the flags that pflag does not check.
@@ -145,7 +145,7 @@ func (c *deltaCreation) parseFlags() error {
 }
 
 func (c *deltaCreation) run(ctx context.Context, t *target) (err error) {
-	o, err := c.content.opener(t)
+	o, err := c.content.opener(ctx, c.app, t)
 	if err != nil {
 		return err
 	}

@@ -25,9 +25,8 @@ func (f *contentFlags) replica(t *target, dryRun bool) (v replica.Volume, done f
 		if err != nil {
 			return v, nil, err
 		}
-		snapshots, err := f.overNBD(t)
-		v.Origin, v.Open = replica.OnDevice(origin), openForReplica(snapshots.open)
-		return v, origin.Close, err
+		v.Origin, v.Open = replica.OnDevice(origin), openForReplica(overNBD(addr))
+		return v, origin.Close, nil
 	}
 	origin, err := f.openOrigin(t, dryRun)
 	if err != nil {

@@ -3,10 +3,12 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -23,11 +25,21 @@ import (
 // contentFlags say where the content of a target's snapshots is read.
 type contentFlags struct {
 	origin, nbd string
+	patience    time.Duration // with a server that went away
 }
+
+// defaultPatience is how long a server that went away is waited for.
+const defaultPatience = 5 * time.Minute
 
 func (f *contentFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.origin, "origin", "", "`device` of the origin, of a store that no server has open")
 	cmd.Flags().StringVar(&f.nbd, "nbd", "", "`address` where the running server exports over NBD (default STORE.nbd)")
+}
+
+// addReading adds the flags of a verb that reads snapshots.
+func (f *contentFlags) addReading(cmd *cobra.Command) {
+	f.add(cmd)
+	cmd.Flags().DurationVar(&f.patience, "server-wait", defaultPatience, "how `long` to wait for a server that goes away meanwhile")
 }
 
 // openedContent is the content of a snapshot. While it is open the snapshot cannot be
@@ -43,10 +55,18 @@ type opener struct {
 	close func() error
 }
 
-// opener returns what opens the content of a target's snapshots.
-func (f *contentFlags) opener(t *target) (opener, error) {
-	if t.offline == nil {
-		return f.overNBD(t)
+// opener returns what opens the content of a target's snapshots. If that is a running
+// server, it may be restarted meanwhile, and it is only to be asked from now on.
+func (f *contentFlags) opener(ctx context.Context, a *app, t *target) (opener, error) {
+	if client, ok := t.Manager.(*admin.Client); ok {
+		addr, err := f.address(t)
+		if err != nil {
+			return opener{}, err
+		}
+		w := &waiting{app: a, target: t, patience: f.patience}
+		l := &lastingManager{waiting: w, client: client}
+		t.Manager, t.close = l, l.Close
+		return opener{open: func(s admin.Snapshot) (openedContent, error) { return w.open(ctx, addr, s) }, close: func() error { return nil }}, nil
 	}
 	origin, err := f.openOrigin(t, true)
 	if err != nil {
@@ -89,19 +109,19 @@ func fromStore(t *target, origin device.Device) func(admin.Snapshot) (openedCont
 	}
 }
 
-// overNBD opens the content of a running server's snapshots.
-func (f *contentFlags) overNBD(t *target) (opener, error) {
-	addr, err := f.address(t)
-	if err != nil {
-		return opener{}, err
-	}
-	return opener{open: func(s admin.Snapshot) (openedContent, error) {
-		c, err := dialExport(addr, service.SnapshotPrefix+formatTag(s.Tag))
+// overNBD opens the content of a running server's snapshots. It ends with the server.
+func overNBD(addr service.Address) func(admin.Snapshot) (openedContent, error) {
+	return func(s admin.Snapshot) (openedContent, error) {
+		c, err := dialSnapshot(addr, s)
 		if err != nil {
 			return openedContent{}, err
 		}
 		return openedContent{sectors{c}, c}, nil
-	}, close: func() error { return nil }}, nil
+	}
+}
+
+func dialSnapshot(addr service.Address, s admin.Snapshot) (*nbdclient.Client, error) {
+	return dialExport(addr, service.SnapshotPrefix+formatTag(s.Tag))
 }
 
 // address returns where a running server exports.

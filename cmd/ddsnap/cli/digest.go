@@ -44,7 +44,7 @@ compute.`,
 		Args: args(2, 2, "SERVER|STORE", "SNAPSHOT"),
 	}
 	cmd.Flags().VarP(&d.rate, "rate", "r", "read at most so much a second (default no limit)")
-	d.content.add(cmd)
+	d.content.addReading(cmd)
 	f := a.targetFlags(cmd)
 	a.progressFlag(cmd)
 	cmd.ValidArgsFunction = a.completeTags(f, true)
@@ -96,7 +96,7 @@ func (d *digestion) take(ctx context.Context, t *target, s admin.Snapshot) (res 
 	if res.Sum, res.There, err = compute.Known(ctx, t, admin.Ref{Tag: s.Tag}); err != nil || res.There {
 		return res, err
 	}
-	o, err := d.content.opener(t)
+	o, err := d.content.opener(ctx, d.app, t)
 	if err != nil {
 		return res, err
 	}

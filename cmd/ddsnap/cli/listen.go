@@ -53,8 +53,9 @@ output, whose maker answers for who is at the other end, such as ssh.
 
 A volume without snapshots takes all of one only with --yes, since what its origin holds is lost.
 
-A running server is written to over NBD; of a store that no server has open, --origin
-names the origin, and the store is open only while something is received.`,
+A running server is written to over NBD, and may be restarted: senders are told to try
+again. Of a store that no server has open, --origin names the origin, and the store is
+open only while something is received.`,
 		Example: `  ddsnap delta listen --origin /srv/copy.img /srv/copy.store
   ddsnap transmit --via 'ssh copy ddsnap delta listen --stdio /srv/copy.store' /srv/vm.store`,
 		Args: args(1, 1, "SERVER|STORE"),
@@ -71,7 +72,7 @@ names the origin, and the store is open only while something is received.`,
 		ctx, stop := untilSignal(cmd.Context())
 		defer stop()
 		l.store, l.target.works = args[0], true
-		r := &replicate.Receiver{Open: l.open, Full: l.yes, Idle: l.idle}
+		r := &replicate.Receiver{Open: l.open, Full: l.yes, Idle: l.idle, Away: away}
 		if l.stdio {
 			return l.once(ctx, r)
 		}
@@ -82,7 +83,7 @@ names the origin, and the store is open only while something is received.`,
 
 // open opens the volume for a session.
 func (l *listening) open(ctx context.Context) (v replica.Volume, done func() error, err error) {
-	t, err := l.app.open(ctx, l.store, l.target, false)
+	t, err := l.find(ctx)
 	if err != nil {
 		return v, nil, err
 	}
@@ -91,6 +92,15 @@ func (l *listening) open(ctx context.Context) (v replica.Volume, done func() err
 		return v, nil, errors.Join(err, t.close())
 	}
 	return v, func() error { return errors.Join(closeVolume(), t.close()) }, nil
+}
+
+// find returns what has the store: unless the origin is named, only ever a running server.
+// One that is away, to be restarted, must not find its store open.
+func (l *listening) find(ctx context.Context) (*target, error) {
+	if l.content.origin == "" {
+		return l.app.openServer(ctx, l.store, l.target)
+	}
+	return l.app.open(ctx, l.store, l.target, false)
 }
 
 // once takes the connection on standard input and output.

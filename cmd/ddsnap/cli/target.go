@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -74,6 +75,24 @@ func (a *app) open(ctx context.Context, name string, f *targetFlags, readOnly bo
 		return nil, fmt.Errorf("%w: is the server still running?", err)
 	}
 	return &target{Manager: client, name: name, close: client.Close}, nil
+}
+
+// errNoServer is wrapped when no server has a store open.
+var errNoServer = errors.New("no server has the store open")
+
+// openServer returns the running server that name names, or of the store that it names.
+func (a *app) openServer(ctx context.Context, name string, f *targetFlags) (*target, error) {
+	info, err := os.Stat(name)
+	socket := strings.HasSuffix(name, service.ControlSuffix)
+	if err == nil && info.Mode().Type() == os.ModeSocket || err != nil && !socket {
+		return a.open(ctx, name, f, false)
+	}
+	if !socket {
+		if client, _ := serverOf(ctx, service.Paths{Store: name, Meta: f.meta}); client != nil {
+			return &target{Manager: client, name: name, close: client.Close}, nil
+		}
+	}
+	return nil, codeError{fmt.Errorf("%s: %w: start it, or name the origin with --origin", name, errNoServer), exitWrong}
 }
 
 // serverOf connects to the server that has a store open, if it listens where

@@ -41,6 +41,8 @@ connection, such as ssh makes. After a cut, transmit connects again, and goes on
 that was being written, until --give-up passes without progress. With --pipe, standard
 input and output are the connection, once.
 
+The server of SERVER|STORE may be restarted meanwhile; see --server-wait.
+
 All targets together get what --rate allows; --rate-file is looked at each second, and has a
 rate such as 20mbit, or "none"; while it is empty the rate stays. The snapshots cannot be
 deleted until all targets have acknowledged the newer one.`,
@@ -131,7 +133,7 @@ type delivered struct {
 }
 
 func (x *transmission) run(ctx context.Context, t *target, ref *admin.Ref, dials []dialer) (err error) {
-	o, err := x.coding.content.opener(t)
+	o, err := x.coding.content.opener(ctx, x.app, t)
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ Targets are named as for "ddsnap transmit".`,
 	}
 	v.add(cmd, "compare with")
 	cmd.Flags().BoolVarP(&v.all, "all", "a", false, "compare all content, and no digests")
-	v.content.add(cmd)
+	v.content.addReading(cmd)
 	f := a.targetFlags(cmd)
 	a.progressFlag(cmd)
 	cmd.ValidArgsFunction = a.completeTags(f, true)
@@ -101,7 +101,7 @@ func (v *verification) run(ctx context.Context, t *target, ref *admin.Ref, dials
 	if err != nil {
 		return err
 	}
-	o, err := v.content.opener(t)
+	o, err := v.content.opener(ctx, v.app, t)
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,10 @@ type Options struct {
 	Timeout    time.Duration // of connecting with its handshake; default 10 s
 }
 
+// ErrLost is wrapped when the connection to the server has ended. The client is of no
+// further use then.
+var ErrLost = errors.New("connection to the NBD server is lost")
+
 // Info is what the server told about the export.
 type Info struct {
 	Size                     int64  // bytes

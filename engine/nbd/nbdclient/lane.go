@@ -234,10 +234,13 @@ func (l *lane) receive() error {
 
 // lost makes an error of reading one of a lost connection.
 func lost(err error) error {
-	if errors.Is(err, io.EOF) {
+	switch {
+	case errors.Is(err, net.ErrClosed): // by who could not send
+		return ErrLost
+	case errors.Is(err, io.EOF):
 		err = io.ErrUnexpectedEOF
 	}
-	return fmt.Errorf("connection to the NBD server is lost: %w", err)
+	return fmt.Errorf("%w: %w", ErrLost, err)
 }
 
 // find returns the request that a reply is for.
