@@ -15,7 +15,6 @@ package report
 import (
 	"bytes"
 	_ "embed"
-	"encoding/base64"
 	"fmt"
 	"html/template"
 	"slices"
@@ -23,6 +22,7 @@ import (
 
 	"zumastor.org/zumastor/analysis/goals"
 	"zumastor.org/zumastor/analysis/group"
+	"zumastor.org/zumastor/analysis/page"
 	"zumastor.org/zumastor/analysis/plot"
 	"zumastor.org/zumastor/analysis/quantity"
 	"zumastor.org/zumastor/analysis/table"
@@ -35,8 +35,9 @@ var pageText string
 // File is the name of the report in a run's directory.
 const File = "report.html"
 
-// page is what page.html shows.
-type page struct {
+// view is what page.html shows.
+type view struct {
+	Style       template.CSS
 	Manifest    results.Manifest
 	Environment results.Environment
 	Rows        []property
@@ -145,7 +146,7 @@ func writeItems(run *results.Run, items []item) error {
 	return nil
 }
 
-func render(p page) ([]byte, error) {
+func render(p view) ([]byte, error) {
 	t, err := template.New("page").Parse(pageText)
 	if err != nil {
 		return nil, err
@@ -157,17 +158,17 @@ func render(p page) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-func build(run *results.Run, summary goals.Summary) (page, error) {
+func build(run *results.Run, summary goals.Summary) (view, error) {
 	env, err := run.Environment()
 	if err != nil {
-		return page{}, err
+		return view{}, err
 	}
-	p := page{Manifest: run.Manifest(), Environment: env, Rows: properties(env)}
+	p := view{Style: page.Style(), Manifest: run.Manifest(), Environment: env, Rows: properties(env)}
 	p.Goals, p.Verdict = goalTables(summary.Goals)
 	for _, kind := range []results.Kind{results.Measured, results.Modelled} {
 		part, err := buildPart(run, kind)
 		if err != nil {
-			return page{}, err
+			return view{}, err
 		}
 		if len(part.Sections) > 0 {
 			p.Parts = append(p.Parts, part)
@@ -254,7 +255,7 @@ func (f figure) make(set results.Set) (it *item, warnings []string, err error) {
 	if it.png, err = chart.PNG(); err != nil {
 		return nil, nil, err
 	}
-	it.Image = template.URL("data:image/svg+xml;base64," + base64.StdEncoding.EncodeToString(it.svg))
+	it.Image = page.Image(it.svg)
 	return it, warnings, nil
 }
 

@@ -5,7 +5,6 @@ package report
 import (
 	"bytes"
 	_ "embed"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"html/template"
@@ -13,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"zumastor.org/zumastor/analysis/page"
 	"zumastor.org/zumastor/analysis/table"
 	"zumastor.org/zumastor/analysis/where"
 	"zumastor.org/zumastor/results"
@@ -149,7 +149,7 @@ func (s *whereSection) add(accounts []results.Account) error {
 		if it.png, err = p.Chart.PNG(); err != nil {
 			return err
 		}
-		it.Image = template.URL("data:image/svg+xml;base64," + base64.StdEncoding.EncodeToString(it.svg))
+		it.Image = page.Image(it.svg)
 		s.Figures = append(s.Figures, it)
 	}
 	for _, t := range where.Tables(accounts) {
