@@ -4,8 +4,8 @@
 // figures, the tables and summary.json.
 //
 // It owns which figures and tables there are and the sentences beside them
-// (sections.go) and the page (page.html). It measures nothing and computes only
-// through goals and group. zbench calls [Write] at the end of a run and at any
+// (sections.go, and where.go for where the time went) and the page (page.html). It
+// measures nothing and computes only through goals, group and where. zbench calls [Write] at the end of a run and at any
 // time later; the same record gives the same files. The page needs no network:
 // figures and styles are in it. Measured and modelled figures have sections of
 // their own. A figure that cannot be made of the samples becomes a warning, not

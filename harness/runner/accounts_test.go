@@ -31,6 +31,9 @@ func TestExperimentsSayWhereTheTimeWent(t *testing.T) {
 	io.Name, io.Procedure, io.Variants = "E7", spec.SnapshotIO, []string{"raw", "inline"}
 	io.Ops, io.Models = []string{"read-shared", "read-stored", "write-chunk"}, nil
 	all = append(all, io)
+	for i := range all {
+		all[i].Rounds = 1
+	}
 	r := start(t, t.TempDir(), all)
 	require.NoError(t, r.all(t.Context(), all))
 	classes := map[string]bool{}

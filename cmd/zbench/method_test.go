@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestMain lets the test binary be zbench too, under that name.
+func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == "zbench" {
+		main() // which ends the process
+	}
+	os.Exit(m.Run())
+}
+
+// notHere are the beginnings of comments that say why a command is not for a test.
+var notHere = regexp.MustCompile(`^(as root|minutes|compiles)\b`)
+
+// command is a command of a page.
+type command struct{ line, skip string }
+
+// commandsOf returns the commands of a page: its lines that are indented by four columns
+// or more, or fenced, and begin with a program that pages name. In a list, which is
+// indented itself, that is eight.
+func commandsOf(page string) []command {
+	var all []command
+	fenced := false
+	for line := range strings.Lines(page) {
+		if strings.HasPrefix(strings.TrimSpace(line), "```") {
+			fenced = !fenced
+			continue
+		}
+		if !fenced && !strings.HasPrefix(line, "    ") {
+			continue
+		}
+		text, comment, _ := strings.Cut(strings.TrimSpace(line), " #")
+		c := command{line: strings.TrimSpace(text)}
+		if comment = strings.TrimSpace(comment); notHere.MatchString(comment) {
+			c.skip = comment
+		}
+		if c.line != "" {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+func TestCommandsOfAPage(t *testing.T) {
+	page := "Text.\n\n    zbench list\n    zbench run # as root: all\n1. A list:\n\n        make x   # minutes\n   text\n\n```\nls # a comment\n```\nmore\n"
+	require.Equal(t, []command{{"zbench list", ""}, {"zbench run", "as root: all"}, {"make x", "minutes"}, {"ls", ""}}, commandsOf(page))
+}
+
+// TestMethodCommands carries out the commands of docs/method.md as a newcomer would, in
+// a copy of the tree that has no results yet.
+func TestMethodCommands(t *testing.T) {
+	page, err := os.ReadFile("../../docs/method.md")
+	require.NoError(t, err)
+	all := commandsOf(string(page))
+	require.Greater(t, len(all), 10)
+	dir, path := newcomer(t)
+	done := 0
+	for _, c := range all {
+		t.Run(c.line, func(t *testing.T) {
+			if c.skip != "" {
+				t.Skip(c.skip)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, "bash", "-c", c.line)
+			cmd.Dir, cmd.Env = dir, append(os.Environ(), "PATH="+path+":"+os.Getenv("PATH"))
+			out, err := cmd.CombinedOutput()
+			require.NoError(t, err, "%s", out)
+			require.NotEmpty(t, out, "it shows something")
+			done++
+		})
+	}
+	require.GreaterOrEqual(t, done, 8, "most commands are carried out")
+}
+
+// newcomer returns a directory that has all of the repository but runs, and one with
+// zbench to be in front of PATH.
+func newcomer(t *testing.T) (dir, path string) {
+	t.Helper()
+	dir, path = t.TempDir(), t.TempDir()
+	self, err := os.Executable()
+	require.NoError(t, err)
+	require.NoError(t, os.Symlink(self, filepath.Join(path, "zbench")))
+	root, err := filepath.Abs("../..")
+	require.NoError(t, err)
+	link := func(from, to string, but ...string) {
+		entries, err := os.ReadDir(from)
+		require.NoError(t, err)
+		for _, e := range entries {
+			if strings.HasPrefix(e.Name(), ".") || strings.Contains(strings.Join(but, " "), e.Name()) {
+				continue
+			}
+			require.NoError(t, os.Symlink(filepath.Join(from, e.Name()), filepath.Join(to, e.Name())))
+		}
+	}
+	link(root, dir, "results", "bin")
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "results"), 0o755))
+	link(filepath.Join(root, "results"), filepath.Join(dir, "results"), "runs")
+	return dir, path
+}
