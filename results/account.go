@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
@@ -196,6 +197,13 @@ func (c *Class) placeFor(other []Stage, n int) int {
 
 // accountsFile is the name of the file with an experiment's accounts.
 func accountsFile(experiment string) string { return "accounts-" + experiment + ".json" }
+
+// IsAccountsFile reports whether a file of that name, in a run's directory, has the
+// accounts of an experiment, and of which.
+func IsAccountsFile(name string) (experiment string, ok bool) {
+	experiment, ok = strings.CutPrefix(strings.TrimSuffix(name, ".json"), "accounts-")
+	return experiment, ok && isWord(experiment) && name == accountsFile(experiment)
+}
 
 // AddAccounts adds accounts to those that an experiment of the run has, setting by
 // setting. It replaces the file as a whole.

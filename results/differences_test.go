@@ -49,7 +49,7 @@ func TestKind(t *testing.T) {
 
 func TestRecordFiles(t *testing.T) {
 	for name, want := range map[string]bool{
-		"run.json": true, "samples.txt": true, "probes-E6.json": true, "histograms.json.zst": true, "environment.json": true,
+		"run.json": true, "samples.txt": true, "probes-E6.json": true, "accounts-E6.json": true, "accounts-E6": false, "accounts-.json": false, "accounts-a/b.json": false, "histograms.json.zst": true, "environment.json": true,
 		"report.html": false, "summary.json": false, "probes-.json": true, "probes-a/b.json": false, "../run.json": false, "probes-E6": false,
 	} {
 		require.Equal(t, want, IsRecordFile(name), name)

@@ -186,7 +186,8 @@ func RecordFiles(dir string) ([]string, error) {
 
 // IsRecordFile reports whether a file of that name, in a run's directory, is of the record.
 func IsRecordFile(name string) bool {
-	return IsProbesFile(name) || slices.Contains([]string{manifestFile, environmentFile, samplesFile, histogramsFile}, name)
+	_, accounts := IsAccountsFile(name)
+	return accounts || IsProbesFile(name) || slices.Contains([]string{manifestFile, environmentFile, samplesFile, histogramsFile}, name)
 }
 
 // IsProbesFile reports whether a file of that name, in a run's directory, is what eBPF

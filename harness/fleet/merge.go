@@ -24,6 +24,8 @@ type Collected struct {
 	run    *results.Run // in memory: its directory is gone
 	env    results.Environment
 	probes map[string][]byte
+	// accounts are those of all experiments.
+	accounts map[string][]results.Account
 }
 
 // Place is a storage and what the user calls it.
@@ -88,7 +90,7 @@ func fetch(ctx context.Context, s storage.Storage, name, job string, t spec.Tria
 		return c, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	c = Collected{Trial: d, SHA256: sum(object), probes: map[string][]byte{}}
+	c = Collected{Trial: d, SHA256: sum(object), probes: map[string][]byte{}, accounts: map[string][]results.Account{}}
 	for file, content := range files {
 		if err := os.WriteFile(filepath.Join(dir, file), content, 0o600); err != nil {
 			return c, err
@@ -99,6 +101,13 @@ func fetch(ctx context.Context, s storage.Storage, name, job string, t spec.Tria
 	}
 	if c.run, err = results.Open(dir); err != nil {
 		return c, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	for file := range files {
+		if e, ok := results.IsAccountsFile(file); ok {
+			if c.accounts[e], err = c.run.Accounts(e); err != nil {
+				return c, fmt.Errorf("%w: %w", ErrCorrupt, err)
+			}
+		}
 	}
 	if c.env, err = c.run.Environment(); err != nil {
 		return c, fmt.Errorf("%w: %w", ErrCorrupt, err)

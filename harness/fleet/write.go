@@ -207,6 +207,9 @@ func writeRun(root string, manifest results.Manifest, group []Collected, samples
 		err = errors.Join(err, run.Complete(e))
 	}
 	for _, c := range group {
+		for _, e := range slices.Sorted(maps.Keys(c.accounts)) {
+			err = errors.Join(err, run.AddAccounts(e, c.accounts[e]...))
+		}
 		for file, content := range c.probes {
 			err = errors.Join(err, run.WriteFile(fmt.Sprintf("trials/%s-%04d-of-%04d/%s", c.Job, c.Index, c.Count, file), content))
 		}

@@ -37,6 +37,28 @@ func BenchmarkLook(b *testing.B) {
 	}
 }
 
+// TestWhatIsLookedAtStandsForAll looks at one write in five.
+func TestWhatIsLookedAtStandsForAll(t *testing.T) {
+	const writes = 5000
+	ticks := time.Duration(0)
+	r := New(Options{Now: func() time.Duration { ticks++; return ticks }, Chunk: 4096})
+	dev, buf := r.Volume(r.Origin(memdev.New(1<<20))), device.Buffer(512)
+	r.Begin(1)
+	for range writes {
+		r.every.Store(5)
+		_, err := dev.WriteAt(buf, 0)
+		require.NoError(t, err)
+	}
+	a := r.End()
+	require.Len(t, a.Classes, 1)
+	c := a.Classes[0]
+	require.InDelta(t, writes/5, c.Looked, 200, "seven standard deviations")
+	require.Equal(t, 5*c.Looked, c.Requests)
+	require.Equal(t, c.Requests, c.Times.TotalCount())
+	require.Equal(t, 3*c.Requests, c.Nanoseconds, "the clock is read at four times")
+	require.Equal(t, int64(writes), a.Flows[0].Operations, "all are counted")
+}
+
 // TestAdaptsToWhatRequestsTake looks at each of long requests, and few of short ones.
 func TestAdaptsToWhatRequestsTake(t *testing.T) {
 	r := New(Options{Now: func() time.Duration { return 0 }})
