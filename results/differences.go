@@ -47,9 +47,12 @@ func (e Environment) Differences(o Environment) []string {
 
 // Kind returns a name for the kind of machine that e is of, 12 hexadecimal digits: equal
 // for environments without [Environment.Differences], and else different.
-func (e Environment) Kind() string {
+func (e Environment) Kind() string { return KindOf(e.Machine()) }
+
+// KindOf returns the name of the kind of machine with what [Environment.Machine] gave.
+func KindOf(machine []Pair) string {
 	h := sha256.New()
-	for _, p := range e.Machine() {
+	for _, p := range machine {
 		fmt.Fprintf(h, "%q %q\n", p.Key, p.Value)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:6])

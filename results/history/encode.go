@@ -15,14 +15,14 @@ import (
 
 // file format: the fields before the metrics, in this order.
 type header struct {
-	Format    int               `json:"format"`
-	Kind      results.Kind      `json:"kind"`
-	Suite     string            `json:"suite"`
-	Machine   map[string]string `json:"machine,omitempty"`
-	Revision  string            `json:"revision"`
-	Committed time.Time         `json:"committed"`
-	Recorded  time.Time         `json:"recorded"`
-	Marks     []string          `json:"marks,omitempty"`
+	Format    int          `json:"format"`
+	Kind      results.Kind `json:"kind"`
+	Suite     string       `json:"suite"`
+	Machine   [][2]string  `json:"machine,omitempty"`
+	Revision  string       `json:"revision"`
+	Committed time.Time    `json:"committed"`
+	Recorded  time.Time    `json:"recorded"`
+	Marks     []string     `json:"marks,omitempty"`
 }
 
 // document is all of it, for reading.
@@ -63,15 +63,16 @@ func Encode(r Record) ([]byte, error) {
 	if err := r.Validate(); err != nil {
 		return nil, err
 	}
-	head, err := text(header{format, r.Kind, r.Suite, r.Machine, r.Revision, r.Committed.UTC(), r.Recorded.UTC(), r.Marks})
+	var machine [][2]string
+	for _, p := range r.Machine {
+		machine = append(machine, [2]string{p.Key, p.Value})
+	}
+	head, err := text(header{format, r.Kind, r.Suite, machine, r.Revision, r.Committed.UTC(), r.Recorded.UTC(), r.Marks})
 	if err != nil {
 		return nil, err
 	}
 	var b bytes.Buffer
-	if err := json.Indent(&b, head, "", ""); err != nil {
-		return nil, err
-	}
-	b.Truncate(b.Len() - len("\n}"))
+	b.Write(bytes.TrimSuffix(head, []byte("}")))
 	b.WriteString(",\n\"metrics\": {")
 	for i, name := range slices.Sorted(maps.Keys(r.Metrics)) {
 		key, err := text(name)
@@ -116,8 +117,11 @@ func Decode(data []byte) (Record, error) {
 		return Record{}, fmt.Errorf("%w: %w", ErrRecord, err)
 	}
 	r := Record{
-		Kind: d.Kind, Suite: d.Suite, Machine: d.Machine, Revision: d.Revision,
+		Kind: d.Kind, Suite: d.Suite, Revision: d.Revision,
 		Committed: d.Committed, Recorded: d.Recorded, Marks: d.Marks, Metrics: d.Metrics,
+	}
+	for _, p := range d.Machine {
+		r.Machine = append(r.Machine, results.Pair{Key: p[0], Value: p[1]})
 	}
 	return r, r.Validate()
 }

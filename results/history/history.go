@@ -15,10 +15,10 @@
 // A record is JSON, with a line for each setting so that differences are readable:
 //
 //	{
-//	"format": 1,
+//	"format": 1,                             all of these in one line
 //	"kind": "modelled",                      or "measured"
 //	"suite": "counters",                     of zbench run, or of exact counters
-//	"machine": {"CPU": "…", …},              what times depend on; measured only
+//	"machine": [["CPU", "…"], …],            what times depend on; measured only
 //	"revision": "…",                         the commit's full name
 //	"committed": "2026-11-23T07:50:25Z",     its date: what orders the series
 //	"recorded": "2026-11-23T11:12:13Z",      when the run began, or counters were taken
@@ -34,13 +34,10 @@
 package history
 
 import (
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
-	"slices"
 	"time"
 
 	"zumastor.org/zumastor/results"
@@ -77,8 +74,9 @@ func Exact(v float64) Value { return Value{Center: v, Lo: v, Hi: v, N: 1} }
 type Record struct {
 	Kind  results.Kind
 	Suite string
-	// Machine is what times depend on, by name; empty for modelled records.
-	Machine map[string]string
+	// Machine is what times depend on, as [results.Environment.Machine] has it; empty
+	// for modelled records.
+	Machine []results.Pair
 	// Revision is a commit's full name, and Committed its date.
 	Revision  string
 	Committed time.Time
@@ -94,11 +92,7 @@ func (r Record) Series() string {
 	if r.Kind == results.Modelled {
 		return r.Suite
 	}
-	sum := sha256.New()
-	for _, key := range slices.Sorted(maps.Keys(r.Machine)) {
-		fmt.Fprintf(sum, "%q=%q\n", key, r.Machine[key])
-	}
-	return r.Suite + "-" + hex.EncodeToString(sum.Sum(nil)[:4])
+	return r.Suite + "-" + results.KindOf(r.Machine)
 }
 
 // Short returns the revision's name as people write it.

@@ -26,7 +26,7 @@ func revision(c string) string { return strings.Repeat(c, 40) }
 
 func measured() Record {
 	return Record{
-		Kind: results.Measured, Suite: "full", Machine: map[string]string{"CPU": "X <1>", "number of CPUs": "2"},
+		Kind: results.Measured, Suite: "full", Machine: []results.Pair{{Key: "CPU", Value: "X <1>"}, {Key: "number of CPUs", Value: "2"}},
 		Revision: revision("a"), Committed: at(0), Recorded: at(5), Marks: []string{"noisy: 12%"},
 		Metrics: map[string]map[string]Value{
 			"E6/op=rewrite/variant=inline": {"ns/op": {Center: 105.5, Lo: 101, Hi: 110, N: 20}, "allocs/op": Exact(0)},
@@ -86,8 +86,8 @@ func TestBadFilesAreRefused(t *testing.T) {
 	good, err := Encode(counters("b", 1))
 	require.NoError(t, err)
 	for says, change := range map[string][2]string{
-		"format 2, and this program reads format 1": {`"format": 1`, `"format": 2`},
-		`unknown field "speed"`:                     {`"kind"`, `"speed": 1, "kind"`},
+		"format 2, and this program reads format 1": {`"format":1`, `"format":2`},
+		`unknown field "speed"`:                     {`"kind"`, `"speed":1,"kind"`},
 		"unexpected end of JSON input":              {"\n}\n}\n", ""},
 		"a median, the ends of its interval":        {`"writes":1024`, `"writes":[1,2]`},
 		"full name of a commit":                     {strings.Repeat("b", 40), "bbbb"},
@@ -111,7 +111,7 @@ func TestAddAndLoad(t *testing.T) {
 		require.NoError(t, err)
 	}
 	other := measured()
-	other.Machine = map[string]string{"CPU": "Y"}
+	other.Machine = []results.Pair{{Key: "CPU", Value: "Y"}}
 	path, err := Add(dir, other)
 	require.NoError(t, err)
 
