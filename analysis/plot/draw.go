@@ -3,6 +3,7 @@
 package plot
 
 import (
+	"image/color"
 	"math"
 
 	"gonum.org/v1/plot"
@@ -41,6 +42,7 @@ type marks struct {
 	style  style
 	points []point
 	join   bool    // draw lines between points
+	loose  bool    // but not these
 	bare   bool    // without glyphs
 	bar    float64 // width of bars; zero for none
 	base   float64 // where bars begin
@@ -85,15 +87,9 @@ func (c *Chart) draw(dc draw.Canvas) {
 	dc.Fill(dc.Rectangle.Path())
 	dc = draw.Crop(dc, border, -border, border, -border)
 
-	title := f.bold(titleSize, ink())
-	title.YAlign = draw.YTop
-	dc.FillText(title, vg.Point{X: dc.Min.X, Y: dc.Max.Y}, c.figure.Title)
-	dc.Max.Y -= 1.35 * titleSize
-	small := f.style(smallSize, faint())
-	small.YAlign = draw.YTop
-	dc.FillText(small, vg.Point{X: dc.Min.X, Y: dc.Max.Y}, c.subtitle())
-	dc.Max.Y -= 2.2 * smallSize
-
+	if !c.figure.Small {
+		dc.Max.Y -= c.drawTitle(dc, f)
+	}
 	dc.Min.Y += c.drawLegend(dc, f)
 	if c.stack != nil {
 		c.stack.plot(c.figure.X, f).Draw(dc)
@@ -105,6 +101,17 @@ func (c *Chart) draw(dc draw.Canvas) {
 		note.XAlign, note.YAlign = draw.XCenter, draw.YCenter
 		dc.FillText(note, dc.Center(), "no data")
 	}
+}
+
+// drawTitle draws title and subtitle at the top and returns the height that they take.
+func (c *Chart) drawTitle(dc draw.Canvas, f fonts) vg.Length {
+	title := f.bold(titleSize, ink())
+	title.YAlign = draw.YTop
+	dc.FillText(title, vg.Point{X: dc.Min.X, Y: dc.Max.Y}, c.figure.Title)
+	small := f.style(smallSize, faint())
+	small.YAlign = draw.YTop
+	dc.FillText(small, vg.Point{X: dc.Min.X, Y: dc.Max.Y - 1.35*titleSize}, c.subtitle())
+	return 1.35*titleSize + 2.2*smallSize
 }
 
 // subtitle states the kind of the numbers, so that no figure is mistaken for one
@@ -183,8 +190,10 @@ func (c *Chart) plot(f fonts) *plot.Plot {
 	p.BackgroundColor = nil
 	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, 1, 0, 1
 	yLabel := c.figure.Y.Label
-	if c.y.unit != "" {
+	if c.y.unit != "" && yLabel != "" {
 		yLabel += " (" + c.y.unit + ")"
+	} else if yLabel == "" {
+		yLabel = c.y.unit
 	}
 	setAxis(&p.X, f, c.figure.X.Label, c.x.ticks)
 	setAxis(&p.Y, f, yLabel, c.y.yTicks())
@@ -198,6 +207,11 @@ func (c *Chart) plot(f fonts) *plot.Plot {
 	for _, r := range c.figure.References {
 		if at := c.y.y(r.Value); !math.IsNaN(at) {
 			p.Add(reference(at)) // last, for bars would hide it
+		}
+	}
+	for _, e := range c.figure.Events {
+		if at := c.x.place(e.X); !math.IsNaN(at) {
+			p.Add(event{Event: e, at: at, text: f.bold(tickSize, e.ink())})
 		}
 	}
 	return p
@@ -250,4 +264,37 @@ type reference float64
 func (r reference) Plot(c draw.Canvas, p *plot.Plot) {
 	_, y := p.Transforms(&c)
 	c.StrokeLine2(referenceLine(), c.Min.X, y(float64(r)), c.Max.X, y(float64(r)))
+}
+
+// event is a vertical line with a word beside its top.
+type event struct {
+	Event
+	at   float64
+	text text.Style
+}
+
+func (e Event) ink() color.Color {
+	switch e.Tone {
+	case Good:
+		return rgb(0x116329)
+	case Bad:
+		return rgb(0xa40e26)
+	}
+	return goalInk()
+}
+
+// Plot implements plot.Plotter.
+func (e event) Plot(c draw.Canvas, p *plot.Plot) {
+	x, _ := p.Transforms(&c)
+	at := x(e.at)
+	c.StrokeLine2(draw.LineStyle{Color: e.ink(), Width: 1.1, Dashes: []vg.Length{3, 2}}, at, c.Min.Y, at, c.Max.Y)
+	e.text.YAlign = draw.YTop
+	where := vg.Point{X: at + 3, Y: c.Max.Y}
+	if e.at > 0.6 { // there is more room on the left
+		e.text.XAlign, where.X = draw.XRight, at-3
+	}
+	box := e.text.Rectangle(e.Label).Add(where)
+	c.SetColor(paper())
+	c.Fill(box.Path()) // keeps lines out of the letters
+	c.FillText(e.text, where, e.Label)
 }

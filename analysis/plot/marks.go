@@ -13,7 +13,7 @@ import (
 // Plot implements plot.Plotter.
 func (m marks) Plot(c draw.Canvas, p *plot.Plot) {
 	x, y := p.Transforms(&c)
-	if m.join {
+	if m.join && !m.loose {
 		line := make([]vg.Point, len(m.points))
 		for i, q := range m.points {
 			line[i] = vg.Point{X: x(q.x), Y: y(q.y)}

@@ -17,6 +17,7 @@ package plot
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
@@ -39,6 +40,9 @@ const (
 	Log
 	// Category axes give each value of X a place of its own.
 	Category
+	// Fitted y axes are linear, and begin near the smallest value: for what is
+	// looked at for small changes.
+	Fitted
 )
 
 // Axis describes an axis.
@@ -49,7 +53,27 @@ type Axis struct {
 	// Unit is that of the values. A y axis scales it ("ns/op" to "ms/op") and
 	// shows it after the label. On an x axis "B" shows settings as "64 KiB".
 	Unit string
+	// Names, if not nil, are the labels of settings on an x axis; one without a name
+	// has no label.
+	Names map[string]string
 }
+
+// Event is a vertical line at a setting of the x axis, with a word at its top.
+type Event struct {
+	X, Label string
+	// Tone is how the line looks.
+	Tone Tone
+}
+
+// Tone says what an event means to the reader.
+type Tone uint8
+
+// The tones.
+const (
+	Neutral Tone = iota
+	Good
+	Bad
+)
 
 // Reference is a horizontal line to compare with, named in the legend.
 type Reference struct {
@@ -67,6 +91,11 @@ type Figure struct {
 	Counted    bool
 	X, Y       Axis
 	References []Reference
+	Events     []Event
+	// Small figures are one of many: without title and subtitle, half as wide.
+	Small bool
+	// Loose are the names of lines whose points are not joined.
+	Loose []string
 }
 
 // Size of a chart.
@@ -74,7 +103,17 @@ const (
 	width  = 7.2 * vg.Inch
 	height = 4.3 * vg.Inch
 	dpi    = 144 // of PNG
+
+	smallWidth  = 3.6 * vg.Inch
+	smallHeight = 1.9 * vg.Inch
 )
+
+func (c *Chart) size() (w, h vg.Length) {
+	if c.figure.Small {
+		return smallWidth, smallHeight
+	}
+	return width, height
+}
 
 // Chart is a figure ready to be drawn.
 type Chart struct {
@@ -95,7 +134,7 @@ func Lines(f Figure, s group.Series) *Chart {
 	c.y = newYScale(f.Y, f.References, estimates(s))
 	for i, l := range s.Lines {
 		st := styleOf(l.Name, i)
-		m := marks{style: st, join: true}
+		m := marks{style: st, join: true, loose: slices.Contains(f.Loose, l.Name)}
 		for _, p := range l.Points {
 			m.add(c.x.place(p.X), p.Estimate, c.y)
 		}
@@ -174,7 +213,7 @@ func (c *Chart) finish() {
 // SVG returns the chart as an SVG document with text as text, in a sans-serif
 // font that every system has under one of the names given.
 func (c *Chart) SVG() ([]byte, error) {
-	canvas := vgsvg.NewWith(vgsvg.UseWH(width, height))
+	canvas := vgsvg.NewWith(vgsvg.UseWH(c.size()))
 	c.draw(draw.New(canvas))
 	var b bytes.Buffer
 	if _, err := canvas.WriteTo(&b); err != nil {
@@ -186,7 +225,7 @@ func (c *Chart) SVG() ([]byte, error) {
 
 // PNG returns the chart as a PNG image of 144 dots an inch.
 func (c *Chart) PNG() ([]byte, error) {
-	canvas := vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(width, height), vgimg.UseDPI(dpi))}
+	canvas := vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(c.size()), vgimg.UseDPI(dpi))}
 	c.draw(draw.New(canvas))
 	var b bytes.Buffer
 	if _, err := canvas.WriteTo(&b); err != nil {

@@ -60,9 +60,13 @@ func newXScale(a Axis, xs []string) scale {
 		s.places[x] = at
 		label := settingLabel(a, x)
 		// A label takes room in proportion to its length.
-		if room := 0.013 * float64(len([]rune(label))+2); a.Scale != Category && at-last < room {
+		room := 0.013 * float64(len([]rune(label))+2)
+		if a.Names != nil {
+			room *= 2 // small figures
+		}
+		if a.Scale != Category && at-last < room {
 			label = ""
-		} else {
+		} else if label != "" {
 			last = at
 		}
 		s.ticks = append(s.ticks, tick{at, label})
@@ -71,6 +75,9 @@ func newXScale(a Axis, xs []string) scale {
 }
 
 func settingLabel(a Axis, x string) string {
+	if a.Names != nil {
+		return a.Names[x]
+	}
 	if a.Unit == "B" {
 		return quantity.Bytes(x)
 	}
@@ -137,6 +144,10 @@ func newYScale(a Axis, refs []Reference, values []float64) scale {
 	s := scale{factor: prefix.Factor, unit: prefix.Unit, log: a.Scale == Log}
 	if s.log {
 		s.setLog(lo, hi, a.Unit)
+	} else if a.Scale == Fitted {
+		// Room above for the words of events; a value that never changes is in the middle.
+		pad := max(0.15*(hi-lo), 0.02*math.Abs(hi))
+		s.setLinear((lo-pad)*s.factor, (hi+pad)*s.factor)
 	} else {
 		s.setLinear(min(lo, 0)*s.factor, max(hi, 0)*s.factor)
 	}
