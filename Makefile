@@ -23,7 +23,7 @@ LAB_DEBUG_TOOLS    = bc flex bison /usr/include/libelf.h /usr/include/openssl/ss
 LAB_DEBUG_PACKAGES = bc flex bison libelf-dev libssl-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-lab build deb test test-root race crash fuzz-smoke lint generate bench goals report compare baseline record lab lab-debug-kernel test-lab ci clean
+.PHONY: help deps deps-lab build deb test test-root race crash fuzz-smoke lint generate bench goals report compare baseline trend record lab lab-debug-kernel test-lab ci clean
 
 help: ## show this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,8 +80,12 @@ report: build ## make the newest run's report again
 compare: build ## compare two runs: A= B=; or the speed of the working tree with a revision: REF=
 	@$(if $(REF),bin/zbench against $(REF),bin/zbench compare $(A) $(B))
 
-baseline: build ## compare exact counters with those in git: zbench baseline record accepts what moved
+baseline: build ## compare exact counters with those in git (zbench baseline record accepts what moved), and check the history
 	@bin/zbench baseline check
+	@bin/zbench history check
+
+trend: build ## make the page of what is recorded over time: results/trend/trend.html
+	@bin/zbench trend
 
 record: build ## record a trace again (root): NAME=untar-go
 	bin/zbench record $(NAME)

@@ -57,6 +57,16 @@ func (p Point) Ratio() float64 {
 	return p.After / p.Before
 }
 
+// Enough reports whether a change in the middle of n values can be told from chance at
+// all: whether there are enough ways to divide them.
+func Enough(n int, alpha float64) bool {
+	ways := 1.0
+	for i := range n / 2 {
+		ways *= float64(n-i) / float64(i+1)
+	}
+	return n >= 2*shortest && 2/ways <= alpha
+}
+
 // shortest is the fewest values that a level has: one says nothing of its spread.
 const shortest = 2
 

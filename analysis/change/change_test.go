@@ -181,3 +181,12 @@ func FuzzDetect(f *testing.F) {
 		}
 	})
 }
+
+func TestEnough(t *testing.T) {
+	require.False(t, Enough(0, 1))
+	require.False(t, Enough(6, 0.01), "2 of 20 ways")
+	require.True(t, Enough(10, 0.01), "2 of 252 ways")
+	require.False(t, Enough(10, 0.001))
+	clear := []float64{1, 1, 1, 1, 1, 2, 2, 2, 2, 2}
+	require.Equal(t, []int{5}, indices(Detect(clear, Defaults())))
+}

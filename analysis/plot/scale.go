@@ -147,7 +147,11 @@ func newYScale(a Axis, refs []Reference, values []float64) scale {
 	} else if a.Scale == Fitted {
 		// Room above for the words of events; a value that never changes is in the middle.
 		pad := max(0.15*(hi-lo), 0.02*math.Abs(hi))
-		s.setLinear((lo-pad)*s.factor, (hi+pad)*s.factor)
+		floor := lo - pad
+		if lo >= 0 {
+			floor = max(0, floor)
+		}
+		s.setLinear(floor*s.factor, (hi+pad)*s.factor)
 	} else {
 		s.setLinear(min(lo, 0)*s.factor, max(hi, 0)*s.factor)
 	}

@@ -98,7 +98,7 @@ func (a *app) run(ctx context.Context, args []string) error {
 		return fmt.Errorf("%w: %w: %s --help lists the flags", errUsage, err, cmd.CommandPath())
 	})
 	root.AddCommand(a.runCommand(), a.goalsCommand(), a.reportCommand(), a.compareCommand(),
-		a.listCommand(), a.recordCommand(), a.traceCommand(), a.envCommand(), a.labCommand(), a.exportCommand(), a.partCommand(), a.probeCommand(), a.baselineCommand(), a.againstCommand(), a.paceCommand(), a.tuneCommand(),
+		a.listCommand(), a.recordCommand(), a.traceCommand(), a.envCommand(), a.labCommand(), a.exportCommand(), a.partCommand(), a.probeCommand(), a.baselineCommand(), a.againstCommand(), a.paceCommand(), a.tuneCommand(), a.historyCommand(), a.trendCommand(),
 		a.mergeCommand())
 	root.SetArgs(args)
 	root.SetIn(a.in)
