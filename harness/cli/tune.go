@@ -4,10 +4,10 @@ package cli
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/spf13/cobra"
 
+	"zumastor.org/zumastor/analysis/chunksize"
 	"zumastor.org/zumastor/analysis/quantity"
 	"zumastor.org/zumastor/analysis/table"
 	"zumastor.org/zumastor/harness/runner"
@@ -68,15 +68,10 @@ func (a *app) showTuned(rows []runner.Tuned, model string) error {
 	if err := t.Write(a.out, table.Text); err != nil {
 		return err
 	}
-	best := rows[runner.Best(rows)]
-	fastest := slices.MinFunc(rows, func(x, y runner.Tuned) int { return int(x.Time - y.Time) })
-	fmt.Fprintf(a.out, "\nUse a chunk size of %s on a device like the %s model: it takes %s times as long as without snapshots",
-		quantity.Bytes(fmt.Sprint(best.Chunk)), model, quantity.Decimals(best.Cost, 2))
-	if best.Chunk == fastest.Chunk {
-		fmt.Fprintf(a.out, ", the least of all, and no other within 5 %% of it takes less space.\n")
-	} else {
-		fmt.Fprintf(a.out, ", within 5 %% of the fastest, %s, which takes %s of space.\n", quantity.Bytes(fmt.Sprint(fastest.Chunk)), size(fastest.Space()))
-	}
+	choices := runner.Choices(rows)
+	best := rows[chunksize.Best(choices)]
+	fmt.Fprintf(a.out, "\nUse a chunk size of %s on a device like the %s model: it takes %s times as long as without snapshots, %s.\n",
+		quantity.Bytes(fmt.Sprint(best.Chunk)), model, quantity.Decimals(best.Cost, 2), chunksize.Reason(choices))
 	_, err := fmt.Fprintf(a.out, "The snapshots of the trace take %s: %s of copies and %s of index.\n\n  ddsnap initialize --chunksize %dk SNAPDEV ORGDEV\n",
 		size(best.Space()), size(best.Copied), size(best.Index), best.Chunk>>10)
 	return err

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"zumastor.org/zumastor/analysis/chunksize"
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/harness/spec"
 	"zumastor.org/zumastor/harness/stack"
@@ -126,19 +127,11 @@ func tuneOne(ctx context.Context, model string, phases [][]workloads.Op, c stack
 	return t, nil
 }
 
-// within is how much slower than the fastest a chunk size may be to be preferred for
-// the space that it saves.
-const within = 0.05
-
-// Best returns the number of the row to use: of those that are within 5 % of the
-// fastest, the one that takes the least space.
-func Best(rows []Tuned) int {
-	fastest := slices.MinFunc(rows, func(a, b Tuned) int { return int(a.Time - b.Time) })
-	best := -1
+// Choices returns the rows as what package chunksize chooses among.
+func Choices(rows []Tuned) []chunksize.Choice {
+	out := make([]chunksize.Choice, len(rows))
 	for i, r := range rows {
-		if float64(r.Time) <= (1+within)*float64(fastest.Time) && (best < 0 || r.Space() < rows[best].Space()) {
-			best = i
-		}
+		out[i] = chunksize.Choice{Chunk: r.Chunk, Time: float64(r.Time), Space: r.Space()}
 	}
-	return best
+	return out
 }

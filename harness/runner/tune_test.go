@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"zumastor.org/zumastor/analysis/chunksize"
 	"zumastor.org/zumastor/workloads"
 	"zumastor.org/zumastor/workloads/trace"
 )
@@ -22,7 +23,7 @@ func TestBestChunkSize(t *testing.T) {
 		{[]Tuned{{Time: 104, Copied: 9}, {Time: 100, Copied: 9}}, 0, "equal space: the smaller chunk"},
 		{[]Tuned{{Time: 200, Copied: 1}, {Time: 100, Copied: 5, Index: 3}, {Time: 101, Copied: 7}}, 2, "the index is space, too"},
 	} {
-		require.Equal(t, c.want, Best(c.rows), c.says)
+		require.Equal(t, c.want, chunksize.Best(Choices(c.rows)), c.says)
 	}
 }
 
@@ -39,7 +40,7 @@ func TestTuneScatteredWrites(t *testing.T) {
 	scattered.Size = writes * apart
 	rows, err := Tune(t.Context(), TuneOptions{Trace: scattered, Model: "ssd", Chunks: []int64{4 << 10, 64 << 10}})
 	require.NoError(t, err)
-	require.Zero(t, Best(rows))
+	require.Zero(t, chunksize.Best(Choices(rows)))
 	require.InDelta(t, writes<<12, rows[0].Copied, 32<<12)
 	require.Less(t, rows[0].Copied, rows[1].Copied/8)
 	require.Greater(t, rows[0].Cost, 1.0)
