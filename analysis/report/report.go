@@ -68,6 +68,7 @@ type goalRow struct {
 // part is the sections of one kind.
 type part struct {
 	Title, Intro string
+	Maps         []heatMap
 	Sections     []filled
 }
 
@@ -102,6 +103,9 @@ func Write(run *results.Run) error {
 		return fmt.Errorf("making the report of run %s: %w", run.Manifest().ID, err)
 	}
 	for _, part := range p.Parts {
+		if err := writeMaps(run, part.Maps); err != nil {
+			return err
+		}
 		for _, s := range part.Sections {
 			if err := writeItems(run, s.Items); err != nil {
 				return err
@@ -183,6 +187,10 @@ func buildPart(run *results.Run, kind results.Kind) (part, error) {
 	if kind == results.Modelled {
 		p = part{Title: "Modelled", Intro: "Exact I/O sequences put through stated device models. The same on every machine and in every run; not comparable with measured times."}
 		set = run.Modelled()
+	}
+	var err error
+	if p.Maps, err = heatMaps(kind, heatOptions{Name: "heat", What: "Time against raw"}, costs(set)); err != nil {
+		return part{}, err
 	}
 	for _, s := range sections() {
 		f, err := fill(s, set)

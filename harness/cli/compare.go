@@ -4,45 +4,44 @@ package cli
 
 import (
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"zumastor.org/zumastor/analysis/regress"
+	"zumastor.org/zumastor/analysis/report"
 	"zumastor.org/zumastor/analysis/table"
 	"zumastor.org/zumastor/results"
 )
 
 func (a *app) compareCommand() *cobra.Command {
 	var check, across, markdown bool
-	var unit string
+	var unit, page string
 	cmd := &cobra.Command{
 		Use:   "compare OLD NEW [NEWER...]",
 		Short: "Compare runs with the first of them, setting by setting",
 		Long:  "Compare prints how each setting's speed has changed. Modelled figures must be equal;\nmeasured ones of one machine at two times say less than ratios within a run. Those of\nmachines that differ are compared with --across only, which says in what they differ.",
 		Args:  between(2, 16, "the names of two runs or more"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			before, err := a.openRun(args[:1])
-			if err != nil {
-				return err
-			}
-			format, worse := table.Text, 0
+			format := table.Text
 			if markdown {
 				format = table.Markdown
 			}
-			for i := range args[1:] {
-				after, err := a.openRun(args[i+1:])
+			var runs []*results.Run
+			for i := range args {
+				run, err := a.openRun(args[i:])
 				if err != nil {
 					return err
 				}
-				if err := a.sameMachine(before, after, across); err != nil {
-					return err
-				}
-				n, err := a.compare(before, after, unit, format)
-				if err != nil {
-					return err
-				}
-				worse += n
+				runs = append(runs, run)
+			}
+			worse, err := a.compareAll(runs, across, unit, format)
+			if err == nil && page != "" {
+				err = a.comparePage(page, runs, unit)
+			}
+			if err != nil {
+				return err
 			}
 			if check && worse > 0 {
 				return fmt.Errorf("%w: %d settings got worse", errCheck, worse)
@@ -52,9 +51,38 @@ func (a *app) compareCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&check, "check", false, "exit with code 3 if anything got worse")
 	cmd.Flags().BoolVar(&markdown, "markdown", false, "print Markdown, for a pull request")
+	cmd.Flags().StringVar(&page, "html", "", "write a page with tables and figures to a `file`, too")
 	cmd.Flags().BoolVar(&across, "across", false, "compare measured values though the machines differ")
 	cmd.Flags().StringVar(&unit, "unit", results.NsPerOp, "the `unit` to compare")
 	return cmd
+}
+
+// compareAll prints each run against the first and returns how many settings got worse.
+func (a *app) compareAll(runs []*results.Run, across bool, unit string, format table.Format) (worse int, err error) {
+	for _, after := range runs[1:] {
+		if err := a.sameMachine(runs[0], after, across); err != nil {
+			return worse, err
+		}
+		n, err := a.compare(runs[0], after, unit, format)
+		worse += n
+		if err != nil {
+			return worse, err
+		}
+	}
+	return worse, nil
+}
+
+// comparePage writes the page of the comparison, which needs no other file.
+func (a *app) comparePage(name string, runs []*results.Run, unit string) error {
+	html, err := report.Comparison(runs, unit)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(name, html, 0o644); err != nil {
+		return fmt.Errorf("writing the comparison: %w", err)
+	}
+	_, err = fmt.Fprintf(a.out, "%s\n", name)
+	return err
 }
 
 // compare prints both kinds and returns how many settings got worse.

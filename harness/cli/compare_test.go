@@ -3,6 +3,8 @@
 package cli_test
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -64,4 +66,29 @@ measured, three against one
 | E6/op=rewrite/variant=inline | 101 ±1 ns/op | 101 ±1 ns/op | 1.00 ±0.01 x | 1.000 | no difference |
 
 `, out)
+}
+
+// TestComparePage writes the page beside what is printed, and not of machines that differ.
+func TestComparePage(t *testing.T) {
+	root := t.TempDir()
+	comparable(t, root, "one", "X", 100, 101, 102, 100, 101, 102)
+	comparable(t, root, "two", "X", 120, 121, 122, 120, 121, 122)
+	comparable(t, root, "three", "Y", 120, 121, 122, 120, 121, 122)
+	page := filepath.Join(root, "page.html")
+	code, _, errs := zbench(t, "--results", root, "compare", "one", "three", "--html", page)
+	require.Equal(t, cli.ExitError, code)
+	require.Contains(t, errs, "the machines differ")
+	require.NoFileExists(t, page)
+	code, out, errs := zbench(t, "--results", root, "compare", "--check", "one", "two", "--html", page)
+	require.Equal(t, cli.ExitNotMet, code, errs)
+	require.Contains(t, out, page+"\n")
+	html, err := os.ReadFile(page)
+	require.NoError(t, err)
+	require.Contains(t, string(html), "0.835 x")
+	require.NoError(t, os.Remove(page))
+	code, _, errs = zbench(t, "--results", root, "compare", "--across", "one", "three", "--html", page)
+	require.Equal(t, cli.ExitOK, code, errs)
+	html, err = os.ReadFile(page)
+	require.NoError(t, err)
+	require.Contains(t, string(html), "other machine")
 }
