@@ -23,7 +23,7 @@ LAB_DEBUG_TOOLS    = bc flex bison /usr/include/libelf.h /usr/include/openssl/ss
 LAB_DEBUG_PACKAGES = bc flex bison libelf-dev libssl-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-lab build deb test test-root race crash fuzz-smoke lint generate bench goals report compare baseline trend record lab lab-debug-kernel test-lab ci clean
+.PHONY: help deps deps-lab build deb test test-root test-fleet race crash fuzz-smoke lint generate bench goals report compare baseline trend record lab lab-debug-kernel test-lab ci clean
 
 help: ## show this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ test: deps ## all tests that need no root and no network
 
 test-root: deps ## tests that attach block devices and mount file systems: as root
 	ZUMASTOR_TEST_ROOT=1 $(GO) test -count=1 -timeout 10m ./engine/attach/... ./cmd/ddsnap/cli
+
+test-fleet: deps ## jobs on a real Nomad and Slurm on loopback, and Kubernetes' validation: as root, with munge slurmctld slurmd slurm-client
+	ZUMASTOR_TEST_FLEET=1 $(GO) test -count=1 -timeout 30m -v -run 'Nomad|Slurm|Kubernetes' ./harness/fleet
 
 race: deps ## the tests under the race detector
 	GOGC=400 $(GO) test -race -timeout 60m ./...

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"zumastor.org/zumastor/analysis/goals"
@@ -74,26 +75,31 @@ zbench run --resume RUN goes on with the round that it was in.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.suite, "suite", string(spec.Quick), "smoke, quick, full or delta")
+	f.addWhat(flags)
 	flags.StringSliceVar(&f.experiments, "experiments", nil, "`names` of experiments, see zbench list (default all)")
-	flags.StringSliceVar(&f.chunks, "chunks", nil, "chunk `sizes` in place of those of the experiments, such as 16K,64K")
-	flags.StringSliceVar(&f.placements, "placements", nil, "`placements` in place of those of the experiments: inline, disk, nvram, pmem")
-	flags.StringSliceVar(&f.snapshots, "snapshots", nil, "`numbers` of snapshots in place of those of the experiments")
-	flags.Uint64Var(&f.seed, "seed", 1, "of addresses and of the order of measurements")
 	flags.StringVar(&f.dir, "dir", "", "the `directory` that files are made in (default that of the runs); not one in memory")
-	flags.StringVar(&f.device, "device", "", "a block `device` to overwrite in place of files")
-	flags.BoolVar(&f.force, "force", false, "overwrite devices though something is on them")
-	flags.StringVar(&f.nvram, "nvram", "", "a battery-backed block `device` for placement nvram (default simulated)")
-	flags.StringVar(&f.pmem, "pmem", "", "a DAX `file` or device for placement pmem (default simulated)")
 	flags.StringVar(&f.resume, "resume", "", "go on with a `run` that was interrupted: its name or \"latest\"")
-	flags.BoolVar(&f.strict, "strict", false, "run nothing on a machine that is too noisy; without it the run is marked")
-	flags.BoolVar(&f.probes, "probes", false, "look at each measured experiment by eBPF (root): probes-E6.json and so on in the run's directory")
 	flags.BoolVar(&f.json, "json", false, "print the summary as JSON")
 	flags.StringVar(&f.trial, "trial", "", "`I/N`: of N equal parts of all rounds only part I, from 0; for other machines to do the rest")
 	flags.StringVar(&f.collect, "collect", "", "put the trial's record into a `place` when it is done: a directory, or s3://BUCKET/PREFIX; zbench merge reads it")
 	flags.StringVar(&f.job, "job", "bench", "the `name` of what the trial is part of, for --collect")
 	flags.StringVar(&f.machine, "machine", "", "this machine's `name`, of which a digest is kept, for --collect (default that of /etc/machine-id)")
 	return cmd
+}
+
+// addWhat adds the flags that say what is run, on this machine or another.
+func (f *runFlags) addWhat(flags *pflag.FlagSet) {
+	flags.StringVar(&f.suite, "suite", string(spec.Quick), "smoke, quick, full or delta")
+	flags.StringSliceVar(&f.chunks, "chunks", nil, "chunk `sizes` in place of those of the experiments, such as 16K,64K")
+	flags.StringSliceVar(&f.placements, "placements", nil, "`placements` in place of those of the experiments: inline, disk, nvram, pmem")
+	flags.StringSliceVar(&f.snapshots, "snapshots", nil, "`numbers` of snapshots in place of those of the experiments")
+	flags.Uint64Var(&f.seed, "seed", 1, "of addresses and of the order of measurements")
+	flags.StringVar(&f.device, "device", "", "a block `device` to overwrite in place of files")
+	flags.BoolVar(&f.force, "force", false, "overwrite devices though something is on them")
+	flags.StringVar(&f.nvram, "nvram", "", "a battery-backed block `device` for placement nvram (default simulated)")
+	flags.StringVar(&f.pmem, "pmem", "", "a DAX `file` or device for placement pmem (default simulated)")
+	flags.BoolVar(&f.strict, "strict", false, "run nothing on a machine that is too noisy; without it the run is marked")
+	flags.BoolVar(&f.probes, "probes", false, "look at each measured experiment by eBPF (root): probes-E6.json and so on in the run's directory")
 }
 
 // carryOut runs what the options say, as a trial that is collected where that is asked for;

@@ -56,12 +56,17 @@ func (t Task) Run(ctx context.Context) (*results.Run, error) {
 		return nil, err
 	}
 	o.ID = fmt.Sprintf("%s-%04d-of-%04d-%s", t.Job, o.Trial.Index, o.Trial.Count, machine)
-	if o.Resume, err = t.resumable(o); err != nil {
+	record, err := t.begun(o)
+	if err != nil {
 		return nil, err
 	}
-	record, err := runner.Run(ctx, o)
-	if err != nil {
-		return record, err
+	if record != nil {
+		o.Resume = o.ID
+	}
+	if record == nil || record.Manifest().End.IsZero() {
+		if record, err = runner.Run(ctx, o); err != nil {
+			return record, err
+		}
 	}
 	return record, t.collect(ctx, o, plan, record)
 }
@@ -92,23 +97,23 @@ func (t Task) collected(ctx context.Context, o runner.Options, plan runner.Plan)
 	return true, nil
 }
 
-// resumable returns the ID of the trial's run when it was begun here, by this program at
-// these settings. What was begun otherwise is removed.
-func (t Task) resumable(o runner.Options) (string, error) {
+// begun returns the trial's run when it was begun here, by this program at these settings,
+// or nil. What was begun otherwise is removed.
+func (t Task) begun(o runner.Options) (*results.Run, error) {
 	dir := filepath.Join(o.Root, o.ID)
 	if _, err := os.Stat(dir); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			err = nil
 		}
-		return "", err
+		return nil, err
 	}
 	run, err := results.Open(dir)
 	if err == nil && maps.Equal(run.Manifest().Settings, runner.Settings(o)) {
 		fmt.Fprintf(t.Out, "%s: going on with it\n", o.ID)
-		return o.ID, nil
+		return run, nil
 	}
 	fmt.Fprintf(t.Out, "%s: it was begun otherwise: beginning anew\n", o.ID)
-	return "", os.RemoveAll(dir)
+	return nil, os.RemoveAll(dir)
 }
 
 func (t Task) collect(ctx context.Context, o runner.Options, plan runner.Plan, record *results.Run) error {

@@ -52,12 +52,14 @@ func trial(t *testing.T, h host, job string, i, n int, change ...func(*Trial, *r
 	for _, e := range taken {
 		first, end := e.Span()
 		d.Spans = append(d.Spans, Span{e.Name, first, end, e.Rounds})
+		var samples []results.Sample
 		for r := first; r < end; r++ {
-			require.NoError(t, run.Append(sample(r, results.Measured, h.ns+float64(r))))
+			samples = append(samples, sample(r, results.Measured, h.ns+float64(r)))
 			if r == 0 {
-				require.NoError(t, run.Append(sample(r, results.Modelled, 5)))
+				samples = append(samples, sample(r, results.Modelled, 5))
 			}
 		}
+		require.NoError(t, run.Append(samples...))
 		require.NoError(t, run.Complete(e.Name))
 	}
 	require.NoError(t, run.Warn("noisy"))

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 
 	"zumastor.org/zumastor/engine/backup/storage"
 )
@@ -31,6 +32,23 @@ func Open(place string) (storage.Storage, error) {
 		return nil, err
 	}
 	return &storage.Retry{Storage: s, Tries: storage.DefaultTries, Wait: storage.DefaultWait}, nil
+}
+
+// FullPlace returns the place with the endpoint that the environment names for it, so that
+// it means the same on other machines.
+func FullPlace(place string) (string, error) {
+	if !storage.IsS3(place) {
+		return place, nil
+	}
+	p, err := storage.ParseS3(place)
+	if err != nil {
+		return "", err
+	}
+	scheme := "https"
+	if p.Insecure {
+		scheme = "http"
+	}
+	return strings.TrimSuffix(fmt.Sprintf("s3:%s://%s/%s/%s", scheme, p.Endpoint, p.Bucket, p.Prefix), "/"), nil
 }
 
 // readAll returns a whole object; an error wraps fs.ErrNotExist if there is none.
