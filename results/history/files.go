@@ -102,7 +102,7 @@ func readRecord(path string) (Record, error) {
 	if err != nil {
 		return r, err
 	}
-	if want := filepath.Join(r.Series(), r.file()); !strings.HasSuffix(path, string(filepath.Separator)+want) {
+	if want := filepath.Join(r.Series(), r.file()); filepath.Join(filepath.Base(filepath.Dir(path)), filepath.Base(path)) != want {
 		return r, fmt.Errorf("%w: by what is in it, it belongs to %s", ErrRecord, want)
 	}
 	return r, nil
