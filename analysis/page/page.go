@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package page holds what the pages made of runs share: their style, and how a figure
-// is put into them.
+// is put into them, and the explorer of samples.
 //
 // It owns colours, type and tables of pages, light and dark. It does not own what a page
 // says: packages report and trend do, with templates of their own. Pages need no network:

@@ -33,6 +33,7 @@ type comparison struct {
 	Warnings   []string
 	Pairs      []pair
 	Advice     []advice
+	Explorer   template.HTML
 	Sections   []overlaid
 }
 
@@ -99,6 +100,10 @@ func Comparison(runs []*results.Run, unit string) ([]byte, error) {
 		c.Advice = append(c.Advice, advise(run)...)
 	}
 	if err := c.overlay(runs); err != nil {
+		return nil, err
+	}
+	var err error
+	if c.Explorer, err = page.Explorer(runs...); err != nil {
 		return nil, err
 	}
 	t, err := template.New("compare").Parse(compareText)

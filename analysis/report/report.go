@@ -43,6 +43,7 @@ type view struct {
 	Rows        []property
 	Verdict     verdict
 	Goals       []goalTable
+	Explorer    template.HTML
 	Parts       []part
 	Where       template.HTML // where the time went
 }
@@ -169,6 +170,9 @@ func build(run *results.Run, summary goals.Summary) (view, error) {
 	}
 	p := view{Style: page.Style(), Manifest: run.Manifest(), Environment: env, Rows: properties(env)}
 	p.Goals, p.Verdict = goalTables(summary.Goals)
+	if p.Explorer, err = page.Explorer(run); err != nil {
+		return view{}, err
+	}
 	for _, kind := range []results.Kind{results.Measured, results.Modelled} {
 		part, err := buildPart(run, kind)
 		if err != nil {
