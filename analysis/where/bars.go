@@ -97,7 +97,7 @@ func barsOf(class string, part []results.Account) Picture {
 		}
 		bars = append(bars, bar)
 	}
-	title, axis := "Where the time of a "+class+" went", "time of a request"
+	title, axis := "Where the time went: "+class, "time of a request"
 	if part[0].Kind == results.Modelled {
 		axis = "time for each request of a group"
 	}

@@ -110,23 +110,17 @@ func (r *Recorder) keep(b batch) {
 	r.next = (r.next + 1) % recent
 }
 
-// bound is the batch that a group of writes has copied for itself, if it has. The lock
-// is held.
-func (r *Recorder) bound(began, until time.Duration) {
+// copied notes that a stack without a server has flushed its store, which ends a batch
+// that its request has copied for itself.
+func (r *Recorder) copied(until time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	w := &r.work
-	if !w.writing || w.write.begin < began {
+	if !w.writing {
 		return
 	}
-	b := batch{report: span{until, until}, read: span{w.write.begin, w.write.begin}}
-	for i := range w.reads {
-		if w.reads[i].read.begin >= began && w.reads[i].read.end > 0 {
-			b.read = w.reads[i].read
-		}
-	}
-	b.gather = span{b.read.begin, b.read.begin}
-	w.reads = [4]reading{}
-	b.chunks = []block.Chunk{anyChunk}
-	r.keep(b)
+	last := w.reads[(w.next+len(w.reads)-1)%len(w.reads)].read
+	r.keep(batch{gather: span{last.begin, last.begin}, read: last, report: span{until, until}, chunks: []block.Chunk{anyChunk}})
 }
 
 // anyChunk is the chunk of batches that are their request's own.

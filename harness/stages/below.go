@@ -140,7 +140,11 @@ func (d *below) Flush() error {
 		return d.Device.Flush()
 	}
 	d.count(flushes, 0, 0)
-	return d.timed(nil, d.Device.Flush)
+	err := d.timed(nil, d.Device.Flush)
+	if d.r.o.Bound && d.role == store {
+		d.r.copied(d.r.o.Now())
+	}
+	return err
 }
 
 // WriteZeroes keeps the zeroing of the device below.

@@ -174,11 +174,6 @@ func (r *Recorder) enter(p []byte) *slot {
 	s.ended.Store(none)
 	s.stored.Store(false)
 	s.buffer.Store(at)
-	if r.o.Bound {
-		r.mu.Lock()
-		r.work = work{} // of a group that nobody looked at
-		r.mu.Unlock()
-	}
 	return s
 }
 

@@ -149,9 +149,6 @@ func (r *Recorder) write(s *slot, ops []device.Op, began time.Duration) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.o.Bound {
-		r.bound(began, own.begin)
-	}
 	batches := r.of(began, func(b *batch) bool {
 		for _, op := range ops {
 			if first, end := r.span(op); op.Kind == device.Write && b.covers(first, end) {

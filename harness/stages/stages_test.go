@@ -125,6 +125,31 @@ func TestStagesAreAllOfTheTime(t *testing.T) {
 	}
 }
 
+// TestGroupsOfSeveralBatches has a group copied in two batches, which both are on its path.
+func TestGroupsOfSeveralBatches(t *testing.T) {
+	const size = 48 * mib // one and a half of the largest batch
+	bed, err := stack.NewModel("nvme", stack.Size{Origin: size, Stores: 160 * mib})
+	require.NoError(t, err)
+	for _, variant := range []string{"copybound", "inline"} {
+		st, err := bed.Build(stack.Config{Variant: variant, ChunkSize: mib, Origin: size, StoreSize: 160 * mib, Account: true})
+		require.NoError(t, err)
+		require.NoError(t, st.Snapshot(1))
+		var ops []device.Op
+		buf := device.Buffer(48 * 4096)
+		for i := range int64(48) {
+			ops = append(ops, device.Op{Kind: device.Write, Off: i * mib, Data: buf[i*4096:][:4096]})
+		}
+		st.Look().Begin(48)
+		began := st.Now()
+		require.NoError(t, device.Do(st.Device(), ops))
+		took := st.Now() - began
+		all, found := stagesOf(t, st.Look().End())
+		require.Equal(t, int64(took), all)
+		require.Less(t, found["first write: queue"], int64(took)/100, "%s: no batch is anybody else's: %v", variant, found)
+		require.NoError(t, st.Close())
+	}
+}
+
 // slow is a device whose every operation takes a while.
 type slow struct{ device.Device }
 
