@@ -23,7 +23,7 @@ LAB_DEBUG_TOOLS    = bc flex bison /usr/include/libelf.h /usr/include/openssl/ss
 LAB_DEBUG_PACKAGES = bc flex bison libelf-dev libssl-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-lab build deb test test-root test-fleet race crash fuzz-smoke lint generate bench goals report compare baseline trend record lab lab-debug-kernel test-lab ci clean
+.PHONY: help deps deps-lab build deb test test-root test-fleet race crash fuzz-smoke lint generate bench goals report paper paper-check compare baseline trend record lab lab-debug-kernel test-lab ci clean
 
 help: ## show this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,12 @@ goals: build ## the goals' table of the newest run
 
 report: build ## make the newest run's report again
 	@bin/zbench report
+
+paper: build ## fill PAPER.md from the newest run, if there is one, and from what is recorded of others: RUN= names a run
+	bin/zbench paper $(if $(RUN),--from $(RUN),$(if $(wildcard results/runs/latest),--from latest))
+
+paper-check: build ## fail if a number or figure of PAPER.md is not what its run gives
+	bin/zbench paper --check
 
 compare: build ## compare two runs: A= B=; or the speed of the working tree with a revision: REF=
 	@$(if $(REF),bin/zbench against $(REF),bin/zbench compare $(A) $(B))

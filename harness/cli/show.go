@@ -16,7 +16,7 @@ import (
 )
 
 func (a *app) goalsCommand() *cobra.Command {
-	var check, asJSON bool
+	var check, asJSON, hypotheses bool
 	cmd := &cobra.Command{
 		Use:   "goals [RUN]",
 		Short: "Show what is to be reached and what a run reached",
@@ -26,6 +26,9 @@ func (a *app) goalsCommand() *cobra.Command {
 			record, err := a.openRun(args)
 			if err != nil {
 				return err
+			}
+			if hypotheses {
+				return a.printFindings(goals.Test(goals.Hypotheses(), record.Measured(), record.Modelled()), asJSON)
 			}
 			summary := goals.Evaluate(record)
 			if asJSON {
@@ -41,7 +44,17 @@ func (a *app) goalsCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&check, "check", false, "exit with code 3 if a goal is not met (unclear and not measured ones pass)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&hypotheses, "hypotheses", false, "print the original's claims in place of goals, and whether the run confirms or refutes them")
 	return cmd
+}
+
+// printFindings prints what a run made of the hypotheses.
+func (a *app) printFindings(findings []goals.Finding, asJSON bool) error {
+	if asJSON {
+		return a.printJSON(findings)
+	}
+	measured, modelled := table.OfFindings(findings)
+	return a.printTables("Hypotheses, measured", measured, "Hypotheses, modelled", modelled)
 }
 
 func checkGoals(s goals.Summary) error {
@@ -60,10 +73,14 @@ func checkGoals(s goals.Summary) error {
 // printGoals prints measured goals and modelled ones, each in a table.
 func (a *app) printGoals(s goals.Summary) error {
 	measured, modelled := table.OfGoals(s.Goals)
+	return a.printTables("Measured, run "+s.Run, measured, "Modelled, run "+s.Run, modelled)
+}
+
+func (a *app) printTables(measuredTitle string, measured table.Table, modelledTitle string, modelled table.Table) error {
 	for _, t := range []struct {
 		title string
 		table table.Table
-	}{{"Measured, run " + s.Run, measured}, {"Modelled, run " + s.Run, modelled}} {
+	}{{measuredTitle, measured}, {modelledTitle, modelled}} {
 		fmt.Fprintln(a.out, t.title)
 		if err := t.table.Write(a.out, table.Text); err != nil {
 			return err

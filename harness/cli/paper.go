@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"zumastor.org/zumastor/analysis/paper"
+	"zumastor.org/zumastor/results"
+)
+
+// paperFlags are those of zbench paper.
+type paperFlags struct {
+	file, record, figures string
+	from                  []string
+	check                 bool
+}
+
+func (a *app) paperCommand() *cobra.Command {
+	var f paperFlags
+	cmd := &cobra.Command{
+		Use:   "paper",
+		Short: "Fill PAPER.md with the numbers and figures of runs, or check it",
+		Long: `Paper makes every number, table and figure in the marks of PAPER.md anew, from the
+runs that the record in git holds: for each experiment, the samples of one run.
+--from takes the experiments of a run into the record first; give it more than
+once for experiments of several runs. Later ones replace earlier ones.
+
+--check changes nothing and exits with code 3 if a number or figure is not what its
+run gives, a mark refers to nothing, or a result stands outside of the marks.`,
+		Args: between(0, 0, "no arguments"),
+		RunE: func(*cobra.Command, []string) error {
+			if f.check && len(f.from) > 0 {
+				return fmt.Errorf("%w: --check changes nothing, so that it takes no --from", errUsage)
+			}
+			for _, name := range f.from {
+				if err := a.recordForPaper(name, f.record); err != nil {
+					return err
+				}
+			}
+			return a.renderPaper(f)
+		},
+	}
+	cmd.Flags().StringSliceVar(&f.from, "from", nil, "`runs` whose experiments are taken into the record: names, directories or \"latest\"")
+	cmd.Flags().BoolVar(&f.check, "check", false, "change nothing; exit with code 3 if the paper is not what its runs give")
+	cmd.Flags().StringVar(&f.file, "file", "PAPER.md", "the `paper`")
+	cmd.Flags().StringVar(&f.record, "record", "results/paper", "the `directory` with the record of the paper's runs")
+	cmd.Flags().StringVar(&f.figures, "figures", "docs/paper", "the `directory` of figures, relative to the paper's")
+	return cmd
+}
+
+func (a *app) recordForPaper(name, dir string) error {
+	run, err := a.openRun([]string{name})
+	if err != nil {
+		return err
+	}
+	taken, err := paper.Record(run, dir)
+	if err == nil {
+		fmt.Fprintf(a.err, "%s: of run %s\n", strings.Join(taken, " "), run.Manifest().ID)
+	}
+	return err
+}
+
+// renderPaper makes the paper, or with --check compares it with what is there.
+func (a *app) renderPaper(f paperFlags) error {
+	text, err := os.ReadFile(f.file)
+	if err != nil {
+		return fmt.Errorf("reading the paper: %w", err)
+	}
+	book, err := paper.Load(f.record)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(filepath.Dir(f.file), f.figures)
+	have, err := drawings(dir)
+	if err != nil {
+		return err
+	}
+	ed := book.Render(text, path.Clean(filepath.ToSlash(f.figures)))
+	if f.check {
+		if found := append(ed.Problems, ed.Differences(have)...); len(found) > 0 {
+			return fmt.Errorf("%w: %s:\n%s\nmake paper renders it anew", errCheck, f.file, listed(found))
+		}
+		return nil
+	}
+	if len(ed.Problems) > 0 {
+		return fmt.Errorf("%s stays as it was:\n%s", f.file, listed(ed.Problems))
+	}
+	for name := range have {
+		if ed.Figures[name] == nil {
+			if err := os.Remove(filepath.Join(dir, name)); err != nil {
+				return fmt.Errorf("removing a figure that the paper no longer has: %w", err)
+			}
+		}
+	}
+	for name, data := range ed.Figures {
+		if err := results.Replace(filepath.Join(dir, name), data); err != nil {
+			return err
+		}
+	}
+	return results.Replace(f.file, ed.Text)
+}
+
+func listed(problems []paper.Problem) string {
+	lines := make([]string, len(problems))
+	for i, p := range problems {
+		lines[i] = "  " + p.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// drawings reads the figures in dir by name; none if there is no such directory.
+func drawings(dir string) (map[string][]byte, error) {
+	out := map[string][]byte{}
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("reading the paper's figures: %w", err)
+	}
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".svg") {
+			continue
+		}
+		if out[e.Name()], err = os.ReadFile(filepath.Join(dir, e.Name())); err != nil {
+			return nil, fmt.Errorf("reading the paper's figures: %w", err)
+		}
+	}
+	return out, nil
+}
