@@ -151,6 +151,10 @@ func gate() []Goal {
 			bound("both sides run in turns on one processor; a sample is the fastest of short repetitions"),
 		of("gate-exact", "5 % more writes planted below the engine, found by the exact counters", 1, AtLeast, "x", CaughtShare, "exact").
 			bound("counters have no tolerance: one more write is found"),
+		of("gate-history-false-alarms", "changes that the check of the history finds in 20 runs of one build", 0, AtMost, "alarms", FalseAlarms, "history-same").
+			bound("a run is a comparison of equal builds; a change wants 5 % and p below 0.01 by the number of metrics"),
+		of("gate-history-caught", "orders of 20 such runs and 5 of a build that is slower by 10 % in which the history shows where it got worse, and nothing else", 0.9, AtLeast, "x", CaughtShare, "history-slowed").
+			bound("a change point has to be found in every benchmark, at the first run of the slower build or the next"),
 	}
 }
 

@@ -15,8 +15,9 @@ import (
 )
 
 // gate has this program compared with itself, and with itself slowed down, as a
-// revision is with another, and counts what the verdicts are. What a slower build does
-// is planted: 10 % of the time of every 64 writes is spent once more.
+// revision is with another, and counts what the verdicts are: those of the comparisons,
+// and those of the history in which each is a run. What a slower build does is planted:
+// 10 % of the time of every 64 writes is spent once more.
 type gate struct{ bench }
 
 // plantedPercent is by how much the slower build is slower in wall-clock time, and
@@ -47,7 +48,10 @@ func (x *gate) round(ctx context.Context, n int) ([]results.Sample, error) {
 	if found {
 		exact = 1
 	}
+	laterAlarms, laterCaught, orders := overTime(same, slowed)
 	return append(append(same, slowed...),
+		x.counted("history-same", n, x.MinOps, goals.FalseAlarms, float64(laterAlarms)),
+		x.counted("history-slowed", n, orders, goals.CaughtShare, float64(laterCaught)/float64(max(1, orders))),
 		x.counted("same", n, x.MinOps, goals.FalseAlarms, float64(alarms)),
 		x.counted("slowed", n, x.MinOps/2, goals.CaughtShare, float64(caught)/float64(x.MinOps/2)),
 		x.counted("exact", n, 1, goals.CaughtShare, float64(exact))), nil
