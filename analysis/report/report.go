@@ -43,6 +43,7 @@ type view struct {
 	Rows        []property
 	Verdict     verdict
 	Goals       []goalTable
+	Findings    []findingRow // without those that the run has no samples for
 	Explorer    template.HTML
 	Parts       []part
 	Where       template.HTML // where the time went
@@ -170,6 +171,7 @@ func build(run *results.Run, summary goals.Summary) (view, error) {
 	}
 	p := view{Style: page.Style(), Manifest: run.Manifest(), Environment: env, Rows: properties(env)}
 	p.Goals, p.Verdict = goalTables(summary.Goals)
+	p.Findings = tested(goals.Test(goals.Hypotheses(), run.Measured(), run.Modelled()))
 	if p.Explorer, err = page.Explorer(run); err != nil {
 		return view{}, err
 	}
