@@ -234,6 +234,9 @@ func TestMergeRefuses(t *testing.T) {
 		"rounds of less than none":             set(func(d *Trial) { d.Spans[0].First = -1 }),
 		"another format":                       set(func(d *Trial) { d.Format = 2 }),
 		"a file that is not of a run's record": set(func(d *Trial) { d.Files["x"] = File{} }),
+		"accounts of what it has no rounds of": func(_ *Trial, r *results.Run) {
+			require.NoError(t, r.AddAccounts("E7", results.Account{Experiment: "E7", Kind: results.Measured}))
+		},
 	} {
 		require.ErrorIs(t, other(t, change), ErrCorrupt, what)
 	}

@@ -181,6 +181,12 @@ func (d *Trial) check(job string, t spec.Trial, run *results.Run, env results.En
 			return bad("%s has rounds %d to %d of %d", p.Experiment, p.First, p.End, p.Rounds)
 		}
 	}
+	for file := range d.Files {
+		e, ok := results.IsAccountsFile(file)
+		if ok && !slices.ContainsFunc(d.Spans, func(p Span) bool { return p.Experiment == e }) {
+			return bad("%s is of an experiment that it has no rounds of", file)
+		}
+	}
 	for _, set := range []results.Set{run.Measured(), run.Modelled()} {
 		for s := range set.All() {
 			if !slices.ContainsFunc(d.Spans, func(p Span) bool {

@@ -1,4 +1,5 @@
-// The Nomad agent of the fleet tests, in a module of its own: what it needs is no business of the product. Version 1.6.1 is the last of those under the Mozilla Public License that its API module is known for.
+// The Nomad agent of the fleet tests, in a module of its own: what it needs is no business of the product.
+// Version 1.6.1 is under the Mozilla Public License.
 module zumastor.org/zumastor/harness/fleet/engines/nomad
 
 go 1.24.0
