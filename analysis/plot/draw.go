@@ -209,10 +209,9 @@ func (c *Chart) plot(f fonts) *plot.Plot {
 			p.Add(reference(at)) // last, for bars would hide it
 		}
 	}
-	for _, e := range c.figure.Events {
-		if at := c.x.place(e.X); !math.IsNaN(at) {
-			p.Add(event{Event: e, at: at, text: f.bold(tickSize, e.ink())})
-		}
+	for _, e := range c.events() {
+		e.text = f.bold(tickSize, e.ink())
+		p.Add(e)
 	}
 	return p
 }
@@ -270,8 +269,30 @@ func (r reference) Plot(c draw.Canvas, p *plot.Plot) {
 type event struct {
 	Event
 	at   float64
+	row  int // of the word, from the top
 	text text.Style
 }
+
+// events places the events; words of neighbours stand below each other.
+func (c *Chart) events() []event {
+	const room, rows = 0.25, 3 // of a word, of the axis
+	var all []event
+	for _, e := range c.figure.Events {
+		at := c.x.place(e.X)
+		if math.IsNaN(at) {
+			continue
+		}
+		row := 0
+		if n := len(all); n > 0 && at-all[n-1].at < room || n > 0 && at > leftward && all[n-1].at <= leftward {
+			row = (all[n-1].row + 1) % rows
+		}
+		all = append(all, event{Event: e, at: at, row: row})
+	}
+	return all
+}
+
+// leftward is from where on the words of events stand on the left of their lines.
+const leftward = 0.6
 
 func (e Event) ink() color.Color {
 	switch e.Tone {
@@ -289,8 +310,8 @@ func (e event) Plot(c draw.Canvas, p *plot.Plot) {
 	at := x(e.at)
 	c.StrokeLine2(draw.LineStyle{Color: e.ink(), Width: 1.1, Dashes: []vg.Length{3, 2}}, at, c.Min.Y, at, c.Max.Y)
 	e.text.YAlign = draw.YTop
-	where := vg.Point{X: at + 3, Y: c.Max.Y}
-	if e.at > 0.6 { // there is more room on the left
+	where := vg.Point{X: at + 3, Y: c.Max.Y - vg.Length(e.row)*1.2*tickSize}
+	if e.at > leftward {
 		e.text.XAlign, where.X = draw.XRight, at-3
 	}
 	box := e.text.Rectangle(e.Label).Add(where)

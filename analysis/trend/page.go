@@ -136,7 +136,7 @@ func (t Track) chart(kind results.Kind) *plot.Chart {
 	}
 	f := plot.Figure{
 		Title: t.Setting + " " + t.Unit, Small: true, Loose: []string{notJudged},
-		X: plot.Axis{Scale: plot.Linear, Names: t.names()}, Y: plot.Axis{Scale: plot.Fitted, Unit: t.Unit},
+		X: plot.Axis{Scale: plot.Linear, Names: t.names()}, Y: plot.Axis{Scale: plot.Fitted, Unit: strings.Replace(t.Unit, "-bytes", "-B", 1)},
 	}
 	for _, c := range t.Changes {
 		tone := plot.Neutral
