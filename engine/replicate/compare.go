@@ -7,34 +7,35 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"zumastor.org/zumastor/engine/admin"
 	"zumastor.org/zumastor/engine/delta"
 	"zumastor.org/zumastor/engine/digest"
 	"zumastor.org/zumastor/engine/digest/compute"
+	"zumastor.org/zumastor/engine/replica"
 )
+
+// compared is the snapshot that a session compares.
+type compared struct {
+	snapshot *admin.Snapshot
+	content  delta.Content
+	close    func() error // may be called again
+	tree     digest.Tree  // nil: all content is compared
+	repair   *replica.Repair
+}
 
 // compare answers what the sender asks of a snapshot, until that says done.
 func (s *receiving) compare(ctx context.Context, to proposal) (err error) {
-	snap, err := s.volume.Find(ctx, admin.Source{Store: to.To.Store, Generation: to.To.Generation})
+	c, st, err := s.openCompared(ctx, to)
 	if err != nil {
 		return err
 	}
-	content, closer, err := s.volume.Open(*snap)
-	if err != nil {
-		return fmt.Errorf("opening snapshot %d: %w", snap.Tag, err)
-	}
-	defer func() { err = errors.Join(err, closer.Close()) }()
-	s.size, s.result.There = snap.Size, true
-	st := standing{Size: snap.Size, There: true}
-	var tree digest.Tree
-	if to.Verify == byDigest {
-		ref := admin.Ref{Tag: snap.Tag}
-		res, err := compute.Run(ctx, s.volume.Manager, ref, content, compute.Options{})
-		if err != nil {
-			return fmt.Errorf("the digest of snapshot %d: %w", snap.Tag, err)
+	defer func() { err = errors.Join(err, c.close()) }()
+	if to.Repair {
+		if c.repair, err = s.repairs(ctx, c, to); err != nil {
+			return err
 		}
-		st.Digest, tree = res.Sum.String(), digest.TreeOf(compute.TreeOf(ctx, s.volume.Manager, snap))
 	}
 	if err := s.link.write(kindStanding, encodeJSON(st)); err != nil {
 		return err
@@ -45,12 +46,22 @@ func (s *receiving) compare(ctx context.Context, to proposal) (err error) {
 		switch {
 		case err != nil:
 			return err
-		case k == kindNodes && tree != nil:
-			err = s.sums(tree, p)
+		case k == kindNodes && c.tree != nil:
+			err = s.sums(c.tree, p)
 		case k == kindCompare:
-			err = s.equal(content, p, buf)
+			err = s.equal(c.content, p, buf)
+		case k == kindRepair && c.repair != nil:
+			err = s.mend(ctx, c.repair, p)
 		case k == kindDone:
-			return s.link.write(kindDone, encodeJSON(doneWith{snap.Tag}))
+			if err := c.close(); err != nil {
+				return err
+			}
+			if c.repair != nil {
+				if err := s.repaired(ctx, c.repair, to); err != nil {
+					return err
+				}
+			}
+			return s.link.write(kindDone, encodeJSON(doneWith{to.To.Tag}))
 		case k == kindRefuse:
 			return s.link.fail(decodeRefusal(p))
 		default:
@@ -60,6 +71,31 @@ func (s *receiving) compare(ctx context.Context, to proposal) (err error) {
 			return err
 		}
 	}
+}
+
+// openCompared opens the snapshot that the sender names, and has its digest computed if that is
+// to be compared.
+func (s *receiving) openCompared(ctx context.Context, to proposal) (c *compared, st standing, err error) {
+	c = &compared{}
+	if c.snapshot, err = s.volume.Find(ctx, admin.Source{Store: to.To.Store, Generation: to.To.Generation}); err != nil {
+		return c, st, err
+	}
+	content, closer, err := s.volume.Open(*c.snapshot)
+	if err != nil {
+		return c, st, fmt.Errorf("opening snapshot %d: %w", c.snapshot.Tag, err)
+	}
+	c.content, c.close = content, sync.OnceValue(closer.Close)
+	s.size, s.result.There = c.snapshot.Size, true
+	st = standing{Size: s.size, There: true}
+	if to.Verify != byDigest {
+		return c, st, nil
+	}
+	res, err := compute.Run(ctx, s.volume.Manager, admin.Ref{Tag: c.snapshot.Tag}, content, compute.Options{})
+	if err != nil {
+		return c, st, errors.Join(fmt.Errorf("the digest of snapshot %d: %w", c.snapshot.Tag, err), c.close())
+	}
+	st.Digest, c.tree = res.Sum.String(), digest.TreeOf(compute.TreeOf(ctx, s.volume.Manager, c.snapshot))
+	return c, st, nil
 }
 
 // sums answers a frame of nodes.

@@ -46,11 +46,12 @@ const (
 	kindSums                     // receiver: the sums of their children
 	kindCompare                  // sender: sums of pieces
 	kindEqual                    // receiver: which of them are right
+	kindRepair                   // sender: what is to be there
 )
 
 // String returns the kind's name.
 func (k kind) String() string {
-	names := [...]string{"none", "hello", "propose", "standing", "probe", "had", "start", "data", "ack", "done", "refuse", "ping", "nodes", "sums", "compare", "equal"}
+	names := [...]string{"none", "hello", "propose", "standing", "probe", "had", "start", "data", "ack", "done", "refuse", "ping", "nodes", "sums", "compare", "equal", "repair"}
 	if int(k) < len(names) {
 		return names[k]
 	}
@@ -72,6 +73,8 @@ func (k kind) bounds() (least, most int) {
 		return sumsSize, mostNodes * sumsSize
 	case kindEqual:
 		return 1, (MaxFrame/probeSize + 7) / 8
+	case kindRepair:
+		return repairHead + 1, MaxFrame
 	case kindHad:
 		return 4, 4
 	case kindStart:

@@ -108,6 +108,8 @@ type proposal struct {
 	To     Copy   `json:"to"`
 	Size   int64  `json:"size_bytes"`
 	Verify string `json:"verify,omitempty"` // the copy is to be compared: how
+	Repair bool   `json:"repair,omitempty"` // and repaired
+	Digest string `json:"digest,omitempty"` // that it is to have then, if that is known
 }
 
 // How a copy is compared. Part of the protocol.

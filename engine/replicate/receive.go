@@ -52,9 +52,10 @@ const (
 
 // Received says what a session did.
 type Received struct {
-	Snapshot Copy // that was proposed
-	There    bool // before
-	Verified bool // it was compared, and nothing is received
+	Snapshot Copy  // that was proposed
+	There    bool  // before
+	Verified bool  // it was compared, and nothing is received
+	Repaired int64 // bytes of it that were put right
 	Start    int64
 	Applied  int64 // up to which offset; all of it is durable if there is no error
 	Summary  delta.Summary

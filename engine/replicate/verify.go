@@ -48,10 +48,15 @@ type Verified struct {
 // exchanged for each MiB. Nothing is written. A [*Refusal] says why the receiver cannot
 // compare; one with CodeAbsent that it has no such copy.
 func Verify(ctx context.Context, conn io.ReadWriteCloser, o Original, opts VerifyOptions) (Verified, error) {
+	return (&verifying{original: o, opts: opts}).serve(ctx, conn)
+}
+
+// serve has the session.
+func (v *verifying) serve(ctx context.Context, conn io.ReadWriteCloser) (Verified, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	l := newLink(ctx, conn, opts.Idle)
-	v := &verifying{original: o, opts: opts, sending: sending{link: l, answers: make(chan answer, 1), cancel: cancel}}
+	l := newLink(ctx, conn, v.opts.Idle)
+	v.sending = sending{link: l, answers: make(chan answer, 1), cancel: cancel}
 	err := v.run(ctx)
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause
@@ -67,6 +72,7 @@ type verifying struct {
 	sending
 	original Original
 	opts     VerifyOptions
+	repair   []delta.Extent // what differed when the copy was compared; nil: compare
 	result   Verified
 	found    delta.Extent // what differs and was not told: more may follow
 }
@@ -76,6 +82,12 @@ func (v *verifying) run(ctx context.Context) error {
 	if v.original.Tree != nil {
 		to.Verify = byDigest
 	}
+	if v.repair != nil {
+		to.Verify, to.Repair = byContent, true
+		if v.original.Digest != (digest.Sum{}) {
+			to.Digest = v.original.Digest.String()
+		}
+	}
 	st, err := v.propose(ctx, to)
 	if err != nil {
 		return err
@@ -83,9 +95,12 @@ func (v *verifying) run(ctx context.Context) error {
 	if st.Size != v.original.Size {
 		return fmt.Errorf("%w: the copy has %d bytes, and the snapshot %d", store.ErrSize, st.Size, v.original.Size)
 	}
-	if v.original.Tree == nil {
-		err = v.byContent(ctx)
-	} else {
+	switch {
+	case v.repair != nil:
+		err = v.byContent(ctx, v.repair)
+	case v.original.Tree == nil:
+		err = v.byContent(ctx, []delta.Extent{{Length: v.original.Size}})
+	default:
 		err = v.byDigest(ctx, st)
 	}
 	if err == nil {
@@ -146,8 +161,8 @@ func (v *verifying) byDigest(ctx context.Context, st standing) error {
 	return nil
 }
 
-// byContent compares all.
-func (v *verifying) byContent(ctx context.Context) error {
+// byContent compares all of the extents.
+func (v *verifying) byContent(ctx context.Context, extents []delta.Extent) error {
 	batch := make([]delta.Extent, 0, mostPieces)
 	flush := func() error {
 		if len(batch) == 0 {
@@ -168,7 +183,7 @@ func (v *verifying) byContent(ctx context.Context) error {
 		batch = batch[:0]
 		return nil
 	}
-	for x := range pieces([]delta.Extent{{Length: v.original.Size}}, 0, pieceSize) {
+	for x := range pieces(extents, 0, pieceSize) {
 		if batch = append(batch, x); len(batch) == mostPieces {
 			if err := flush(); err != nil {
 				return err

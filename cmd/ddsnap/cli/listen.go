@@ -156,7 +156,10 @@ func (l *listening) receive(ctx context.Context, r *replicate.Receiver, c io.Rea
 		l.say(e, "%s: %s", p.Name, e.Error)
 		return
 	}
-	if got.Verified {
+	switch {
+	case got.Repaired > 0:
+		e.Event, e.Bytes = "repaired", got.Repaired
+	case got.Verified:
 		e.Event = "verified"
 	}
 	l.say(e, "%s: %s %v", p.Name, e.Event, got.Snapshot)
@@ -175,7 +178,7 @@ func (l *listening) explain(err error) error {
 
 // listenEvent is a line of listen --json.
 type listenEvent struct {
-	Event    string          `json:"event"` // listening, received, verified, failed or refused
+	Event    string          `json:"event"` // listening, received, verified, repaired, failed or refused
 	Address  string          `json:"address,omitempty"`
 	Peer     string          `json:"peer,omitempty"`
 	Snapshot *replicate.Copy `json:"snapshot,omitempty"`

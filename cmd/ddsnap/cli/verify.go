@@ -22,6 +22,8 @@ type verification struct {
 	destinations
 	content contentFlags
 	all     bool
+	repair  bool
+	yes     bool
 }
 
 func (a *app) verify() *cobra.Command {
@@ -38,18 +40,28 @@ not there (see "ddsnap digest"), and reads only what differs by them. What becam
 different after a digest was computed, as on a bad disk, it does not find. With --all
 it reads all of both snapshots, and exchanges 28 bytes for each MiB.
 
+With --repair, the chunks that differ are sent, if the snapshot is the copy's newest one, and
+a snapshot of the repaired volume takes its place. Until it has the right content, nothing is
+deleted, and the copy says that it is being repaired. A repair that was cut is to be run again.
+
 Targets are named as for "ddsnap transmit".`,
 		Example: `  ddsnap verify --to copy /srv/vm.store
-  ddsnap verify --all --to far@192.0.2.7:4321 /srv/vm.store tuesday`,
+  ddsnap verify --all --to far@192.0.2.7:4321 /srv/vm.store tuesday
+  ddsnap verify --repair --to copy /srv/vm.store`,
 	}
 	cmd.Args = func(cmd *cobra.Command, got []string) error {
 		if err := args(1, 2, "SERVER|STORE", "SNAPSHOT")(cmd, got); err != nil {
 			return err
 		}
+		if v.repair && v.pipe {
+			return usageError{errors.New("--repair takes two connections: use --to or --via instead of --pipe")}
+		}
 		return v.check()
 	}
 	v.add(cmd, "compare with")
 	cmd.Flags().BoolVarP(&v.all, "all", "a", false, "compare all content, and no digests")
+	cmd.Flags().BoolVar(&v.repair, "repair", false, "send what differs, and have the copy hold it")
+	cmd.Flags().BoolVarP(&v.yes, "yes", "y", false, "with --repair: do not ask")
 	v.content.addReading(cmd)
 	f := a.targetFlags(cmd)
 	a.progressFlag(cmd)
@@ -93,6 +105,7 @@ type compared struct {
 	Differs   []extent `json:"differs"`
 	Differing int64    `json:"differing_bytes"`
 	Exchanged int64    `json:"exchanged_bytes"`
+	Repaired  bool     `json:"repaired,omitempty"` // it is equal by now
 	Error     string   `json:"error,omitempty"`
 }
 
@@ -193,10 +206,46 @@ func (v *verification) compare(ctx context.Context, d dialer, here replicate.Ori
 	if !v.app.json {
 		printCompared(out, here.To, res)
 	}
+	if v.repair {
+		return res, v.mend(ctx, d, here, &res)
+	}
 	if !res.Equal {
 		return res, codeError{fmt.Errorf("%d of %d bytes differ", res.Differing, here.Size), exitDamaged}
 	}
 	return res, nil
+}
+
+// mend has the target hold what it is to hold, or end what an earlier repair left.
+func (v *verification) mend(ctx context.Context, d dialer, here replicate.Original, res *compared) error {
+	if !res.Equal && !v.yes {
+		if err := v.app.confirm(fmt.Sprintf("%d bytes of what it has as %v are overwritten.", res.Differing, here.To)); err != nil {
+			return err
+		}
+	}
+	conn, err := d.dial(ctx)
+	if err != nil {
+		return err
+	}
+	list := make([]delta.Extent, len(res.Differs))
+	for i, x := range res.Differs {
+		list[i] = delta.Extent{Offset: x.Offset, Length: x.Length}
+	}
+	show, finish := v.app.progress("repairing")
+	got, err := replicate.Repair(ctx, conn, here, list, replicate.VerifyOptions{Idle: v.idle, Progress: func(done, total int64) {
+		if show != nil {
+			show(uint64(done), uint64(total))
+		}
+	}})
+	finish()
+	res.Exchanged += got.Exchanged
+	if err != nil {
+		return fmt.Errorf("repairing: %w", err)
+	}
+	res.Repaired = !res.Equal
+	if res.Repaired && !v.app.json {
+		fmt.Fprintf(v.app.Out, "%s: %d bytes were repaired\n", d.name, got.Differing)
+	}
+	return nil
 }
 
 func printCompared(out io.Writer, c replicate.Copy, res compared) {
