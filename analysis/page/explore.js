@@ -10,10 +10,11 @@ if (!root || !source) return;
 const cells = JSON.parse(source.textContent).cells || [];
 if (!cells.length) return;
 
-const W = 720, H = 420, LEFT = 78, RIGHT = 14, TOP = 12, BOTTOM = 52;
+const WIDEST = 720, H = 420, LEFT = 78, RIGHT = 14, TOP = 12, BOTTOM = 52;
 const COLOURS = 7;
 const SVG = "http://www.w3.org/2000/svg";
 const state = {kind: "", experiment: "", x: "", y: "", line: "", logX: false, logY: false, filter: {}, view: null, at: -1};
+let W = WIDEST; // narrower where there is less room, so that text stays readable
 let plotted = {points: [], toX: null, toY: null, fit: null};
 
 const uniq = list => [...new Set(list)];
@@ -79,7 +80,8 @@ function choose() {
   const list = ofExperiment(), all = units(list), keys = keysOf(list), vary = varying(list, keys);
   if (!all.includes(state.y)) state.y = all.includes("ns/op") ? "ns/op" : all[0];
   const axes = [...keys, "round", ...all.map(u => "value:" + u)];
-  const numbers = vary.filter(k => numeric(uniq(list.map(c => setting(c, k))).filter(v => v !== "")));
+  const values = k => uniq(list.map(c => setting(c, k))).filter(v => v !== "");
+  const numbers = vary.filter(k => values(k).length > 1 && numeric(values(k)));
   if (!axes.includes(state.x)) state.x = ["chunk", "snapshots", "qd"].find(k => numbers.includes(k)) || numbers[0] || vary[0] || "round";
   if (state.line !== "" && !keys.includes(state.line)) state.line = "\0";
   if (state.line === "\0") state.line = ["run", "variant"].find(k => vary.includes(k) && k !== state.x) || vary.find(k => k !== state.x) || "";
@@ -98,7 +100,7 @@ function narrow() {
     const values = uniq(left.map(c => setting(c, k)));
     const has = v => uniq(left.filter(c => setting(c, k) === v).map(c => setting(c, state.x))).length;
     if (values.length < 2) continue;
-    const best = values.filter(v => v !== "").reduce((a, b) => has(b) > has(a) ? b : a);
+    const best = values.filter(v => v !== "").reduce((a, b) => has(b) > has(a) || has(b) === has(a) && b === "inline" ? b : a);
     state.filter[k] = best;
     left = left.filter(c => setting(c, k) === best || setting(c, k) === "");
   }
@@ -167,6 +169,8 @@ function steps(a, b, log) {
 function draw() {
   const {keys, list} = choose();
   const points = pointsOf(shown(list));
+  W = Math.max(340, Math.min(WIDEST, root.clientWidth || WIDEST));
+  figure.setAttribute("viewBox", `0 0 ${W} ${H}`);
   figure.replaceChildren();
   legend.replaceChildren();
   figure.setAttribute("aria-label", `${state.y} by ${axisName(state.x)}, ${state.experiment}, ${state.kind}: ${points.length} points`);
@@ -359,7 +363,7 @@ function fresh() {
 
 const form = element("form", {class: "controls", onsubmit: e => e.preventDefault()});
 const figure = document.createElementNS(SVG, "svg");
-for (const [k, v] of Object.entries({viewBox: `0 0 ${W} ${H}`, tabindex: "0", role: "img", id: "explore-figure"})) figure.setAttribute(k, v);
+for (const [k, v] of Object.entries({tabindex: "0", role: "img", id: "explore-figure"})) figure.setAttribute(k, v);
 for (const [k, f] of Object.entries({pointerdown: down, pointermove: move, pointerup: up, pointercancel: () => { drag?.box.remove(); drag = null; }, keydown: key})) figure.addEventListener(k, f);
 const legend = element("ul", {class: "legend"});
 const readout = element("output", {id: "explore-readout", "aria-live": "polite"});
@@ -372,6 +376,7 @@ root.append(form,
   figure, legend, readout, note,
   element("details", {}, element("summary", {}, "What is shown, as a table"), element("div", {class: "scroll", tabindex: "0"}, table)));
 root.hidden = false;
+window.addEventListener("resize", () => { if (Math.max(340, Math.min(WIDEST, root.clientWidth)) !== W) draw(); });
 fresh();
 build();
 })();

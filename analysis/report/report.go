@@ -100,7 +100,7 @@ func Write(run *results.Run) error {
 	if err := run.WriteJSON(results.SummaryFile, summary); err != nil {
 		return err
 	}
-	p, err := build(run, summary)
+	p, times, err := compose(run, summary)
 	if err != nil {
 		return fmt.Errorf("making the report of run %s: %w", run.Manifest().ID, err)
 	}
@@ -114,13 +114,6 @@ func Write(run *results.Run) error {
 			}
 		}
 	}
-	times, err := buildWhere(run)
-	if err == nil {
-		p.Where, err = renderWhere(times)
-	}
-	if err != nil {
-		return fmt.Errorf("making the report of run %s: %w", run.Manifest().ID, err)
-	}
 	if err := writeWhere(run, times); err != nil {
 		return err
 	}
@@ -129,6 +122,32 @@ func Write(run *results.Run) error {
 		return fmt.Errorf("making the report of run %s: %w", run.Manifest().ID, err)
 	}
 	return run.WriteFile(File, html)
+}
+
+// Page makes the page that [Write] leaves as report.html, and writes no file.
+func Page(run *results.Run) ([]byte, error) {
+	p, _, err := compose(run, goals.Evaluate(run))
+	if err == nil {
+		var html []byte
+		if html, err = render(p); err == nil {
+			return html, nil
+		}
+	}
+	return nil, fmt.Errorf("making the report of run %s: %w", run.Manifest().ID, err)
+}
+
+// compose makes all that the page shows.
+func compose(run *results.Run, summary goals.Summary) (view, []wherePart, error) {
+	p, err := build(run, summary)
+	if err != nil {
+		return view{}, nil, err
+	}
+	times, err := buildWhere(run)
+	if err != nil {
+		return view{}, nil, err
+	}
+	p.Where, err = renderWhere(times)
+	return p, times, err
 }
 
 func writeItems(run *results.Run, items []item) error {

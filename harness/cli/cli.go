@@ -99,7 +99,7 @@ func (a *app) run(ctx context.Context, args []string) error {
 	})
 	root.AddCommand(a.runCommand(), a.goalsCommand(), a.reportCommand(), a.compareCommand(),
 		a.listCommand(), a.recordCommand(), a.traceCommand(), a.envCommand(), a.labCommand(), a.exportCommand(), a.partCommand(), a.probeCommand(), a.baselineCommand(), a.againstCommand(), a.paceCommand(), a.tuneCommand(), a.historyCommand(), a.trendCommand(),
-		a.fleetCommand(), a.mergeCommand(), a.paperCommand())
+		a.fleetCommand(), a.mergeCommand(), a.paperCommand(), a.serveCommand())
 	root.SetArgs(args)
 	root.SetIn(a.in)
 	root.SetOut(a.out)
