@@ -41,10 +41,8 @@ run gives, a mark refers to nothing, or a result stands outside of the marks.`,
 			if f.check && len(f.from) > 0 {
 				return fmt.Errorf("%w: --check changes nothing, so that it takes no --from", errUsage)
 			}
-			for _, name := range f.from {
-				if err := a.recordForPaper(name, f.record); err != nil {
-					return err
-				}
+			if len(f.from) > 0 {
+				return a.recordForPaper(f)
 			}
 			return a.renderPaper(f)
 		},
@@ -57,42 +55,76 @@ run gives, a mark refers to nothing, or a result stands outside of the marks.`,
 	return cmd
 }
 
-func (a *app) recordForPaper(name, dir string) error {
-	run, err := a.openRun([]string{name})
+// recordForPaper takes runs into the record and renders the paper. Both are tried on a copy of
+// the record before: a paper that cannot be made of the runs leaves the record as it was.
+func (a *app) recordForPaper(f paperFlags) error {
+	tried, err := os.MkdirTemp("", "zbench-paper-")
 	if err != nil {
+		return fmt.Errorf("trying the record: %w", err)
+	}
+	defer os.RemoveAll(tried)
+	if err := os.CopyFS(tried, os.DirFS(f.record)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("trying the record: %w", err)
+	}
+	var runs []*results.Run
+	for _, name := range f.from {
+		run, err := a.openRun([]string{name})
+		if err != nil {
+			return err
+		}
+		if _, err := paper.Record(run, tried); err != nil {
+			return err
+		}
+		runs = append(runs, run)
+	}
+	if _, _, err := edition(f, tried); err != nil {
 		return err
 	}
-	taken, err := paper.Record(run, dir)
-	if err == nil {
+	for _, run := range runs {
+		taken, err := paper.Record(run, f.record)
+		if err != nil {
+			return err
+		}
 		fmt.Fprintf(a.err, "%s: of run %s\n", strings.Join(taken, " "), run.Manifest().ID)
 	}
-	return err
+	return a.renderPaper(f)
 }
+
+// edition renders the paper from a record. Without --check, a paper with problems is an error.
+func edition(f paperFlags, record string) (ed paper.Edition, have map[string][]byte, err error) {
+	text, err := os.ReadFile(f.file)
+	if err != nil {
+		return ed, nil, fmt.Errorf("reading the paper: %w", err)
+	}
+	book, err := paper.Load(record)
+	if err != nil {
+		return ed, nil, err
+	}
+	if have, err = drawings(f.drawn()); err != nil {
+		return ed, nil, err
+	}
+	ed = book.Render(text, path.Clean(filepath.ToSlash(f.figures)))
+	if len(ed.Problems) > 0 && !f.check {
+		return ed, nil, fmt.Errorf("%s and its record stay as they were:\n%s", f.file, listed(ed.Problems))
+	}
+	return ed, have, nil
+}
+
+// drawn is the directory of figures.
+func (f paperFlags) drawn() string { return filepath.Join(filepath.Dir(f.file), f.figures) }
 
 // renderPaper makes the paper, or with --check compares it with what is there.
 func (a *app) renderPaper(f paperFlags) error {
-	text, err := os.ReadFile(f.file)
-	if err != nil {
-		return fmt.Errorf("reading the paper: %w", err)
-	}
-	book, err := paper.Load(f.record)
+	ed, have, err := edition(f, f.record)
 	if err != nil {
 		return err
 	}
-	dir := filepath.Join(filepath.Dir(f.file), f.figures)
-	have, err := drawings(dir)
-	if err != nil {
-		return err
-	}
-	ed := book.Render(text, path.Clean(filepath.ToSlash(f.figures)))
+	dir := f.drawn()
 	if f.check {
 		if found := append(ed.Problems, ed.Differences(have)...); len(found) > 0 {
 			return fmt.Errorf("%w: %s:\n%s\nmake paper renders it anew", errCheck, f.file, listed(found))
 		}
 		return nil
-	}
-	if len(ed.Problems) > 0 {
-		return fmt.Errorf("%s stays as it was:\n%s", f.file, listed(ed.Problems))
 	}
 	for name := range have {
 		if ed.Figures[name] == nil {
