@@ -37,8 +37,8 @@ Trials are verified by their sums; all must be of one revision, suite and plan. 
 that is at several places counts once; one that is there with different content, and a
 round that a machine has twice, are refused. Machines are never averaged; those of one
 kind, equal in all that zbench compare looks at, are one run with --pool.`,
-		Example: `  zbench merge /mnt/lab/chunks -o chunks
-  zbench merge s3://bench/chunks -o chunks --pool --check`,
+		Example: `  zbench merge /mnt/lab -o chunks --job chunks
+  zbench merge s3://bench/lab -o chunks --pool --check`,
 		Args: between(1, 64, "the places of trials"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.output == "" {

@@ -19,6 +19,7 @@ import (
 	"zumastor.org/zumastor/analysis/regress"
 	"zumastor.org/zumastor/engine/backup/storage"
 	"zumastor.org/zumastor/engine/backup/storage/s3test"
+	"zumastor.org/zumastor/harness/runner"
 	"zumastor.org/zumastor/harness/spec"
 	"zumastor.org/zumastor/results"
 )
@@ -63,6 +64,7 @@ func trial(t *testing.T, h host, job string, i, n int, change ...func(*Trial, *r
 		require.NoError(t, run.Complete(e.Name))
 	}
 	require.NoError(t, run.Warn("noisy"))
+	require.NoError(t, run.Warn(runner.TrialWarning(part)))
 	for _, c := range change {
 		c(&d, run)
 	}
@@ -146,6 +148,8 @@ func TestMergeKeepsMachinesApart(t *testing.T) {
 		require.Empty(t, run.Manifest().Completed)
 		require.Contains(t, strings.Join(run.Manifest().Warnings, "\n"), "E6: this is rounds "+m.Rounds["E6"])
 		require.NotContains(t, run.Manifest().Settings, "trial")
+		require.Contains(t, run.Manifest().Warnings[0], "noisy (trial j ")
+		require.NotContains(t, strings.Join(run.Manifest().Warnings, "\n"), "a part of the rounds")
 	}
 	require.Equal(t, 1, open(t, dir, summary.Machines[slices.IndexFunc(summary.Machines, func(m Machine) bool { return m.Machines[0] == slow.name })].Run).Modelled().Len())
 	require.Len(t, Runs(dir), 3)

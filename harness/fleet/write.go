@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 
+	"zumastor.org/zumastor/harness/runner"
+	"zumastor.org/zumastor/harness/spec"
 	"zumastor.org/zumastor/results"
 )
 
@@ -288,6 +290,9 @@ func warnings(group []Collected, machines int) []string {
 	of := map[string][]string{}
 	for _, c := range group {
 		for _, w := range c.run.Manifest().Warnings {
+			if w == runner.TrialWarning(spec.Trial{Index: c.Index, Count: c.Count}) {
+				continue // it is merged
+			}
 			if of[w] == nil {
 				order = append(order, w)
 			}

@@ -32,6 +32,15 @@ func settings(o Options) map[string]string {
 	}
 }
 
+// TrialWarning is what the run of a trial is marked with: what is computed of it alone is
+// of a part of the rounds. It is empty for all of them.
+func TrialWarning(t spec.Trial) string {
+	if t.Count <= 1 {
+		return ""
+	}
+	return fmt.Sprintf("this is trial %s: a part of the rounds", t)
+}
+
 // Plan is all that a suite of experiments is to do, whatever trials it is divided into.
 type Plan struct {
 	Experiments []spec.Experiment

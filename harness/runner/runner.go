@@ -67,7 +67,7 @@ func Run(ctx context.Context, o Options) (*results.Run, error) {
 	if before, err := record.Environment(); err == nil && before.LoadStart != "" {
 		env.LoadStart = before.LoadStart // of the run that is resumed
 	}
-	if err := errors.Join(record.SetEnvironment(env), warnOfNoise(record, noise)); err != nil {
+	if err := errors.Join(record.SetEnvironment(env), warnOfNoise(record, noise), warnOfTrial(record, o.Trial)); err != nil {
 		return record, err
 	}
 	r := &runner{Options: o, record: record, progress: newProgress(o.Out, o.Terminal, remaining(chosen, record)), suite: all}
@@ -85,6 +85,13 @@ func Run(ctx context.Context, o Options) (*results.Run, error) {
 		return record, err
 	}
 	return record, report.Write(record)
+}
+
+func warnOfTrial(record *results.Run, t spec.Trial) error {
+	if w := TrialWarning(t); w != "" {
+		return record.Warn(w)
+	}
+	return nil
 }
 
 // plan returns the experiments that are wanted, with the axes that are wanted.

@@ -67,3 +67,15 @@ func TestPlanDigest(t *testing.T) {
 		require.NotEqual(t, one.Digest, three.Digest)
 	}
 }
+
+// TestTrialIsMarked: who looks at one trial is told that it is a part.
+func TestTrialIsMarked(t *testing.T) {
+	for trial, want := range map[spec.Trial][]string{
+		{}: nil, {Index: 0, Count: 1}: nil, {Index: 1, Count: 3}: {"this is trial 1/3: a part of the rounds"},
+	} {
+		record, err := results.Create(t.TempDir(), results.Manifest{Suite: "smoke"})
+		require.NoError(t, err)
+		require.NoError(t, warnOfTrial(record, trial))
+		require.Equal(t, want, record.Manifest().Warnings)
+	}
+}
