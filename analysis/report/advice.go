@@ -28,39 +28,58 @@ type adviceRow struct {
 	Unclear bool
 }
 
-// advise says which chunk size to use where a run has several, by the rule that zbench
-// tune follows; nothing for a run that has one.
-func advise(run *results.Run) (all []advice) {
+// adviseOn says which chunk size to use for each run that has several, and if none has,
+// for all of them together, if their machines are alike.
+func adviseOn(runs []*results.Run, alike bool) (all []advice) {
 	for _, kind := range []results.Kind{results.Measured, results.Modelled} {
-		s, _ := pivot(kind, costs(ofKind(run, kind)), "chunk", nil)
-		a := advice{Run: run.Manifest().ID, Kind: kind}
-		for _, l := range s.Lines {
-			if strings.Contains(l.Name, "copybound") {
-				continue // a bound, which nobody can use
-			}
-			if row, ok := adviceFor(l); ok {
-				a.Rows = append(a.Rows, row)
-			}
+		var together []group.Cell
+		var names []string
+		before := len(all)
+		for _, run := range runs {
+			cells := costs(ofKind(run, kind))
+			together, names = append(together, cells...), append(names, run.Manifest().ID)
+			all = append(all, advise(run.Manifest().ID, kind, cells)...)
 		}
-		if len(a.Rows) > 0 {
-			all = append(all, a)
+		if len(all) == before && (alike || kind == results.Modelled) {
+			all = append(all, advise(strings.Join(names, ", "), kind, together)...)
 		}
 	}
 	return all
 }
 
+// advise says which chunk size to use where cells have several, by the rule that zbench
+// tune follows; nothing where they have one.
+func advise(name string, kind results.Kind, cells []group.Cell) []advice {
+	s, _ := pivot(kind, cells, "chunk", nil)
+	a := advice{Run: name, Kind: kind}
+	for _, l := range s.Lines {
+		if strings.Contains(l.Name, "copybound") {
+			continue // a bound, which nobody can use
+		}
+		if row, ok := adviceFor(l); ok {
+			a.Rows = append(a.Rows, row)
+		}
+	}
+	if len(a.Rows) == 0 {
+		return nil
+	}
+	return []advice{a}
+}
+
 func adviceFor(l group.Line) (adviceRow, bool) {
 	var choices []chunksize.Choice
+	sizes := map[int64]bool{}
 	points := slices.DeleteFunc(slices.Clone(l.Points), func(p group.Point) bool { return p.Estimate.N == 0 })
 	for _, p := range points {
 		chunk, err := strconv.ParseInt(p.X, 10, 64)
 		if err != nil {
 			return adviceRow{}, false
 		}
+		sizes[chunk] = true
 		choices = append(choices, chunksize.Choice{Chunk: chunk, Time: p.Estimate.Center})
 	}
 	best := chunksize.Best(choices)
-	if best < 0 || len(choices) < 2 {
+	if best < 0 || len(sizes) < 2 {
 		return adviceRow{}, false
 	}
 	fastest := points[chunksize.Fastest(choices)].Estimate

@@ -96,9 +96,8 @@ func Comparison(runs []*results.Run, unit string) ([]byte, error) {
 			}
 		}
 	}
-	for _, run := range runs {
-		c.Advice = append(c.Advice, advise(run)...)
-	}
+	alike := !slices.ContainsFunc(c.Machines, func(m machine) bool { return len(m.Differences) > 0 })
+	c.Advice = adviseOn(runs, alike)
 	if err := c.overlay(runs); err != nil {
 		return nil, err
 	}

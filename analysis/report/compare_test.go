@@ -98,14 +98,34 @@ func TestComparisonSaysWhatMatters(t *testing.T) {
 }
 
 func TestAdviceOnChunkSizes(t *testing.T) {
-	all := advise(chunkRun(t, "one", "X", 1))
+	all := adviseOn([]*results.Run{chunkRun(t, "one", "X", 1)}, false)
 	require.Len(t, all, 2, "measured and modelled")
 	require.Equal(t, "4 KiB", all[1].Rows[0].Chunk)
 	require.Equal(t, "the least of all, and no smaller size is within 5 % of it", all[1].Rows[0].Reason)
 	require.False(t, all[1].Rows[0].Unclear)
 	one, err := results.Create(t.TempDir(), results.Manifest{ID: "plain"})
 	require.NoError(t, err)
-	require.Empty(t, advise(one), "no chunk sizes, no advice")
+	require.Empty(t, adviseOn([]*results.Run{one}, true), "no chunk sizes, no advice")
+}
+
+// TestAdviceOnRunsOfOneSizeEach takes runs together whose machines are alike.
+func TestAdviceOnRunsOfOneSizeEach(t *testing.T) {
+	var runs []*results.Run
+	for _, chunk := range []string{"4096", "65536"} {
+		all := chunkRun(t, "all", "X", 1)
+		run, err := results.Create(t.TempDir(), results.Manifest{ID: "of" + chunk})
+		require.NoError(t, err)
+		for s := range all.Measured().Filter(func(s results.Sample) bool { return s.Config.Get("chunk") == chunk }).All() {
+			require.NoError(t, run.Append(s))
+		}
+		runs = append(runs, run)
+	}
+	advice := adviseOn(runs, true)
+	require.Len(t, advice, 1)
+	require.Equal(t, "of4096, of65536", advice[0].Run)
+	require.Equal(t, "4 KiB", advice[0].Rows[0].Chunk)
+	require.Empty(t, adviseOn(runs, false), "machines that differ")
+	require.Empty(t, adviseOn(runs[:1], true))
 }
 
 // TestHeatMapsOfARun are in the report, and files of the run.

@@ -68,11 +68,29 @@ document.body.append(Object.assign(document.createElement("pre"), {id: "noted", 
 	return noted
 }
 
+// screenshots leaves pictures of the page, light and dark, wide and narrow, for looking at.
+func screenshots(t *testing.T, chromium string, page []byte) {
+	t.Helper()
+	file := filepath.Join(*keep, "page.html")
+	require.NoError(t, os.WriteFile(file, page, 0o644))
+	for name, flags := range map[string][]string{
+		"light-wide": {"--window-size=1100,3000"}, "light-narrow": {"--window-size=500,3000"},
+		"dark-wide": {"--window-size=1100,3000", "--force-dark-mode", "--blink-settings=preferredColorScheme=0"},
+	} {
+		flags = append(flags, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--user-data-dir="+t.TempDir(),
+			"--screenshot="+filepath.Join(*keep, name+".png"), "file://"+file)
+		require.NoError(t, exec.CommandContext(t.Context(), chromium, flags...).Run())
+	}
+}
+
 // TestExplorerInABrowser has what a reader does change what is shown.
 func TestExplorerInABrowser(t *testing.T) {
-	browser(t)
+	chromium := browser(t)
 	page, err := Comparison([]*results.Run{chunkRun(t, "one", "X", 1), chunkRun(t, "two", "X", 1.2)}, results.NsPerOp)
 	require.NoError(t, err)
+	if *keep != "" {
+		screenshots(t, chromium, page)
+	}
 	noted := browse(t, page, `
 		note("hidden", document.getElementById("explore").hidden);
 		note("x", by("x").value + " " + texts(".x-tick"));

@@ -81,8 +81,8 @@ func (f figure) split(set results.Set) []figure {
 }
 
 func joined(a, b string) string {
-	if a == "" {
-		return b
+	if a == "" || b == "" {
+		return a + b
 	}
 	return a + ", " + b
 }
