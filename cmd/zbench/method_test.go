@@ -28,6 +28,9 @@ func TestMain(m *testing.M) {
 // notHere are the beginnings of comments that say why a command is not for a test.
 var notHere = regexp.MustCompile(`^(as root|minutes|compiles|of a checkout)\b`)
 
+// programs are those that pages name. Other indented lines are examples of text.
+var programs = regexp.MustCompile(`^(zbench|ddsnap|make|go|git|ls|cat) `)
+
 // command is a command of a page.
 type command struct{ line, skip string }
 
@@ -50,7 +53,7 @@ func commandsOf(page string) []command {
 		if comment = strings.TrimSpace(comment); notHere.MatchString(comment) {
 			c.skip = comment
 		}
-		if c.line != "" {
+		if programs.MatchString(c.line + " ") {
 			all = append(all, c)
 		}
 	}
@@ -58,7 +61,7 @@ func commandsOf(page string) []command {
 }
 
 func TestCommandsOfAPage(t *testing.T) {
-	page := "Text.\n\n    zbench list\n    zbench run # as root: all\n1. A list:\n\n        make x   # minutes\n   text\n\n```\nls # a comment\n```\nmore\n"
+	page := "Text.\n\n    zbench list\n    zbench run # as root: all\n1. A list:\n\n        make x   # minutes\n   text\n\n```\nls # a comment\n```\n\n    <!-- = goal x -->1<!-- --> of a text\nmore\n"
 	require.Equal(t, []command{{"zbench list", ""}, {"zbench run", "as root: all"}, {"make x", "minutes"}, {"ls", ""}}, commandsOf(page))
 }
 
