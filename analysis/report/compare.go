@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"html/template"
 	"slices"
+	"strings"
 
 	"zumastor.org/zumastor/analysis/group"
 	"zumastor.org/zumastor/analysis/page"
@@ -68,7 +69,11 @@ type count struct {
 }
 
 // pairRow is a setting with its numbers written out.
-type pairRow struct{ Name, Old, New, Ratio, Interval, P, Verdict, Class string }
+type pairRow struct {
+	Parts []string // of its name, between which a line may end
+
+	Old, New, Ratio, Interval, P, Verdict, Class string
+}
 
 // overlaid is the figures of an experiment with the runs as lines.
 type overlaid struct {
@@ -217,7 +222,7 @@ func (p *pair) count() {
 
 func rowOf(r regress.Row, kind results.Kind) pairRow {
 	out := pairRow{
-		Name: r.Name, Old: quantity.Quantity(r.Old, r.Unit), New: quantity.Quantity(r.New, r.Unit), Ratio: quantity.None, Interval: quantity.None,
+		Parts: strings.Split(r.Name, "/"), Old: quantity.Quantity(r.Old, r.Unit), New: quantity.Quantity(r.New, r.Unit), Ratio: quantity.None, Interval: quantity.None,
 		P: quantity.None, Verdict: string(r.Verdict), Class: verdictClass(r.Verdict),
 	}
 	if r.Speed.N == 0 {
