@@ -35,7 +35,7 @@ func openProcess(o Options) (*programs, error) {
 		for _, point := range [][2]string{
 			{"sched_switch", processProgSwitched}, {"sched_wakeup", processProgWoken}, {"sched_wakeup_new", processProgBorn},
 		} {
-			if err := p.keep(link.AttachRawTracepoint(link.RawTracepointOptions{Name: point[0], Program: p.loaded.Programs[point[1]]})); err != nil {
+			if err := p.keep(link.AttachTracing(link.TracingOptions{Program: p.loaded.Programs[point[1]]})); err != nil {
 				return fmt.Errorf("tracepoint %s: %w", point[0], err)
 			}
 		}

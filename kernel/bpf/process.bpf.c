@@ -4,11 +4,10 @@
  * preempted, and how long it waits for one when it could run. Sums are the process's time
  * on processors, and of waiting for them; counts are its context switches.
  *
- * Needs Linux 5.15, for what raw tracepoints are given.
+ * Needs Linux 5.15 with BTF: tracepoints with types, whose fields are loaded without a call.
  */
 #include "kernel.h"
 #include <bpf/bpf_helpers.h>
-#include <bpf/bpf_core_read.h>
 #include "histogram.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -43,7 +42,7 @@ struct {
 
 static __always_inline struct times *times_of(struct task_struct *task)
 {
-	__s32 thread = BPF_CORE_READ(task, pid);
+	__s32 thread = task->pid;
 	struct times fresh = {}, *t = bpf_map_lookup_elem(&threads, &thread);
 
 	if (t)
@@ -55,7 +54,7 @@ static __always_inline struct times *times_of(struct task_struct *task)
 
 static __always_inline bool is_ours(struct task_struct *task)
 {
-	return BPF_CORE_READ(task, tgid) == process;
+	return task->tgid == process;
 }
 
 static __always_inline void stops(struct task_struct *task, bool preempted, __u64 now)
@@ -82,14 +81,14 @@ static __always_inline void starts(struct task_struct *task, __u64 now)
 	t->runnable = 0;
 }
 
-SEC("raw_tp/sched_switch")
-int switched(struct bpf_raw_tracepoint_args *ctx)
+SEC("tp_btf/sched_switch")
+int switched(__u64 *ctx)
 {
-	struct task_struct *before = (struct task_struct *)ctx->args[1], *next = (struct task_struct *)ctx->args[2];
+	struct task_struct *before = (struct task_struct *)ctx[1], *next = (struct task_struct *)ctx[2];
 	__u64 now = bpf_ktime_get_ns();
 
 	if (is_ours(before))
-		stops(before, ctx->args[0], now);
+		stops(before, ctx[0], now);
 	if (is_ours(next))
 		starts(next, now);
 	return 0;
@@ -107,14 +106,14 @@ static __always_inline int becomes_runnable(struct task_struct *task)
 	return 0;
 }
 
-SEC("raw_tp/sched_wakeup")
-int woken(struct bpf_raw_tracepoint_args *ctx)
+SEC("tp_btf/sched_wakeup")
+int woken(__u64 *ctx)
 {
-	return becomes_runnable((struct task_struct *)ctx->args[0]);
+	return becomes_runnable((struct task_struct *)ctx[0]);
 }
 
-SEC("raw_tp/sched_wakeup_new")
-int born(struct bpf_raw_tracepoint_args *ctx)
+SEC("tp_btf/sched_wakeup_new")
+int born(__u64 *ctx)
 {
-	return becomes_runnable((struct task_struct *)ctx->args[0]);
+	return becomes_runnable((struct task_struct *)ctx[0]);
 }
