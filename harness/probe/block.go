@@ -70,7 +70,7 @@ func openBlock(o Options) (*programs, error) {
 			p.closer = append(p.closer, f)
 		}
 		for _, point := range blockPoints(o.Devices) {
-			if err := p.keep(link.AttachRawTracepoint(link.RawTracepointOptions{Name: point[0], Program: p.loaded.Programs[point[1]]})); err != nil {
+			if err := p.keep(link.AttachTracing(link.TracingOptions{Program: p.loaded.Programs[point[1]]})); err != nil {
 				return fmt.Errorf("tracepoint %s: %w", point[0], err)
 			}
 		}

@@ -5,7 +5,8 @@
  * one without (device-mapper, md) from the queueing of a bio until its completion. So each
  * operation counts once a device.
  *
- * Needs Linux 5.15 (request_queue.disk) with BTF. Raw tracepoints need no tracefs.
+ * Needs Linux 5.15 (request_queue.disk) with BTF. Tracepoints with types need no
+ * tracefs, and their fields are loaded without a call.
  */
 #include "kernel.h"
 #include <bpf/bpf_helpers.h>
@@ -99,7 +100,7 @@ static __always_inline bool wanted(__u32 dev)
 
 static __always_inline __u32 number_of(struct gendisk *disk)
 {
-	return (__u32)BPF_CORE_READ(disk, major) << 20 | BPF_CORE_READ(disk, first_minor);
+	return (__u32)disk->major << 20 | disk->first_minor;
 }
 
 static __always_inline bool has_flag(__u32 flags, __u32 bit)
@@ -217,11 +218,11 @@ static __always_inline void end(__u64 id)
 	sample(&op, took);
 }
 
-SEC("raw_tp/block_rq_issue")
-int request_issued(struct bpf_raw_tracepoint_args *ctx)
+SEC("tp_btf/block_rq_issue")
+int request_issued(__u64 *ctx)
 {
-	struct request *rq = (struct request *)ctx->args[0];
-	struct gendisk *disk = BPF_CORE_READ(rq, q, disk);
+	struct request *rq = (struct request *)ctx[0];
+	struct gendisk *disk = rq->q->disk;
 	struct operation op = {};
 
 	if (!disk) /* a command to the driver itself */
@@ -229,47 +230,47 @@ int request_issued(struct bpf_raw_tracepoint_args *ctx)
 	op.dev = number_of(disk);
 	if (!wanted(op.dev))
 		return 0;
-	op.sector = BPF_CORE_READ(rq, __sector);
-	op.bytes = BPF_CORE_READ(rq, __data_len);
-	op.kind = kind_of(BPF_CORE_READ(rq, cmd_flags), op.bytes);
+	op.sector = rq->__sector;
+	op.bytes = rq->__data_len;
+	op.kind = kind_of(rq->cmd_flags, op.bytes);
 	begin((__u64)rq, &op);
 	return 0;
 }
 
-SEC("raw_tp/block_rq_complete")
-int request_completed(struct bpf_raw_tracepoint_args *ctx)
+SEC("tp_btf/block_rq_complete")
+int request_completed(__u64 *ctx)
 {
-	struct request *rq = (struct request *)ctx->args[0];
-	__u32 done = ctx->args[2];
+	struct request *rq = (struct request *)ctx[0];
+	__u32 done = ctx[2];
 
-	if (done < BPF_CORE_READ(rq, __data_len)) /* a part; the rest follows */
+	if (done < rq->__data_len) /* a part; the rest follows */
 		return 0;
 	end((__u64)rq);
 	return 0;
 }
 
-SEC("raw_tp/block_bio_queue")
-int bio_queued(struct bpf_raw_tracepoint_args *ctx)
+SEC("tp_btf/block_bio_queue")
+int bio_queued(__u64 *ctx)
 {
-	struct bio *bio = (struct bio *)ctx->args[0];
-	struct gendisk *disk = BPF_CORE_READ(bio, bi_bdev, bd_disk);
+	struct bio *bio = (struct bio *)ctx[0];
+	struct gendisk *disk = bio->bi_bdev->bd_disk;
 	struct operation op = {};
 
-	if (!disk || BPF_CORE_READ(disk, queue, mq_ops)) /* its requests are seen */
+	if (!disk || disk->queue->mq_ops) /* its requests are seen */
 		return 0;
 	op.dev = number_of(disk);
 	if (!wanted(op.dev))
 		return 0;
-	op.sector = BPF_CORE_READ(bio, bi_iter.bi_sector);
-	op.bytes = BPF_CORE_READ(bio, bi_iter.bi_size);
-	op.kind = kind_of(BPF_CORE_READ(bio, bi_opf), op.bytes);
+	op.sector = bio->bi_iter.bi_sector;
+	op.bytes = bio->bi_iter.bi_size;
+	op.kind = kind_of(bio->bi_opf, op.bytes);
 	begin((__u64)bio, &op);
 	return 0;
 }
 
-SEC("raw_tp/block_bio_complete")
-int bio_completed(struct bpf_raw_tracepoint_args *ctx)
+SEC("tp_btf/block_bio_complete")
+int bio_completed(__u64 *ctx)
 {
-	end(ctx->args[1]);
+	end(ctx[1]);
 	return 0;
 }

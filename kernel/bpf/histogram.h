@@ -77,7 +77,8 @@ static __always_inline void hist_add(__u32 subject, __u16 kind, __u16 metric, __
 {
 	struct series key = { .subject = subject, .kind = kind, .metric = metric };
 	struct histogram *h = bpf_map_lookup_elem(&histograms, &key);
-	__u32 zero = 0, slot;
+	__u32 zero = 0;
+	__u64 slot;
 
 	if (!h) {
 		struct histogram *fresh = bpf_map_lookup_elem(&empty, &zero);
@@ -92,6 +93,7 @@ static __always_inline void hist_add(__u32 subject, __u16 kind, __u16 metric, __
 		}
 	}
 	slot = hist_slot(v);
+	barrier_var(slot); /* what is checked is the register that is used: 6.1 wants that */
 	if (slot >= HIST_SLOTS) /* never; the verifier wants it said */
 		return;
 	__sync_fetch_and_add(&h->slots[slot], 1);
