@@ -43,7 +43,9 @@ Of block devices: latency from issue to completion, size, distance and queue dep
 of operations, by device and kind. Of a server, or any process of ddsnap: its stages,
 how long they take and of how much (requests, one of 16; copies, leases, batches,
 commits, reports, checkpoints, lookups, codecs); how long its threads run, and wait
-for a processor. With --server alone, block devices are left out.
+for a processor. With --server alone, block devices are left out. Of the kernel's own
+targets, while they are loaded: how long requests are held, and how long reading,
+committing and flushing of a batch takes.
 
 It needs root, and Linux 5.15 with BTF. A probe that is not possible here is left
 out with a notice that says what it needs.
@@ -74,7 +76,7 @@ It prints what happened in each interval, until --duration is over or Ctrl-C; wi
 
 // options says what to look at.
 func (f probeFlags) options() (probe.Options, error) {
-	o := probe.Options{Block: f.server == "" || len(f.devices) > 0 || f.timeline != "", SampleEvery: f.sample}
+	o := probe.Options{Target: probe.TargetLoaded(), Block: f.server == "" || len(f.devices) > 0 || f.timeline != "", SampleEvery: f.sample}
 	for _, name := range f.devices {
 		d, err := probe.FindDevice(name)
 		if err != nil {

@@ -19,3 +19,4 @@ package probe
 //go:generate ../../kernel/bpf/generate block ../../kernel/bpf/block.bpf.c bpfel -type event
 //go:generate ../../kernel/bpf/generate stage ../../kernel/bpf/stage.bpf.c amd64,arm64
 //go:generate ../../kernel/bpf/generate process ../../kernel/bpf/process.bpf.c bpfel
+//go:generate ../../kernel/bpf/generate target ../../kernel/bpf/target.bpf.c amd64,arm64

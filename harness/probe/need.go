@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/features"
@@ -38,6 +39,12 @@ var (
 			err = fmt.Errorf("this is %d.%d", v>>16, v>>8&0xff)
 		}
 		return err
+	}}
+	needRegisters = Need{"a processor whose registers it knows, amd64 or arm64", func() error {
+		if runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64" {
+			return fmt.Errorf("this is %s", runtime.GOARCH)
+		}
+		return nil
 	}}
 	needRing = Need{"ring buffers, Linux 5.8", func() error { return features.HaveMapType(ebpf.RingBuf) }}
 )

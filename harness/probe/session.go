@@ -28,7 +28,7 @@ const (
 
 // Series is a histogram with what it is about.
 type Series struct {
-	Probe   string // block, stage, process
+	Probe   string // block, stage, target, process
 	Subject string // a device's name; empty where there is one subject only
 	Kind    string // of operation or stage; "any" for all
 	Metric  string // latency, size, distance, depth, ran, waited and more
@@ -50,6 +50,8 @@ type Options struct {
 	// Program, if not empty, is a file: the stages of all processes that run it are looked
 	// at, rather than those of Process.
 	Program string
+	// Target says to look at the kernel's own targets; see [TargetLoaded].
+	Target bool
 	// Event, if not nil, is called with one of SampleEvery operations of block
 	// devices, from one goroutine; it must not block for long, or events are lost.
 	Event       func(Event)
@@ -58,13 +60,13 @@ type Options struct {
 
 // AtSelf returns the options of looking at the device that a directory is on, or all if
 // that is on none, and a block device if it is not empty; at the stages of all processes
-// of this program, and the threads of this one.
+// of this program, and the threads of this one; at the kernel's targets if it has them.
 func AtSelf(dir, device string) (Options, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return Options{}, fmt.Errorf("finding this program: %w", err)
 	}
-	o := Options{Block: true, Process: os.Getpid(), Program: self}
+	o := Options{Block: true, Process: os.Getpid(), Program: self, Target: TargetLoaded()}
 	d, err := DeviceOf(dir)
 	if errors.Is(err, ErrUnavailable) {
 		return o, nil
@@ -107,7 +109,7 @@ func Attach(o Options) (*Session, error) {
 			return nil, fmt.Errorf("no process %d", o.Process)
 		}
 	}
-	for _, open := range []func(Options) (*programs, error){openBlock, openStage, openProcess} {
+	for _, open := range []func(Options) (*programs, error){openBlock, openStage, openTarget, openProcess} {
 		p, err := open(o)
 		switch {
 		case errors.Is(err, ErrUnavailable):

@@ -4,7 +4,6 @@ package probe
 
 import (
 	"fmt"
-	"runtime"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/features"
@@ -36,12 +35,7 @@ var stages = []struct {
 }
 
 // stageNeeds is what the stage probe needs.
-var stageNeeds = []Need{needRoot, needTypes, needDisk, {"a processor whose registers it knows, amd64 or arm64", func() error {
-	if runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64" {
-		return fmt.Errorf("this is %s", runtime.GOARCH)
-	}
-	return nil
-}}}
+var stageNeeds = []Need{needRoot, needTypes, needDisk, needRegisters}
 
 // openStage attaches to the marks in a program, or in that which a process runs.
 func openStage(o Options) (*programs, error) {

@@ -12,3 +12,9 @@ const stageProgStageBegins, stageProgStageEnds = "", ""
 type stageSeries blockSeries
 
 func loadStage() (*ebpf.CollectionSpec, error) { return nil, ErrUnavailable }
+
+const targetProgHeld, targetProgReleased, targetProgStageBegins, targetProgStageEnds = "", "", "", ""
+
+type targetSeries blockSeries
+
+func loadTarget() (*ebpf.CollectionSpec, error) { return nil, ErrUnavailable }
