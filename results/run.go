@@ -231,6 +231,21 @@ func (r *Run) Append(samples ...Sample) error {
 	return r.replace(slices.Concat(r.samples, samples))
 }
 
+// Supersede is Append without the samples that the run had of the same series.
+func (r *Run) Supersede(samples ...Sample) error {
+	measured := map[string]bool{}
+	for _, s := range samples {
+		measured[s.Name()] = true
+	}
+	before := r.samples
+	r.samples = slices.DeleteFunc(slices.Clone(before), func(s Sample) bool { return measured[s.Name()] })
+	err := r.Append(samples...)
+	if err != nil {
+		r.samples = before
+	}
+	return err
+}
+
 // replace makes all the run's samples. Histograms go first: one without its
 // sample is ignored, a sample without its histogram would be incomplete.
 func (r *Run) replace(all []Sample) error {
@@ -263,16 +278,6 @@ func (r *Run) Rounds(experiment string) int {
 		}
 	}
 	return n
-}
-
-// Discard removes the experiment's samples and its mark of completion.
-func (r *Run) Discard(experiment string) error {
-	m := r.Manifest()
-	m.Completed = slices.DeleteFunc(m.Completed, func(e string) bool { return e == experiment })
-	if err := r.writeManifest(m); err != nil {
-		return err
-	}
-	return r.replace(slices.DeleteFunc(slices.Clone(r.samples), func(s Sample) bool { return s.Experiment == experiment }))
 }
 
 // Complete marks the experiment as done, so that a resumed run skips it.

@@ -55,14 +55,24 @@ func TestRunSurvivesReopening(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 2, env.CPUs)
 
-	require.NoError(t, again.Discard("E6"))
-	require.False(t, again.Completed("E6"))
-	require.Zero(t, again.Rounds("E6"))
 	require.NoError(t, again.Finish())
 	last, err := Open(r.Dir())
 	require.NoError(t, err)
-	require.Zero(t, last.Measured().Len())
 	require.False(t, last.Manifest().End.IsZero())
+}
+
+// Samples of a series that is measured again take the place of what there was; others stay.
+func TestSupersede(t *testing.T) {
+	other := func(s *Sample) { s.Experiment = "E7" }
+	r := create(t)
+	require.NoError(t, r.Append(sample(), sample(func(s *Sample) { s.Round = 1 }), sample(other)))
+	require.ErrorIs(t, r.Supersede(sample(func(s *Sample) { s.N = 0 })), ErrSample)
+	require.Equal(t, 2, r.Rounds("E6"))
+	require.NoError(t, r.Supersede(sample()))
+	again, err := Open(r.Dir())
+	require.NoError(t, err)
+	require.Equal(t, 1, again.Rounds("E6"))
+	require.Equal(t, 1, again.Rounds("E7"))
 }
 
 func TestAppendIsAllOrNothing(t *testing.T) {

@@ -60,7 +60,7 @@ func (a *app) labBenchCommand() *cobra.Command {
 	flags.Lookup("timeout").Value.Set("20m")
 	flags.IntVar(&b.rounds, "rounds", 3, "`number` of times that each is measured")
 	flags.BoolVar(&b.wall, "wall", false, "go by the wall clock, on all CPUs: only factors of 3 or more mean anything without KVM")
-	flags.StringVar(&b.into, "into", "", "add the figures to a `run` and its report, by name or \"latest\"; those that it had are replaced")
+	flags.StringVar(&b.into, "into", "", "add the figures to a `run` and its report, by name or \"latest\"; those that it had of the same are replaced")
 	for _, l := range b.lists() {
 		flags.StringSliceVar(l.value, l.flag, l.preset, "which `"+l.flag+"`, of "+strings.Join(l.known, ", "))
 	}
@@ -174,14 +174,14 @@ func (a *app) recordBench(cfg *lab.Config, into string, samples []results.Sample
 		first, _, _ := strings.Cut(failed.Error(), "\n")
 		err = record.Warn("lab: " + first)
 	}
-	err = errors.Join(err, record.Append(samples...), record.Complete(lab.BenchExperiment), record.Finish(), report.Write(record))
+	err = errors.Join(err, record.Supersede(samples...), record.Complete(lab.BenchExperiment), record.Finish(), report.Write(record))
 	if into == "" { // whose goals are the others too
 		err = errors.Join(err, record.WriteJSON(results.SummaryFile, benchSummary(record)))
 	}
 	return record, err
 }
 
-// benchRun opens the run that figures are added to, without those it had, or makes one.
+// benchRun opens the run that figures are added to, or makes one.
 func (a *app) benchRun(cfg *lab.Config, into, clock string) (*results.Run, error) {
 	if into == "" {
 		record, err := results.Create(a.root, results.Manifest{Suite: labSuite, Command: append([]string{"zbench"}, a.args...),
@@ -195,8 +195,7 @@ func (a *app) benchRun(cfg *lab.Config, into, clock string) (*results.Run, error
 	if err != nil {
 		return nil, err
 	}
-	return record, errors.Join(record.Discard(lab.BenchExperiment),
-		record.Warn(fmt.Sprintf("lab: the kernel's targets were measured in a virtual machine: kernel %s, clock: %s", cfg.Kernel.Release, clock)))
+	return record, record.Warn(fmt.Sprintf("lab: the kernel's targets were measured in a virtual machine: kernel %s, clock: %s", cfg.Kernel.Release, clock))
 }
 
 // benchSummary has the goals that the benchmark measured.
