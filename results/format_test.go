@@ -151,7 +151,7 @@ func TestSetHoldsOneKind(t *testing.T) {
 }
 
 func TestHigherIsBetter(t *testing.T) {
-	for unit, want := range map[string]bool{NsPerOp: false, IOPS: true, MBPerSec: true, P99: false, AllocsPerOp: false, "B/s": true, "of-xdelta3-speed": true} {
+	for unit, want := range map[string]bool{NsPerOp: false, IOPS: true, MBPerSec: true, P99: false, AllocsPerOp: false, "B/s": true, "of-xdelta3-speed": true, "kills": true, "records": false} {
 		require.Equal(t, want, HigherIsBetter(unit), unit)
 	}
 }

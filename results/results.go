@@ -80,10 +80,13 @@ const (
 	BytesPerException = "B/exception"
 )
 
-// HigherIsBetter says whether a larger value of unit is the better one. It is so for rates
-// and ratios of speeds; times, sizes and counts are better when smaller.
+// survived are the units of counts of what a system has come through well.
+var survived = []string{"crashes", "faults", "kills"}
+
+// HigherIsBetter says whether a larger value of unit is the better one. It is so for rates,
+// ratios of speeds and counts of what was survived; times, sizes and other counts are better when smaller.
 func HigherIsBetter(unit string) bool {
-	return unit == IOPS || strings.HasSuffix(unit, "/s") || strings.HasSuffix(unit, "-speed")
+	return unit == IOPS || strings.HasSuffix(unit, "/s") || strings.HasSuffix(unit, "-speed") || slices.Contains(survived, unit)
 }
 
 // Pair is one setting of a [Config].
