@@ -22,6 +22,7 @@ func deltas() section {
 	levels["extent"] = extent
 	peers := deltaSize()
 	peers["peer"] = "yes"
+	arrivals := group.Selector{"experiment": "D1", "op": "replicate", "told": "", "extent": extent, "level": "default"}
 	speeds := deltaSize()
 	speeds["extent"], speeds["level"] = extent, "default"
 	return section{
@@ -47,16 +48,22 @@ func deltas() section {
 				query: group.Query{Where: group.Selector{"experiment": "D1", "op": "encode", "told": "", "level": "default"}, Unit: goals.DeltaShare, X: "extent", Line: "variant"},
 				each:  []string{"data"},
 			},
-			{
-				Name: "d1-replication",
-				Figure: plot.Figure{
-					Title: "Time of a replication by the link's speed", X: plot.Axis{Label: "Mbit/s", Scale: plot.Log},
-					Y: plot.Axis{Label: "time until all is applied", Unit: results.NsPerOp, Scale: plot.Log},
-				},
-				query: group.Query{Where: group.Selector{"experiment": "D1", "op": "replicate", "told": "", "extent": extent, "level": "default"}, Unit: results.NsPerOp, X: "link", Line: "variant"},
-				each:  []string{"data"},
-			},
+			replicationTimes("d1-replication", "Time of a replication by the link's speed", arrivals),
+			replicationTimes("d1-replication-peers", "Time of a replication by other programs",
+				group.Selector{"experiment": "D1", "op": "replicate", "told": "", "peer": "yes"}),
 		},
+	}
+}
+
+func replicationTimes(name, title string, where group.Selector) figure {
+	return figure{
+		Name: name,
+		Figure: plot.Figure{
+			Title: title, X: plot.Axis{Label: "Mbit/s", Scale: plot.Log},
+			Y: plot.Axis{Label: "time until all is applied", Unit: results.NsPerOp, Scale: plot.Log},
+		},
+		query: group.Query{Where: where, Unit: results.NsPerOp, X: "link", Line: "variant"},
+		each:  []string{"data"},
 	}
 }
 

@@ -204,10 +204,11 @@ func (d *deltas) samples(m *outcome, content int64, round int) (all []results.Sa
 		return &all[len(all)-1]
 	}
 	add("encode", m.encode)
-	if !m.applied {
+	if m.applied {
+		add("decode", m.decode)
+	} else if m.variant != "RSYNC" { // which applies what it sends by itself
 		return all
 	}
-	add("decode", m.decode)
 	for _, link := range d.Links {
 		if m.link > 0 && m.link != link {
 			continue
