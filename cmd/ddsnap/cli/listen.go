@@ -72,7 +72,10 @@ open only while something is received.`,
 		ctx, stop := untilSignal(cmd.Context())
 		defer stop()
 		l.store, l.target.works = args[0], true
-		r := &replicate.Receiver{Open: l.open, Full: l.yes, Idle: l.idle, Away: away}
+		r := &replicate.Receiver{Open: l.open, Full: l.yes, Idle: l.idle}
+		if l.content.origin == "" {
+			r.Away = away // its server is; without one, nobody starts what is missing
+		}
 		if l.stdio {
 			return l.once(ctx, r)
 		}

@@ -235,5 +235,8 @@ func (c *lastingContent) Close() error {
 	c.kept.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.err != nil { // it was closed when its connection ended
+		return nil
+	}
 	return c.client.Close()
 }
