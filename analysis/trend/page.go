@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"zumastor.org/zumastor/analysis/group"
+	"zumastor.org/zumastor/analysis/page"
 	"zumastor.org/zumastor/analysis/plot"
 	"zumastor.org/zumastor/analysis/stats"
 	"zumastor.org/zumastor/results"
@@ -50,15 +51,16 @@ func Page(r Report) ([]byte, error) {
 		}
 		shown = append(shown, s)
 	}
-	page, err := template.New("page").Parse(pageText)
+	t, err := template.New("page").Parse(pageText)
 	if err != nil {
 		return nil, err
 	}
 	var b bytes.Buffer
-	err = page.Execute(&b, struct {
+	err = t.Execute(&b, struct {
+		Style  template.CSS
 		Worse  int
 		Trends []shownTrend
-	}{r.Worse(), shown})
+	}{page.Style(), r.Worse(), shown})
 	return b.Bytes(), err
 }
 
