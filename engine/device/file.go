@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -37,6 +38,9 @@ type FileOptions struct {
 	Unclaimed bool
 	// Direct asks for O_DIRECT; see [File.Direct] for whether it was had.
 	Direct bool
+	// Patience is how long to wait for processes that only read the file, such as one
+	// that looks at a store's status, to close it. Whoever writes is not waited for.
+	Patience time.Duration
 }
 
 // File is a regular file or a block device as a [Device]. It holds advisory locks on
@@ -64,7 +68,8 @@ type File struct {
 
 // OpenFile opens the regular file or block device at path. Its size, a positive
 // multiple of 512, is fixed from then on but for [File.Refresh]. Errors wrap [ErrInUse] when another
-// process holds the lock or, for a block device, mounts or claims it.
+// process holds the lock or, for a block device, mounts or claims it. It blocks for the
+// Patience of o at most.
 func OpenFile(path string, o FileOptions) (*File, error) {
 	if o.Create > 0 {
 		if err := create(path, o.Create); err != nil {
@@ -78,7 +83,7 @@ func OpenFile(path string, o FileOptions) (*File, error) {
 	if err := f.open(o.Direct, !o.ReadOnly && o.Role <= Server && !o.Unclaimed); err != nil {
 		return nil, fmt.Errorf("opening %s: %w", path, err)
 	}
-	if err := f.prepare(o.Direct); err != nil {
+	if err := f.prepare(o.Direct, o.Patience); err != nil {
 		f.file.Close()
 		return nil, fmt.Errorf("opening %s: %w", path, err)
 	}
@@ -147,11 +152,11 @@ func claimed(err error) error {
 }
 
 // prepare locks the open file and learns its shape.
-func (f *File) prepare(direct bool) (err error) {
+func (f *File) prepare(direct bool, patience time.Duration) (err error) {
 	if f.raw, err = f.file.SyscallConn(); err != nil {
 		return err
 	}
-	if err := f.lock(); err != nil {
+	if err := f.lock(patience); err != nil {
 		return err
 	}
 	if err := f.Refresh(); err != nil {
@@ -175,7 +180,25 @@ func (f *File) prepare(direct bool) (err error) {
 	return nil
 }
 
-func (f *File) lock() error {
+// lookEvery is how often a file that others read is tried again.
+const lookEvery = 10 * time.Millisecond
+
+// lock takes the locks, and waits up to patience for those who only read.
+func (f *File) lock(patience time.Duration) error {
+	for began := time.Now(); ; time.Sleep(lookEvery) {
+		err := f.tryLock()
+		if !errors.Is(err, ErrInUse) || time.Since(began) >= patience || f.written() {
+			return err
+		}
+	}
+}
+
+// tryLock takes the lock of the role before the whole file's, so that what is in its
+// way says whether it is a writer's.
+func (f *File) tryLock() error {
+	if err := f.lockRole(); err != nil {
+		return err
+	}
 	how := unix.LOCK_EX
 	if f.readOnly || f.role != Alone {
 		how = unix.LOCK_SH
@@ -184,10 +207,9 @@ func (f *File) lock() error {
 	switch {
 	case errors.Is(err, unix.EWOULDBLOCK):
 		return fmt.Errorf("%w: %s", ErrInUse, lockHolder(f.file))
-	case err != nil:
+	default:
 		return err
 	}
-	return f.lockRole()
 }
 
 // control runs do with the descriptor, which stays open meanwhile, again when a

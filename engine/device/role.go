@@ -98,6 +98,14 @@ func (f *File) setLock(kind int16, start, n int64) error {
 	return err
 }
 
+// written reports whether others have locks as writers. One that only reads has a read
+// lock, or none any more while it closes the file.
+func (f *File) written() bool {
+	l := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart}
+	err := f.control(func(fd int) error { return unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &l) })
+	return err != nil || l.Type == unix.F_WRLCK
+}
+
 // Orphaned reports whether clients of a server have the file at path, and no server.
 func Orphaned(path string) bool {
 	file, err := os.Open(path)

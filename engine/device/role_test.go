@@ -5,6 +5,7 @@ package device_test
 import (
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -41,6 +42,26 @@ func TestRoles(t *testing.T) {
 	}
 	_, err = device.OpenFile(path, device.FileOptions{ReadOnly: true, Role: device.Snapshots})
 	require.ErrorContains(t, err, "read-only")
+}
+
+// TestPatience: who reads is waited for, who writes is not.
+func TestPatience(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store")
+	reader, err := device.OpenFile(path, device.FileOptions{Create: 1 << 20})
+	require.NoError(t, err)
+	require.NoError(t, reader.Close())
+	for _, role := range []device.Role{device.Alone, device.Server, device.Origin, device.Snapshots} {
+		reader, err := device.OpenFile(path, device.FileOptions{ReadOnly: true})
+		require.NoError(t, err)
+		_, err = device.OpenFile(path, device.FileOptions{Role: role, Patience: time.Millisecond})
+		require.ErrorIs(t, err, device.ErrInUse, "it reads for longer")
+		time.AfterFunc(20*time.Millisecond, func() { reader.Close() })
+		writer, err := device.OpenFile(path, device.FileOptions{Role: role, Patience: time.Hour})
+		require.NoError(t, err, "role %d", role)
+		_, err = device.OpenFile(path, device.FileOptions{Patience: time.Hour})
+		require.ErrorIs(t, err, device.ErrInUse, "role %d", role)
+		require.NoError(t, writer.Close())
+	}
 }
 
 // TestOrphaned: only clients without a server have one to wait for.

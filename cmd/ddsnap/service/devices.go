@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"zumastor.org/zumastor/engine/block"
 	"zumastor.org/zumastor/engine/check"
@@ -39,8 +40,13 @@ type Devices struct {
 	closers   []io.Closer
 }
 
+// patience is how long who is to write waits for those who look: "ddsnap status" of a
+// store without a server, say, at the moment at which the server starts.
+const patience = 5 * time.Second
+
 // OpenDevices opens a store's devices, and locks them until Close. The error wraps
-// device.ErrInUse when another process has one.
+// device.ErrInUse when another process has one; for one that only reads, it comes after
+// some seconds.
 func OpenDevices(p Paths, a Access) (*Devices, error) {
 	d := &Devices{}
 	err := d.open(p, a)
@@ -55,6 +61,9 @@ func OpenDevices(p Paths, a Access) (*Devices, error) {
 
 func (d *Devices) open(p Paths, a Access) error {
 	file := device.FileOptions{ReadOnly: a.ReadOnly, Direct: a.Direct, Role: a.Role}
+	if !a.ReadOnly {
+		file.Patience = patience
+	}
 	unclaimed := file
 	unclaimed.Unclaimed = a.Unclaimed
 	f, err := d.file(p.Store, unclaimed)
