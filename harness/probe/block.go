@@ -14,6 +14,10 @@ import (
 	"github.com/cilium/ebpf/ringbuf"
 )
 
+// maxDevices is how many devices one probe can look at. kernel/bpf/block.bpf.c has the
+// same number.
+const maxDevices = 32
+
 // Kinds and metrics of the block layer, by their numbers in kernel/bpf/block.bpf.c.
 var (
 	blockKinds   = []string{"any", "read", "write", "fua", "flush", "discard", "zeroes", "other"}
@@ -42,6 +46,9 @@ func openBlock(o Options) (*programs, error) {
 	if !o.Block {
 		return nil, nil
 	}
+	if len(o.Devices) > maxDevices {
+		return nil, fmt.Errorf("probe block: %d devices: it can look at %d at once", len(o.Devices), maxDevices)
+	}
 	if err := met("block", blockNeeds); err != nil {
 		return nil, err
 	}
@@ -54,9 +61,9 @@ func openBlock(o Options) (*programs, error) {
 		constants[blockVarSampleEvery] = max(1, o.SampleEvery)
 	}
 	return open("block", spec, constants, func(p *programs) error {
-		p.label = blockSeries.series
-		for _, d := range o.Devices {
-			if err := p.loaded.Maps[blockMapChosen].Put(d.number(), uint8(1)); err != nil {
+		p.labels = blockLabels
+		for i, d := range o.Devices {
+			if err := p.loaded.Maps[blockMapNumbers].Put(d.number(), uint32(i)); err != nil {
 				return fmt.Errorf("choosing %v: %w", d, err)
 			}
 		}
@@ -92,16 +99,19 @@ func blockPoints(chosen []Device) [][2]string {
 	return points
 }
 
-// series labels a histogram of the block layer.
-func (k blockSeries) series() Series {
-	s := Series{Subject: deviceOf(k.Subject).String(), Kind: "other"}
-	if int(k.Kind) < len(blockKinds) {
-		s.Kind = blockKinds[k.Kind]
+// blockLabels returns the labels of the histograms of those devices that are numbered.
+func blockLabels(p *programs) (map[uint32]Series, error) {
+	devices, err := p.devices()
+	labels := map[uint32]Series{}
+	for number, d := range devices {
+		for k, kind := range blockKinds {
+			for m, metric := range blockMetrics {
+				at := (int(number)*len(blockKinds)+k)*len(blockMetrics) + m
+				labels[uint32(at)] = Series{Subject: d, Kind: kind, Metric: metric.name, Unit: metric.unit}
+			}
+		}
 	}
-	if int(k.Metric) < len(blockMetrics) {
-		s.Metric, s.Unit = blockMetrics[k.Metric].name, blockMetrics[k.Metric].unit
-	}
-	return s
+	return labels, err
 }
 
 // follower hands on the events of a ring buffer.
@@ -145,17 +155,31 @@ func (f *follower) follow(event func(Event)) {
 	}
 }
 
-// inFlight returns how many operations each device has under way.
-func inFlight(p *programs) (map[string]uint64, error) {
-	var number uint32
-	var d blockDevice
-	all := map[string]uint64{}
-	entries := p.loaded.Maps[blockMapDevices].Iterate()
-	for entries.Next(&number, &d) {
-		all[deviceOf(number).String()] = d.InFlight
+// devices returns the names of the devices that are looked at, by the numbers that they
+// have in the programs.
+func (p *programs) devices() (map[uint32]string, error) {
+	var dev, number uint32
+	all := map[uint32]string{}
+	entries := p.loaded.Maps[blockMapNumbers].Iterate()
+	for entries.Next(&dev, &number) {
+		all[number] = deviceOf(dev).String()
 	}
 	if err := entries.Err(); err != nil {
 		return nil, fmt.Errorf("probe block: reading its devices: %w", err)
 	}
 	return all, nil
+}
+
+// inFlight returns how many operations each device has under way.
+func inFlight(p *programs) (map[string]uint64, error) {
+	devices, err := p.devices()
+	all := map[string]uint64{}
+	for number, name := range devices {
+		var d blockDevice
+		if err := p.loaded.Maps[blockMapDevices].Lookup(number, &d); err != nil {
+			return nil, fmt.Errorf("probe block: reading device %s: %w", name, err)
+		}
+		all[name] = d.InFlight
+	}
+	return all, err
 }

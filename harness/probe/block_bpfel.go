@@ -33,7 +33,6 @@ type blockEvent struct {
 
 type blockHistogram struct {
 	_     structs.HostLayout
-	Count uint64
 	Sum   uint64
 	Max   uint64
 	Slots [608]uint64
@@ -44,26 +43,21 @@ type blockOperation struct {
 	Began  uint64
 	Sector uint64
 	Dev    uint32
+	Number uint32
 	Bytes  uint32
 	Kind   uint32
 	Depth  uint32
-}
-
-type blockSeries struct {
-	_       structs.HostLayout
-	Subject uint32
-	Kind    uint16
-	Metric  uint16
+	_      [4]byte
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	blockMapChosen            = "chosen"
 	blockMapDevices           = "devices"
-	blockMapEmpty             = "empty"
 	blockMapHistograms        = "histograms"
+	blockMapNumbers           = "numbers"
+	blockMapOwners            = "owners"
 	blockMapTimeline          = "timeline"
 	blockMapUnderWay          = "under_way"
 	blockProgBioCompleted     = "bio_completed"
@@ -71,6 +65,7 @@ const (
 	blockProgRequestCompleted = "request_completed"
 	blockProgRequestIssued    = "request_issued"
 	blockVarLost              = "lost"
+	blockVarNumbered          = "numbered"
 	blockVarOnlyChosen        = "only_chosen"
 	blockVarSampleEvery       = "sample_every"
 	blockVarUnusedEvent       = "unused_event"
@@ -128,10 +123,10 @@ type blockProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type blockMapSpecs struct {
-	Chosen     *ebpf.MapSpec `ebpf:"chosen"`
 	Devices    *ebpf.MapSpec `ebpf:"devices"`
-	Empty      *ebpf.MapSpec `ebpf:"empty"`
 	Histograms *ebpf.MapSpec `ebpf:"histograms"`
+	Numbers    *ebpf.MapSpec `ebpf:"numbers"`
+	Owners     *ebpf.MapSpec `ebpf:"owners"`
 	Timeline   *ebpf.MapSpec `ebpf:"timeline"`
 	UnderWay   *ebpf.MapSpec `ebpf:"under_way"`
 }
@@ -141,6 +136,7 @@ type blockMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type blockVariableSpecs struct {
 	Lost        *ebpf.VariableSpec `ebpf:"lost"`
+	Numbered    *ebpf.VariableSpec `ebpf:"numbered"`
 	OnlyChosen  *ebpf.VariableSpec `ebpf:"only_chosen"`
 	SampleEvery *ebpf.VariableSpec `ebpf:"sample_every"`
 	UnusedEvent *ebpf.VariableSpec `ebpf:"unused_event"`
@@ -166,20 +162,20 @@ func (o *blockObjects) Close() error {
 //
 // It can be passed to loadBlockObjects or ebpf.CollectionSpec.LoadAndAssign.
 type blockMaps struct {
-	Chosen     *ebpf.Map `ebpf:"chosen"`
 	Devices    *ebpf.Map `ebpf:"devices"`
-	Empty      *ebpf.Map `ebpf:"empty"`
 	Histograms *ebpf.Map `ebpf:"histograms"`
+	Numbers    *ebpf.Map `ebpf:"numbers"`
+	Owners     *ebpf.Map `ebpf:"owners"`
 	Timeline   *ebpf.Map `ebpf:"timeline"`
 	UnderWay   *ebpf.Map `ebpf:"under_way"`
 }
 
 func (m *blockMaps) Close() error {
 	return _BlockClose(
-		m.Chosen,
 		m.Devices,
-		m.Empty,
 		m.Histograms,
+		m.Numbers,
+		m.Owners,
 		m.Timeline,
 		m.UnderWay,
 	)
@@ -190,6 +186,7 @@ func (m *blockMaps) Close() error {
 // It can be passed to loadBlockObjects or ebpf.CollectionSpec.LoadAndAssign.
 type blockVariables struct {
 	Lost        *ebpf.Variable `ebpf:"lost"`
+	Numbered    *ebpf.Variable `ebpf:"numbered"`
 	OnlyChosen  *ebpf.Variable `ebpf:"only_chosen"`
 	SampleEvery *ebpf.Variable `ebpf:"sample_every"`
 	UnusedEvent *ebpf.Variable `ebpf:"unused_event"`

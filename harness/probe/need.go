@@ -61,9 +61,15 @@ func met(probe string, needs []Need) error {
 }
 
 // refused marks an error of loading or attaching by which the kernel says that it
-// does not have, or does not allow, what was asked for.
+// does not have, or does not allow, what was asked for. A program that the verifier finds
+// fault with, and says with what, is another matter: that is a defect of ours.
 func refused(err error) error {
-	for _, e := range []error{ebpf.ErrNotSupported, unix.EPERM, unix.EACCES, os.ErrNotExist} {
+	var verifier *ebpf.VerifierError
+	unavailable := []error{ebpf.ErrNotSupported, unix.EPERM, unix.EACCES, os.ErrNotExist}
+	if errors.As(err, &verifier) && len(verifier.Log) > 0 {
+		unavailable = unavailable[:1]
+	}
+	for _, e := range unavailable {
 		if errors.Is(err, e) {
 			return fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}

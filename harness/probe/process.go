@@ -31,7 +31,7 @@ func openProcess(o Options) (*programs, error) {
 		return nil, err
 	}
 	return open("process", spec, map[string]any{processVarProcess: int32(o.Process)}, func(p *programs) error {
-		p.label = func(k blockSeries) Series { return processSeries(k).series() }
+		p.labels = always(processLabels()...)
 		for _, point := range [][2]string{
 			{"sched_switch", processProgSwitched}, {"sched_wakeup", processProgWoken}, {"sched_wakeup_new", processProgBorn},
 		} {
@@ -43,14 +43,12 @@ func openProcess(o Options) (*programs, error) {
 	})
 }
 
-// series labels a histogram of a process.
-func (k processSeries) series() Series {
-	s := Series{Kind: "other", Unit: Nanoseconds}
-	if int(k.Kind) < len(processKinds) {
-		s.Kind = processKinds[k.Kind]
+// processLabels labels the histograms of a process.
+func processLabels() (all []Series) {
+	for _, kind := range processKinds {
+		for _, metric := range processMetrics {
+			all = append(all, Series{Kind: kind, Metric: metric, Unit: Nanoseconds})
+		}
 	}
-	if int(k.Metric) < len(processMetrics) {
-		s.Metric = processMetrics[k.Metric]
-	}
-	return s
+	return all
 }

@@ -15,30 +15,23 @@ import (
 
 type processHistogram struct {
 	_     structs.HostLayout
-	Count uint64
 	Sum   uint64
 	Max   uint64
 	Slots [608]uint64
-}
-
-type processSeries struct {
-	_       structs.HostLayout
-	Subject uint32
-	Kind    uint16
-	Metric  uint16
 }
 
 type processTimes struct {
 	_        structs.HostLayout
 	Running  uint64
 	Runnable uint64
+	Thread   int32
+	_        [4]byte
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	processMapEmpty      = "empty"
 	processMapHistograms = "histograms"
 	processMapThreads    = "threads"
 	processProgBorn      = "born"
@@ -99,7 +92,6 @@ type processProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type processMapSpecs struct {
-	Empty      *ebpf.MapSpec `ebpf:"empty"`
 	Histograms *ebpf.MapSpec `ebpf:"histograms"`
 	Threads    *ebpf.MapSpec `ebpf:"threads"`
 }
@@ -132,14 +124,12 @@ func (o *processObjects) Close() error {
 //
 // It can be passed to loadProcessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type processMaps struct {
-	Empty      *ebpf.Map `ebpf:"empty"`
 	Histograms *ebpf.Map `ebpf:"histograms"`
 	Threads    *ebpf.Map `ebpf:"threads"`
 }
 
 func (m *processMaps) Close() error {
 	return _ProcessClose(
-		m.Empty,
 		m.Histograms,
 		m.Threads,
 	)

@@ -15,8 +15,8 @@ import (
 type programs struct {
 	name   string
 	loaded *ebpf.Collection
-	closer []io.Closer // links, and readers of maps
-	label  func(blockSeries) Series
+	closer []io.Closer                                // links, and readers of maps
+	labels func(*programs) (map[uint32]Series, error) // of the histograms, by their numbers in the kernel
 }
 
 // open loads an object, after setting its constants, and attaches its programs by
@@ -46,23 +46,39 @@ func (p *programs) keep(c io.Closer, err error) error {
 	return err
 }
 
-// read returns all histograms. Each is of one moment within the call; operations
-// that end meanwhile may be in some of a device's and not yet in others.
+// read returns all histograms with something in them. Each is of one moment within the
+// call; operations that end meanwhile may be in some of a device's and not yet in others.
 func (p *programs) read() ([]Series, error) {
-	var all []Series
-	var key blockSeries
-	var h blockHistogram
-	entries := p.loaded.Maps[blockMapHistograms].Iterate()
-	for entries.Next(&key, &h) {
-		s := p.label(key)
-		s.Probe = p.name
-		s.Histogram = Histogram{h.Count, h.Sum, h.Max, h.Slots}
-		all = append(all, s)
+	labels, err := p.labels(p)
+	if err != nil {
+		return nil, err
 	}
-	if err := entries.Err(); err != nil {
-		return nil, fmt.Errorf("probe %s: reading its histograms: %w", p.name, err)
+	var all []Series
+	var h blockHistogram
+	for number, s := range labels {
+		if err := p.loaded.Maps[blockMapHistograms].Lookup(number, &h); err != nil {
+			return nil, fmt.Errorf("probe %s: reading its histograms: %w", p.name, err)
+		}
+		s.Probe = p.name
+		s.Histogram = Histogram{Sum: h.Sum, Max: h.Max, Slots: h.Slots}
+		for _, n := range h.Slots {
+			s.Count += n
+		}
+		if s.Count > 0 {
+			all = append(all, s)
+		}
 	}
 	return all, nil
+}
+
+// always returns the labels that a probe has always, of kinds and metrics in the order in
+// which its programs number them.
+func always(labels ...Series) func(*programs) (map[uint32]Series, error) {
+	all := map[uint32]Series{}
+	for number, s := range labels {
+		all[uint32(number)] = s
+	}
+	return func(*programs) (map[uint32]Series, error) { return all, nil }
 }
 
 // lost returns how often there was no room to count something.

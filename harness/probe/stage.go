@@ -57,7 +57,7 @@ func openStage(o Options) (*programs, error) {
 		}
 	}
 	return open("stage", spec, nil, func(p *programs) error {
-		p.label = func(k blockSeries) Series { return stageSeries(k).series() }
+		p.labels = always(stageLabels()...)
 		path, process := o.Program, 0 // all that run it
 		if path == "" {
 			path, process = fmt.Sprintf("/proc/%d/exe", o.Process), o.Process
@@ -124,18 +124,10 @@ func markNames() []string {
 	return all
 }
 
-// series labels a histogram of a stage.
-func (k stageSeries) series() Series {
-	var s Series
-	if int(k.Kind) >= len(stages) {
-		return s
+// stageLabels labels the histograms of stages.
+func stageLabels() (all []Series) {
+	for _, s := range stages {
+		all = append(all, Series{Kind: s.kind, Metric: "latency", Unit: Nanoseconds}, Series{Kind: s.kind, Metric: s.amount, Unit: s.unit})
 	}
-	stage := stages[k.Kind]
-	s.Kind = stage.kind
-	if k.Metric == 0 {
-		s.Metric, s.Unit = "latency", Nanoseconds
-	} else {
-		s.Metric, s.Unit = stage.amount, stage.unit
-	}
-	return s
+	return all
 }

@@ -15,17 +15,9 @@ import (
 
 type stageHistogram struct {
 	_     structs.HostLayout
-	Count uint64
 	Sum   uint64
 	Max   uint64
 	Slots [608]uint64
-}
-
-type stageSeries struct {
-	_       structs.HostLayout
-	Subject uint32
-	Kind    uint16
-	Metric  uint16
 }
 
 type stageStage struct {
@@ -39,7 +31,6 @@ type stageStage struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	stageMapBegun        = "begun"
-	stageMapEmpty        = "empty"
 	stageMapHistograms   = "histograms"
 	stageProgStageBegins = "stage_begins"
 	stageProgStageEnds   = "stage_ends"
@@ -97,7 +88,6 @@ type stageProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type stageMapSpecs struct {
 	Begun      *ebpf.MapSpec `ebpf:"begun"`
-	Empty      *ebpf.MapSpec `ebpf:"empty"`
 	Histograms *ebpf.MapSpec `ebpf:"histograms"`
 }
 
@@ -129,14 +119,12 @@ func (o *stageObjects) Close() error {
 // It can be passed to loadStageObjects or ebpf.CollectionSpec.LoadAndAssign.
 type stageMaps struct {
 	Begun      *ebpf.Map `ebpf:"begun"`
-	Empty      *ebpf.Map `ebpf:"empty"`
 	Histograms *ebpf.Map `ebpf:"histograms"`
 }
 
 func (m *stageMaps) Close() error {
 	return _StageClose(
 		m.Begun,
-		m.Empty,
 		m.Histograms,
 	)
 }

@@ -94,7 +94,7 @@ func TestMarksOneByOne(t *testing.T) {
 	places, err := findMarks("/proc/self/exe", markNames())
 	require.NoError(t, err)
 	p, err := open("stage", spec, nil, func(p *programs) error {
-		p.label = func(k blockSeries) Series { return stageSeries(k).series() }
+		p.labels = always(stageLabels()...)
 		program, err := link.OpenExecutable("/proc/self/exe")
 		require.NoError(t, err)
 		require.NoError(t, p.attachEach(program, stageProgStageEnds, os.Getpid(), placesOf(places, "End")[:1]))

@@ -54,7 +54,7 @@ func openTarget(o Options) (*programs, error) {
 		return nil, err
 	}
 	return open("target", spec, nil, func(p *programs) error {
-		p.label = func(k blockSeries) Series { return targetSeries(k).series() }
+		p.labels = always(targetLabels()...)
 		type place struct {
 			attach            func(string, *ebpf.Program, *link.KprobeOptions) (link.Link, error)
 			function, program string
@@ -76,11 +76,10 @@ func openTarget(o Options) (*programs, error) {
 	})
 }
 
-// series labels a histogram of a stage.
-func (k targetSeries) series() Series {
-	s := Series{Kind: "other", Metric: "latency", Unit: Nanoseconds}
-	if int(k.Kind) < len(targetStages) {
-		s.Kind = targetStages[k.Kind].kind
+// targetLabels labels the histograms of stages.
+func targetLabels() (all []Series) {
+	for _, s := range targetStages {
+		all = append(all, Series{Kind: s.kind, Metric: "latency", Unit: Nanoseconds})
 	}
-	return s
+	return all
 }

@@ -21,11 +21,3 @@ func TestTargetIsNotThere(t *testing.T) {
 	require.ErrorIs(t, err, ErrUnavailable)
 	require.ErrorContains(t, err, "probe target needs ")
 }
-
-func TestTargetSeries(t *testing.T) {
-	for i, s := range targetStages {
-		got := targetSeries{Kind: uint16(i)}.series()
-		require.Equal(t, Series{Kind: s.kind, Metric: "latency", Unit: Nanoseconds}, got)
-	}
-	require.Equal(t, "other", targetSeries{Kind: 99}.series().Kind)
-}

@@ -15,17 +15,9 @@ import (
 
 type targetHistogram struct {
 	_     structs.HostLayout
-	Count uint64
 	Sum   uint64
 	Max   uint64
 	Slots [608]uint64
-}
-
-type targetSeries struct {
-	_       structs.HostLayout
-	Subject uint32
-	Kind    uint16
-	Metric  uint16
 }
 
 type targetStage struct {
@@ -39,7 +31,6 @@ type targetStage struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	targetMapBegun        = "begun"
-	targetMapEmpty        = "empty"
 	targetMapHistograms   = "histograms"
 	targetProgHeld        = "held"
 	targetProgReleased    = "released"
@@ -101,7 +92,6 @@ type targetProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type targetMapSpecs struct {
 	Begun      *ebpf.MapSpec `ebpf:"begun"`
-	Empty      *ebpf.MapSpec `ebpf:"empty"`
 	Histograms *ebpf.MapSpec `ebpf:"histograms"`
 }
 
@@ -133,14 +123,12 @@ func (o *targetObjects) Close() error {
 // It can be passed to loadTargetObjects or ebpf.CollectionSpec.LoadAndAssign.
 type targetMaps struct {
 	Begun      *ebpf.Map `ebpf:"begun"`
-	Empty      *ebpf.Map `ebpf:"empty"`
 	Histograms *ebpf.Map `ebpf:"histograms"`
 }
 
 func (m *targetMaps) Close() error {
 	return _TargetClose(
 		m.Begun,
-		m.Empty,
 		m.Histograms,
 	)
 }

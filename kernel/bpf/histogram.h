@@ -9,42 +9,27 @@
  *                 16 slots an octave, each at most 1/16 (6.25 %) of its values wide
  *   v >= 2^41     the last slot; sum and max are still exact
  *
- * Count and sum are exact: slots and totals are added to atomically, by all processors at
- * once. The kernel's memory is bounded: HIST_SERIES series, allocated when a probe is loaded.
+ * Slots and sums are exact: they are added to atomically, by all processors at once. Series
+ * are elements of an array, by a number that user space knows the meaning of: finding one
+ * takes no call, and the kernel's memory is bounded. HIST_SERIES is how many there are.
  */
 #ifndef ZUMASTOR_BPF_HISTOGRAM_H
 #define ZUMASTOR_BPF_HISTOGRAM_H
 
 #define HIST_SLOTS 608
-#define HIST_SERIES 256
-
-struct series {
-	__u32 subject; /* a device's number; 0 where there is only one subject */
-	__u16 kind;    /* of operation or stage */
-	__u16 metric;  /* what is counted */
-};
 
 struct histogram {
-	__u64 count;
 	__u64 sum;
 	__u64 max;
 	__u64 slots[HIST_SLOTS];
 };
 
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, HIST_SERIES);
-	__type(key, struct series);
-	__type(value, struct histogram);
-} histograms SEC(".maps");
-
-/* A histogram is too large for the stack; this one stays empty. */
-struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, HIST_SERIES);
 	__type(key, __u32);
 	__type(value, struct histogram);
-} empty SEC(".maps");
+} histograms SEC(".maps");
 
 /* What could not be counted, for want of room in a map. */
 __u64 lost = 0;
@@ -73,32 +58,19 @@ static __always_inline __u32 hist_slot(__u64 v)
 	return 16 * (e - 4) + (v >> (e - 4));
 }
 
-static __always_inline void hist_add(__u32 subject, __u16 kind, __u16 metric, __u64 v)
+static __always_inline void hist_add(__u32 series, __u64 v)
 {
-	struct series key = { .subject = subject, .kind = kind, .metric = metric };
-	struct histogram *h = bpf_map_lookup_elem(&histograms, &key);
-	__u32 zero = 0;
+	struct histogram *h = bpf_map_lookup_elem(&histograms, &series);
 	__u64 slot;
 
-	if (!h) {
-		struct histogram *fresh = bpf_map_lookup_elem(&empty, &zero);
-
-		if (!fresh)
-			return;
-		bpf_map_update_elem(&histograms, &key, fresh, BPF_NOEXIST);
-		h = bpf_map_lookup_elem(&histograms, &key);
-		if (!h) {
-			__sync_fetch_and_add(&lost, 1);
-			return;
-		}
-	}
+	if (!h) /* no such series */
+		return;
 	slot = hist_slot(v);
 	barrier_var(slot); /* what is checked is the register that is used: 6.1 wants that */
 	if (slot >= HIST_SLOTS) /* never; the verifier wants it said */
 		return;
 	__sync_fetch_and_add(&h->slots[slot], 1);
 	__sync_fetch_and_add(&h->sum, v);
-	__sync_fetch_and_add(&h->count, 1);
 	if (v > h->max) /* of two at once, the smaller may win: it is for the eye */
 		h->max = v;
 }

@@ -8,11 +8,15 @@
  */
 #include "kernel.h"
 #include <bpf/bpf_helpers.h>
+
+/* harness/probe/process.go has the same. */
+#define KINDS 3
+#define METRICS 2
+#define HIST_SERIES (KINDS * METRICS)
 #include "histogram.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* harness/probe/process.go has the same. */
 enum kind {
 	KIND_ANY,
 	KIND_YIELDED,   /* it had to wait for something, or was done */
@@ -30,26 +34,36 @@ const volatile __s32 process = 0;
 struct times {
 	__u64 running;  /* since then, or 0 */
 	__u64 runnable; /* and waiting, since then, or 0 */
+	__s32 thread;   /* whose they are */
 };
 
-/* By thread. Those that are gone make room. */
+/*
+ * By the low bits of a thread's number: two that have them in common forget each other's
+ * times, and count the less.
+ */
+#define THREADS 16384
+
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 8192);
-	__type(key, __s32);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, THREADS);
+	__type(key, __u32);
 	__type(value, struct times);
 } threads SEC(".maps");
 
 static __always_inline struct times *times_of(struct task_struct *task)
 {
 	__s32 thread = task->pid;
-	struct times fresh = {}, *t = bpf_map_lookup_elem(&threads, &thread);
+	__u32 at = (__u32)thread % THREADS;
+	struct times *t = bpf_map_lookup_elem(&threads, &at);
 
-	if (t)
-		return t;
-	if (bpf_map_update_elem(&threads, &thread, &fresh, BPF_NOEXIST))
-		__sync_fetch_and_add(&lost, 1);
-	return bpf_map_lookup_elem(&threads, &thread);
+	if (t && t->thread != thread) {
+		if (t->running || t->runnable)
+			__sync_fetch_and_add(&lost, 1);
+		t->running = 0;
+		t->runnable = 0;
+		t->thread = thread;
+	}
+	return t;
 }
 
 static __always_inline bool is_ours(struct task_struct *task)
@@ -64,7 +78,7 @@ static __always_inline void stops(struct task_struct *task, bool preempted, __u6
 	if (!t)
 		return;
 	if (t->running)
-		hist_add(0, preempted ? KIND_PREEMPTED : KIND_YIELDED, METRIC_RAN, now - t->running);
+		hist_add((preempted ? KIND_PREEMPTED : KIND_YIELDED) * METRICS + METRIC_RAN, now - t->running);
 	t->running = 0;
 	t->runnable = preempted ? now : 0;
 }
@@ -76,7 +90,7 @@ static __always_inline void starts(struct task_struct *task, __u64 now)
 	if (!t)
 		return;
 	if (t->runnable)
-		hist_add(0, KIND_ANY, METRIC_WAITED, now - t->runnable);
+		hist_add(KIND_ANY * METRICS + METRIC_WAITED, now - t->runnable);
 	t->running = now;
 	t->runnable = 0;
 }
@@ -85,8 +99,11 @@ SEC("tp_btf/sched_switch")
 int switched(__u64 *ctx)
 {
 	struct task_struct *before = (struct task_struct *)ctx[1], *next = (struct task_struct *)ctx[2];
-	__u64 now = bpf_ktime_get_ns();
+	__u64 now;
 
+	if (!is_ours(before) && !is_ours(next))
+		return 0;
+	now = bpf_ktime_get_ns();
 	if (is_ours(before))
 		stops(before, ctx[0], now);
 	if (is_ours(next))

@@ -11,6 +11,11 @@
  */
 #include "kernel.h"
 #include <bpf/bpf_helpers.h>
+
+/* harness/probe/stage.go has the same. */
+#define STAGES 11
+#define METRICS 2
+#define HIST_SERIES (STAGES * METRICS)
 #include "histogram.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -25,7 +30,6 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define REGS struct user_pt_regs
 #endif
 
-/* harness/probe/stage.go has the same. */
 enum metric {
 	METRIC_LATENCY, /* ns */
 	METRIC_AMOUNT,  /* of bytes, chunks or pages, as the stage has it */
@@ -52,7 +56,7 @@ int stage_begins(REGS *regs)
 	if (bpf_map_update_elem(&begun, &s, &now, BPF_ANY))
 		__sync_fetch_and_add(&lost, 1);
 	else
-		hist_add(0, s.number, METRIC_AMOUNT, ARGUMENT(regs));
+		hist_add(s.number * METRICS + METRIC_AMOUNT, ARGUMENT(regs));
 	return 0;
 }
 
@@ -67,6 +71,6 @@ int stage_ends(REGS *regs)
 		return 0;
 	took = bpf_ktime_get_ns() - *began;
 	bpf_map_delete_elem(&begun, &s);
-	hist_add(0, s.number, METRIC_LATENCY, took);
+	hist_add(s.number * METRICS + METRIC_LATENCY, took);
 	return 0;
 }
