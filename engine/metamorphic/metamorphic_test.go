@@ -22,9 +22,11 @@ import (
 )
 
 // TestMain has the garbage collected less often than is usual: volumes here are small
-// and short-lived, and half of the time would be the collector's.
+// and short-lived, and half of the time would be the collector's. It is not to take a
+// small machine's memory for that.
 func TestMain(m *testing.M) {
 	debug.SetGCPercent(800)
+	debug.SetMemoryLimit(1 << 30)
 	goleak.VerifyTestMain(m)
 }
 
