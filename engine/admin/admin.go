@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"zumastor.org/zumastor/engine/block"
+	"zumastor.org/zumastor/engine/device"
 	"zumastor.org/zumastor/engine/layout"
 	"zumastor.org/zumastor/engine/store"
 )
@@ -127,6 +128,15 @@ type Volume struct {
 	Writes       uint64 `json:"writes"`
 	ReadBytes    uint64 `json:"read_bytes"`
 	WrittenBytes uint64 `json:"written_bytes"`
+	// Origin is the device of a volume in another process than the store's server; nil
+	// where they are one.
+	Origin *OriginFile `json:"origin,omitempty"`
+}
+
+// OriginFile says on which file or block device a volume's origin is.
+type OriginFile struct {
+	Path string `json:"path"` // absolute, of the volume's process
+	device.Identity
 }
 
 // Sharing says with how many others a snapshot shares the chunks that were copied

@@ -36,6 +36,9 @@ type FileOptions struct {
 	// Unclaimed opens a block device without the kernel's own claim, which role Server
 	// has otherwise: device-mapper is to have it.
 	Unclaimed bool
+	// Unlocked takes no lock: to read a file that another process has, which knows of it.
+	// It is for read-only ones.
+	Unlocked bool
 	// Direct asks for O_DIRECT; see [File.Direct] for whether it was had.
 	Direct bool
 	// Patience is how long to wait for processes that only read the file, such as one
@@ -77,13 +80,16 @@ func OpenFile(path string, o FileOptions) (*File, error) {
 		}
 	}
 	f := &File{path: path, readOnly: o.ReadOnly, role: o.Role}
-	if o.ReadOnly && o.Role != Alone {
+	switch {
+	case o.ReadOnly && o.Role != Alone:
 		return nil, fmt.Errorf("opening %s: a file that is shared cannot be read-only", path)
+	case o.Unlocked && !o.ReadOnly:
+		return nil, fmt.Errorf("opening %s: a file without a lock must be read-only", path)
 	}
 	if err := f.open(o.Direct, !o.ReadOnly && o.Role <= Server && !o.Unclaimed); err != nil {
 		return nil, fmt.Errorf("opening %s: %w", path, err)
 	}
-	if err := f.prepare(o.Direct, o.Patience); err != nil {
+	if err := f.prepare(o); err != nil {
 		f.file.Close()
 		return nil, fmt.Errorf("opening %s: %w", path, err)
 	}
@@ -152,17 +158,19 @@ func claimed(err error) error {
 }
 
 // prepare locks the open file and learns its shape.
-func (f *File) prepare(direct bool, patience time.Duration) (err error) {
+func (f *File) prepare(o FileOptions) (err error) {
 	if f.raw, err = f.file.SyscallConn(); err != nil {
 		return err
 	}
-	if err := f.lock(patience); err != nil {
-		return err
+	if !o.Unlocked {
+		if err := f.lock(o.Patience); err != nil {
+			return err
+		}
 	}
 	if err := f.Refresh(); err != nil {
 		return err
 	}
-	if !direct || f.direct.reason != "" {
+	if !o.Direct || f.direct.reason != "" {
 		return nil
 	}
 	if err := f.control(func(fd int) error { return f.direct.learn(fd, f.blockDev, f.Size()) }); err != nil {
@@ -266,6 +274,20 @@ func (f *File) Refresh() error {
 	}
 	f.size.Store(size)
 	return nil
+}
+
+// Identity is what a file is known by, by whatever path, while this machine runs.
+type Identity struct {
+	Device uint64 `json:"device"` // of the file system that it is on
+	Inode  uint64 `json:"inode"`
+	Number uint64 `json:"number,omitempty"` // of a block device
+}
+
+// Identity returns which file was opened.
+func (f *File) Identity() (id Identity, err error) {
+	var st unix.Stat_t
+	err = f.control(func(fd int) error { return unix.Fstat(fd, &st) })
+	return Identity{st.Dev, st.Ino, st.Rdev}, f.wrap("asking which it is", 0, 0, err)
 }
 
 // Direct reports whether I/O goes past the page cache; if it does not, the

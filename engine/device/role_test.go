@@ -3,6 +3,7 @@
 package device_test
 
 import (
+	"bytes"
 	"path/filepath"
 	"testing"
 	"time"
@@ -62,6 +63,36 @@ func TestPatience(t *testing.T) {
 		require.ErrorIs(t, err, device.ErrInUse, "role %d", role)
 		require.NoError(t, writer.Close())
 	}
+}
+
+// TestUnlocked: who takes no lock reads what another has, and is in nobody's way.
+func TestUnlocked(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "origin")
+	writer, err := device.OpenFile(path, device.FileOptions{Create: 4096})
+	require.NoError(t, err)
+	content := bytes.Repeat([]byte("written "), 64)
+	_, err = writer.WriteAt(content, 0)
+	require.NoError(t, err)
+	reader, err := device.OpenFile(path, device.FileOptions{ReadOnly: true, Unlocked: true})
+	require.NoError(t, err)
+	a, err := writer.Identity()
+	require.NoError(t, err)
+	b, err := reader.Identity()
+	require.NoError(t, err)
+	require.Equal(t, a, b)
+	p := make([]byte, len(content))
+	_, err = reader.ReadAt(p, 0)
+	require.NoError(t, err)
+	require.Equal(t, content, p)
+	require.NoError(t, writer.Close())
+	writer, err = device.OpenFile(path, device.FileOptions{})
+	require.NoError(t, err, "the reader has no lock")
+	require.NoError(t, writer.Close())
+	require.NoError(t, reader.Close())
+	_, err = reader.Identity()
+	require.ErrorIs(t, err, device.ErrClosed)
+	_, err = device.OpenFile(path, device.FileOptions{Unlocked: true})
+	require.ErrorContains(t, err, "must be read-only")
 }
 
 // TestOrphaned: only clients without a server have one to wait for.

@@ -34,6 +34,13 @@ func (l *Listener) Manage(ctx context.Context, request []byte) ([]byte, error) {
 	return c.askFor(ctx, wire.TypeManage, func(dst []byte) []byte { return append(dst, request...) })
 }
 
+// HasOrigin reports whether the origin has a client now.
+func (l *Listener) HasOrigin() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.origin != nil
+}
+
 // originConn returns the connection of the origin's client, which must know a feature.
 func (l *Listener) originConn(feature uint64) (*conn, error) {
 	l.mu.Lock()

@@ -120,6 +120,18 @@ func (s *Server) Changed(since, upTo block.Generation, first, end block.Chunk, d
 	return s.Store.Changed(since, upTo, first, end, dst)
 }
 
+// MapUnheld is [store.Store.MapUnheld], with all that the origin's client had reported
+// before, over a connection too. The error wraps [wire.ErrAway] while that client is to
+// come back.
+func (s *Server) MapUnheld(g block.Generation, first, end block.Chunk, dst []wire.Mapping) ([]wire.Mapping, error) {
+	if l := s.listener.Load(); l != nil {
+		if err := l.barrier(nil); err != nil {
+			return dst, err
+		}
+	}
+	return s.Store.MapUnheld(g, first, end, dst)
+}
+
 // ChangeList is [store.Store.ChangeList], with all that the origin's client had
 // reported before, over a connection too.
 func (s *Server) ChangeList(q store.ChangeQuery) (*store.ChangeList, error) {

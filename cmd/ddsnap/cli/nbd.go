@@ -104,7 +104,7 @@ func (f *nbdFlags) join(cmd *cobra.Command, cfg *service.Config) error {
 	case f.metrics != "":
 		return usageError{errors.New("--metrics is for \"ddsnap server\", where this is its client")}
 	case f.digests.given():
-		return usageError{errors.New("digests are computed by a server that has the volume itself: --digest-rate and --digest-age are not for a client of one")}
+		return usageError{errors.New("--digest-rate and --digest-age are for \"ddsnap server\", which computes the digests, where this is its client")}
 	case f.cache != 0:
 		return usageError{errors.New("--cache is for \"ddsnap server\", which has the metadata, where this is its client")}
 	}

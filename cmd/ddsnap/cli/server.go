@@ -43,6 +43,9 @@ short. With --kernel=required it loads the module, and does not start without; w
 --kernel=off it leaves the kernel alone. Whether it is loaded when the server starts
 is what counts.
 
+It computes the digests of new snapshots in the background, of the origin that the kernel
+or its client has, for "ddsnap verify" and deltas (--digest-rate off: it does not).
+
 Users who may connect are root and the server's own. It runs in the foreground and logs
 to standard error; systemd can keep its sockets, named "clients" and "control".`,
 		Example: `  ddsnap server /dev/vg/store
@@ -72,6 +75,7 @@ to standard error; systemd can keep its sockets, named "clients" and "control".`
 	cmd.Flags().BoolVar(&takeover, "takeover", false, "replace the server that runs, whose control socket is --control")
 	cmd.Flags().StringVar(&kernel, "kernel", string(service.KernelAuto), "serve the kernel's targets: auto, off or required")
 	_ = cmd.RegisterFlagCompletionFunc("kernel", cobra.FixedCompletions([]string{"auto", "off", "required"}, cobra.ShellCompDirectiveNoFileComp))
+	f.digests.add(cmd)
 	f.addCommon(cmd)
 	return cmd
 }

@@ -210,19 +210,7 @@ func (s *service) targetDevices() (list []admin.Device, err error) {
 // openTargetOrigin opens the device of the origin that the kernel's target has, to restore
 // it.
 func (s *service) openTargetOrigin() (server.OriginDevice, error) {
-	found, err := attach.Targets(s.server.UUID().String())
-	if err != nil {
-		return nil, err
-	}
-	i := slices.IndexFunc(found, func(t attach.Target) bool { return t.Origin })
-	if i < 0 {
-		return nil, store.ErrNoOrigin
-	}
-	table, err := found[i].Table()
-	if err != nil {
-		return nil, err
-	}
-	node, err := attach.Node(table.OriginDevice)
+	node, err := s.targetOrigin()
 	if err != nil {
 		return nil, err
 	}
@@ -231,6 +219,24 @@ func (s *service) openTargetOrigin() (server.OriginDevice, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// targetOrigin returns the path of the device of the origin that the kernel's target has.
+// The error wraps [store.ErrNoOrigin] if it has none.
+func (s *service) targetOrigin() (string, error) {
+	found, err := attach.Targets(s.server.UUID().String())
+	if err != nil {
+		return "", err
+	}
+	i := slices.IndexFunc(found, func(t attach.Target) bool { return t.Origin })
+	if i < 0 {
+		return "", store.ErrNoOrigin
+	}
+	table, err := found[i].Table()
+	if err != nil {
+		return "", err
+	}
+	return attach.Node(table.OriginDevice)
 }
 
 // fitTarget gives the kernel's target of the origin, if there is one, a size in bytes.

@@ -119,6 +119,9 @@ func (v ofVolume) Do(_ context.Context, r admin.Request) (a admin.Response, err 
 	switch {
 	case r.Verb == admin.VerbStatus:
 		served := v.service.counted.served()
+		if served.Origin, err = v.service.originFile(); err != nil {
+			return a, err
+		}
 		a.Status = &admin.Status{Volume: &served}
 		if devices != nil {
 			a.Status.Devices = devices.devices()

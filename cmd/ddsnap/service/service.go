@@ -143,7 +143,7 @@ func (s *service) steps(ctx context.Context) []func() error {
 	case s.cfg.TakeOver:
 		return []func() error{func() error { return s.takeOver(ctx) }}
 	case s.cfg.Serve:
-		return []func() error{s.openShared, s.openAwaited, s.bindKernel, s.listen, s.listenToClients}
+		return []func() error{s.openShared, s.openAwaited, s.openDigests, s.bindKernel, s.listen, s.listenToClients}
 	case s.cfg.Join:
 		return []func() error{s.openAsClient, s.openOrigin, s.join, s.openVolume, s.openExports, s.listen, s.attach}
 	}

@@ -126,7 +126,7 @@ func (s *service) takeOver(ctx context.Context) error {
 	if err := s.askToYield(ctx, uuid); err != nil {
 		return err
 	}
-	steps := []func() error{func() error { return s.openWhenFree(ctx) }, s.openAwaited, s.bindKernel, s.listen, s.listenToClients, s.manager.close}
+	steps := []func() error{func() error { return s.openWhenFree(ctx) }, s.openAwaited, s.openDigests, s.bindKernel, s.listen, s.listenToClients, s.manager.close}
 	for _, start := range steps {
 		if err := start(); err != nil {
 			return fmt.Errorf("%w; the server that ran has ended: start one that can open the store (\"ddsnap server %s\", of the version that ran if need be), for which clients hold what they do and lose nothing",

@@ -40,6 +40,12 @@ const (
 	mostTries = 3
 )
 
+// Content is that of a snapshot, to be closed.
+type Content interface {
+	io.ReaderAt
+	io.Closer
+}
+
 // Background computes the digests of a store's snapshots of the origin as they are made,
 // each from that of the one before: one at a time, oldest first, but none of a snapshot
 // older than the newest digest that the store has. Without any it begins with the newest
@@ -48,8 +54,10 @@ const (
 // restart, and begins anew with the digest that was under way.
 type Background struct {
 	Manager admin.Manager
-	// Open returns the content of a snapshot, which nothing keeps from being deleted.
-	Open   func(admin.Snapshot) (io.ReaderAt, error)
+	// Open returns the content of a snapshot, which nothing keeps from being deleted. An
+	// error that wraps store.ErrNoOrigin, also of the content, says that it is to be had
+	// again when somebody has the origin.
+	Open   func(admin.Snapshot) (Content, error)
 	Rate   int64         // most bytes to read in a second; zero: DefaultRate
 	Age    time.Duration // how old a snapshot must be: one that goes sooner costs nothing; zero: DefaultAge
 	Logger *slog.Logger  // not nil
@@ -120,6 +128,8 @@ func (b *Background) step(ctx context.Context) (time.Duration, error) {
 	switch {
 	case err == nil || ctx.Err() != nil:
 		return 0, nil
+	case errors.Is(err, store.ErrNoOrigin):
+		return retry, nil
 	case errors.Is(err, alloc.ErrNoSpace) || errors.Is(err, wire.ErrAway) || errors.Is(err, store.ErrFailed):
 		return 0, err
 	}
@@ -178,11 +188,12 @@ func (b *Background) next(list []admin.Snapshot, now time.Time) (next *admin.Sna
 }
 
 // compute computes the digest of a snapshot.
-func (b *Background) compute(ctx context.Context, s *admin.Snapshot) error {
+func (b *Background) compute(ctx context.Context, s *admin.Snapshot) (err error) {
 	content, err := b.Open(*s)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, content.Close()) }()
 	began := time.Now()
 	defer b.say(admin.Digesting{})
 	b.say(admin.Digesting{Snapshot: &s.Tag})

@@ -5,7 +5,6 @@ package compute
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"slices"
 	"sync"
@@ -131,7 +130,7 @@ func (f *fake) make(g block.Generation) {
 func (f *fake) run(t *testing.T, during func(b *Background, happened chan<- store.Event)) {
 	b := &Background{
 		Manager: f, Logger: slog.New(slog.DiscardHandler), Rate: 1 << 20,
-		Open: func(admin.Snapshot) (io.ReaderAt, error) { return zeroes{}, nil },
+		Open: func(admin.Snapshot) (Content, error) { return zeroes{}, nil },
 	}
 	happened := make(chan store.Event, 1)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -148,6 +147,7 @@ func (f *fake) run(t *testing.T, during func(b *Background, happened chan<- stor
 type zeroes struct{}
 
 func (zeroes) ReadAt(p []byte, _ int64) (int, error) { clear(p); return len(p), nil }
+func (zeroes) Close() error                          { return nil }
 
 func aged(gs ...block.Generation) (list []admin.Snapshot) {
 	for _, g := range gs {

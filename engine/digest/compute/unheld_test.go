@@ -25,12 +25,16 @@ func TestBackgroundWhileWritten(t *testing.T) {
 	h := newHistory(t, 3)
 	b := &compute.Background{
 		Manager: h.manager(), Age: 1, Rate: 1 << 40, Logger: slog.New(slog.DiscardHandler),
-		Open: func(s admin.Snapshot) (io.ReaderAt, error) {
+		Open: func(s admin.Snapshot) (compute.Content, error) {
 			info, err := h.r.Server.Find(wire.SnapshotRef{Tag: s.Tag})
 			if err != nil {
 				return nil, err
 			}
-			return volume.NewUnheld(h.r.Source(), h.r.Server, info.Snapshot)
+			u, err := volume.NewUnheld(h.r.Source(), h.r.Server, info.Snapshot)
+			return struct {
+				io.ReaderAt
+				io.Closer
+			}{u, io.NopCloser(nil)}, err
 		},
 	}
 	events, end := h.r.Server.Subscribe(1)
