@@ -34,7 +34,8 @@ in whatever store.
 The store keeps the tree. What it does not have it computes: by reading what changed since
 an older snapshot that has a digest, or all of the snapshot. If it is interrupted, it
 begins anew. "ddsnap nbd", "attach" and "server" compute those of new snapshots by
-themselves, slowly (--digest-rate). Snapshots of snapshots, and such as were written to, have no digest.
+themselves, slowly (--digest-rate). Snapshots of snapshots, and such as were written to,
+have no digest.
 
 A running server is read over NBD, at its default address unless --nbd names another.
 Of a store that no server has open, --origin names the origin, if there is something to
