@@ -25,6 +25,9 @@ const (
 	histogramsFile  = "histograms.json.zst"
 	// SummaryFile holds the goals and what was reached.
 	SummaryFile = "summary.json"
+	// TrialSetting is the setting of a run that is a part of a larger one, of which others
+	// have the rest.
+	TrialSetting = "trial"
 	// Latest is the name of the link to the newest run beside the runs.
 	Latest = "latest"
 )

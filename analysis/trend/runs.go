@@ -31,7 +31,7 @@ func recorded() []string {
 
 // OfRun returns what is to be recorded of a run of a revision that was committed at
 // the given time: its measured samples and its modelled ones. A run that has not ended
-// is an error. One of a dirty tree, or on a machine that was too noisy, is an error that
+// is an error. One of a dirty tree, on a machine that was too noisy, or which is a part of one, is an error that
 // wraps [ErrRefused]; with force it has marks instead.
 func OfRun(run *results.Run, revision string, committed time.Time, force bool) ([]history.Record, error) {
 	m := run.Manifest()
@@ -42,7 +42,7 @@ func OfRun(run *results.Run, revision string, committed time.Time, force bool) (
 	if err != nil {
 		return nil, err
 	}
-	marks := marksOf(env)
+	marks := marksOf(m, env)
 	if len(marks) > 0 && !force {
 		return nil, fmt.Errorf("run %s: %w: %s: --force records it, marked, and it does not count", m.ID, ErrRefused, strings.Join(marks, "; "))
 	}
@@ -66,8 +66,11 @@ func OfRun(run *results.Run, revision string, committed time.Time, force bool) (
 }
 
 // marksOf says why a run there is not to be judged.
-func marksOf(env results.Environment) []string {
+func marksOf(m results.Manifest, env results.Environment) []string {
 	var marks []string
+	if trial := m.Settings[results.TrialSetting]; trial != "" {
+		marks = append(marks, "only part "+trial+" of a run, which zbench merge puts together")
+	}
 	if strings.HasSuffix(env.Commit, "-dirty") {
 		marks = append(marks, "files in git had changed")
 	}

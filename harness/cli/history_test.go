@@ -134,6 +134,10 @@ func TestHistoryRefusesWhatItCannotRecord(t *testing.T) {
 	run, err := results.Create("runs", results.Manifest{ID: "half", Suite: "smoke"})
 	require.NoError(t, err)
 	require.NoError(t, run.SetEnvironment(results.Environment{Commit: "HEAD"}))
+	part, err := results.Create("runs", results.Manifest{ID: "part", Suite: "smoke", Settings: map[string]string{results.TrialSetting: "0/3"}})
+	require.NoError(t, err)
+	require.NoError(t, part.SetEnvironment(results.Environment{Commit: "HEAD"}))
+	require.NoError(t, part.Finish())
 	finished(t, "unknown", "", 0, 1)
 	finished(t, "elsewhere", strings.Repeat("12", 20), 0, 1)
 	require.NoError(t, os.MkdirAll("bad/counters", 0o755))
@@ -142,13 +146,14 @@ func TestHistoryRefusesWhatItCannotRecord(t *testing.T) {
 		code int
 		says string
 	}{
-		"history add half":                                      {cli.ExitError, "has not ended"},
-		"history add unknown":                                   {cli.ExitError, "was built without one"},
-		"history add elsewhere":                                 {cli.ExitError, "is not in this repository"},
-		"history add x --counters":                              {cli.ExitUsage, "a run, or --counters"},
-		"history add --from x":                                  {cli.ExitUsage, "--counters with --from and --revision"},
-		"history check --history bad":                           {cli.ExitError, "bad/counters/x.json: bad record of the history: it has format 9"},
-		"trend --history bad":                                   {cli.ExitError, "format 9"},
+		"history add half":            {cli.ExitError, "has not ended"},
+		"history add part":            {cli.ExitError, "only part 0/3 of a run, which zbench merge puts together"},
+		"history add unknown":         {cli.ExitError, "was built without one"},
+		"history add elsewhere":       {cli.ExitError, "is not in this repository"},
+		"history add x --counters":    {cli.ExitUsage, "a run, or --counters"},
+		"history add --from x":        {cli.ExitUsage, "--counters with --from and --revision"},
+		"history check --history bad": {cli.ExitError, "bad/counters/x.json: bad record of the history: it has format 9"},
+		"trend --history bad":         {cli.ExitError, "format 9"},
 		"history add --counters --from nothing --revision HEAD": {cli.ExitError, "nothing: no such file"},
 	} {
 		code, _, errs := zbench(t, append([]string{"--results", "runs"}, strings.Fields(line)...)...)

@@ -11,13 +11,14 @@ import (
 	"strings"
 
 	"zumastor.org/zumastor/harness/spec"
+	"zumastor.org/zumastor/results"
 )
 
 // Settings returns what a run records of its options: a run is only resumed with equal ones.
 func Settings(o Options) map[string]string {
 	s := settings(o)
 	if o.Trial.Count > 0 {
-		s["trial"] = o.Trial.String()
+		s[results.TrialSetting] = o.Trial.String()
 	}
 	maps.Copy(s, o.Origin)
 	return s
