@@ -45,11 +45,12 @@ type Snapshot struct {
 	GroupSize  int              `json:"group_size,omitempty"`
 	Created    time.Time        `json:"created"`
 	Size       int64            `json:"size_bytes"`
-	Source     *Source          `json:"source,omitempty"`   // that it is a copy of
-	Applying   string           `json:"applying,omitempty"` // the delta by which the origin is being made a newer state
-	Readers    int              `json:"readers"`            // clients that have it open
-	Writer     bool             `json:"writer,omitempty"`   // one of them may write
-	Digest     bool             `json:"digest,omitempty"`   // the store has its digest
+	Source     *Source          `json:"source,omitempty"`        // that it is a copy of
+	Applying   string           `json:"applying,omitempty"`      // the delta by which the origin is being made a newer state
+	Applied    int64            `json:"applied_bytes,omitempty"` // offset up to which the origin durably holds what that makes
+	Readers    int              `json:"readers"`                 // clients that have it open
+	Writer     bool             `json:"writer,omitempty"`        // one of them may write
+	Digest     bool             `json:"digest,omitempty"`        // the store has its digest
 }
 
 // Status describes a store. What needs no unit in its name counts things.
@@ -161,7 +162,7 @@ func describe(s store.SnapshotInfo) Snapshot {
 		d.Source = &Source{s.Source.Store.String(), s.Source.Generation}
 	}
 	if s.Applying != (layout.UUID{}) {
-		d.Applying = s.Applying.String()
+		d.Applying, d.Applied = s.Applying.String(), s.Applied
 	}
 	return d
 }

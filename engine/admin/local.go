@@ -180,8 +180,11 @@ func (l Local) change(ref wire.SnapshotRef, c *Change) (*Snapshot, error) {
 		if c.Held != nil {
 			s.Held = *c.Held
 		}
+		if err := c.checkApplied(s, applying); err != nil {
+			return err
+		}
 		if c.Applying != nil {
-			s.Applying = applying
+			s.Applying, s.Applied = applying, c.Applied
 		}
 		uses := int64(s.UseCount) + c.Uses
 		if uses < 0 || uses > math.MaxUint32 {
@@ -200,6 +203,20 @@ func (l Local) change(ref wire.SnapshotRef, c *Change) (*Snapshot, error) {
 	}
 	now := describe(info)
 	return &now, nil
+}
+
+// checkApplied returns an error if the change says how far a delta is applied that is not
+// the one by which the snapshot's origin is being made a newer state.
+func (c *Change) checkApplied(s *layout.Snapshot, applying layout.UUID) error {
+	switch {
+	case c.Applied == 0:
+		return nil
+	case c.Applied < 0 || c.Applied > s.Size:
+		return fmt.Errorf("%w: a delta is applied up to offset %d of %d", ErrRequest, c.Applied, s.Size)
+	case c.Applying == nil || applying == layout.UUID{} || applying != s.Applying:
+		return fmt.Errorf("%w: the delta that is applied up to offset %d is not being applied", ErrRequest, c.Applied)
+	}
+	return nil
 }
 
 func (l Local) setPolicy(name string) error {

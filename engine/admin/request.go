@@ -154,6 +154,9 @@ type Change struct {
 	// Applying is the identity, as a UUID, of the delta by which the origin is being made
 	// a newer state than the snapshot; empty: of none.
 	Applying *string `json:"applying,omitempty"`
+	// Applied is up to which offset the origin durably holds what that delta makes, which
+	// must be being applied already. Zero: nobody knows.
+	Applied int64 `json:"applied_bytes,omitempty"`
 }
 
 // Response is the answer to a request: an error, or what the verb sets.

@@ -159,6 +159,9 @@ func snapshotFields(s layout.Snapshot) []field {
 	if s.Lossy {
 		fields = append(fields, field{"lossy", true})
 	}
+	if s.Applying != (layout.UUID{}) {
+		fields = append(fields, field{"applying", s.Applying.String()}, field{"applied", s.Applied})
+	}
 	if s.GroupSize != 0 {
 		fields = append(fields, field{"group", s.Group.String()}, field{"group_size", s.GroupSize})
 	}

@@ -164,6 +164,16 @@ func TestSnapshotRecordNonsenseIsRefused(t *testing.T) {
 		_, err := layout.DecodeSnapshotRecord(change(layout.AppendSnapshotRecord(nil, exampleSnapshot)))
 		require.ErrorIs(t, err, layout.ErrCorrupt, name)
 	}
+	for name, change := range map[string]func(p []byte) []byte{
+		"offset of no delta": func(p []byte) []byte { p[21] &^= 16; return append(p[:len(p)-24], p[len(p)-8:]...) },
+		"offset zero":        func(p []byte) []byte { clear(p[len(p)-8:]); return p },
+		"negative offset":    func(p []byte) []byte { p[len(p)-1] = 0x80; return p },
+		"no offset":          func(p []byte) []byte { return p[:len(p)-8] },
+		"cut offset":         func(p []byte) []byte { return p[:len(p)-1] },
+	} {
+		_, err := layout.DecodeSnapshotRecord(change(layout.AppendSnapshotRecord(nil, exampleCopy)))
+		require.ErrorIs(t, err, layout.ErrCorrupt, name)
+	}
 }
 
 func TestTooManyExtentsPanic(t *testing.T) {

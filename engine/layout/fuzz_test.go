@@ -79,6 +79,7 @@ func FuzzDecodeBatch(f *testing.F) {
 
 func FuzzDecodeSnapshotRecord(f *testing.F) {
 	f.Add(layout.AppendSnapshotRecord(nil, exampleSnapshot))
+	f.Add(layout.AppendSnapshotRecord(nil, exampleCopy))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		s, err := layout.DecodeSnapshotRecord(p)
 		if err != nil {

@@ -88,6 +88,11 @@ var (
 		Group: layout.UUID{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}, GroupSize: 300,
 		Created: 1_700_000_000_000_000_000, Size: 1 << 30, Name: "täglich",
 	}
+	// exampleCopy is what a copy's volume has: a delta is applied to it, up to an offset.
+	exampleCopy = layout.Snapshot{
+		Generation: 10, Tag: 43, State: layout.SnapshotLive, Created: 1_700_000_000_000_000_001, Size: 1 << 30, Name: "copy",
+		Source: layout.Source{Store: layout.UUID{15: 1}, Generation: 300}, Applying: layout.UUID{0: 0xde, 15: 0xad}, Applied: 5 << 20,
+	}
 )
 
 // exampleHeader is that of a descriptor, whose next one is in slot 112.
@@ -158,6 +163,7 @@ func decodeRecord(p []byte) (any, error) {
 func vectors() map[string]vector {
 	batch := layout.AppendBatch(nil, exampleBatch())
 	snapshot := layout.AppendSnapshotRecord(nil, exampleSnapshot)
+	copied := layout.AppendSnapshotRecord(nil, exampleCopy)
 	exceptions := []layout.Exception{
 		{Chunk: 5, Generation: 3, Slot: 9, Sum: 0x01020304}, {Chunk: 6, Generation: 3, Slot: 10, Sum: 0x05060708},
 		{Chunk: 6, Generation: 8, Slot: 4, Sum: 0x090a0b0c}, {Branch: 1 << 40, Chunk: 1, Generation: 4, Slot: layout.LostSlot},
@@ -179,6 +185,11 @@ func vectors() map[string]vector {
 			func() []byte { return exampleRecord(layout.RecordSnapshot, snapshot) },
 			decodeRecord, decodedRecord{exampleHeader(layout.RecordSnapshot, len(snapshot)), exampleSnapshot},
 		},
+		"applying-record": {
+			func() []byte { return exampleRecord(layout.RecordSnapshot, copied) },
+			decodeRecord, decodedRecord{exampleHeader(layout.RecordSnapshot, len(copied)), exampleCopy},
+		},
+		"applying-leaf":   pageVector(layout.SnapshotCodec{}, layout.PageHeader{Kind: layout.KindSnapshots, Page: 5006}, []layout.Snapshot{exampleSnapshot, exampleCopy}, nil),
 		"exceptions-leaf": pageVector(layout.ExceptionCodec{}, layout.PageHeader{Kind: layout.KindExceptions, Page: 5003, Checkpoint: 41}, exceptions, nil),
 		"exceptions-inner": pageVector(layout.ExceptionCodec{}, layout.PageHeader{Kind: layout.KindExceptions, Level: 1, Page: 5000},
 			exceptions, []block.Page{5003, 5004, 1<<48 - 1, 4354}),

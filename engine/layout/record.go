@@ -112,7 +112,8 @@ func VerifyRecord(rec []byte) error {
 //	0  generation u64   8 parent u64   16 tag u32   20 state u8   21 flags u8   22 priority i8   23 length of the name u8
 //	24 created i64     32 size i64    40 use count u32   44 group size u16   46 zero u16   48 group 16   64 name
 //
-// with the flags 1 held, 2 damaged, 8 a source follows the name, 16 a delta follows that, 32 lossy.
+// with the flags 1 held, 2 damaged, 8 a source follows the name, 16 a delta follows that, 32 lossy,
+// 64 the offset up to which that is applied, 8 bytes, follows it.
 func AppendSnapshotRecord(dst []byte, s Snapshot) []byte {
 	le := binary.LittleEndian
 	dst = le.AppendUint64(dst, uint64(s.Generation))
@@ -133,6 +134,9 @@ func AppendSnapshotRecord(dst []byte, s Snapshot) []byte {
 	if s.Applying != (UUID{}) {
 		dst = append(dst, s.Applying[:]...)
 	}
+	if s.Applied != 0 {
+		dst = le.AppendUint64(dst, uint64(s.Applied))
+	}
 	return dst
 }
 
@@ -141,6 +145,7 @@ const (
 	snapshotRecordSize = 64 // without the name and what follows it
 	sourceSize         = 24
 	applyingSize       = 16
+	appliedSize        = 8
 )
 
 // snapshotRecordLen returns the size of a record with such a name and flags.
@@ -151,6 +156,9 @@ func snapshotRecordLen(name int, flags uint8) int {
 	}
 	if flags&flagApplying != 0 {
 		n += applyingSize
+	}
+	if flags&flagApplied != 0 {
+		n += appliedSize
 	}
 	return n
 }
@@ -172,7 +180,11 @@ func DecodeSnapshotRecord(p []byte) (Snapshot, error) {
 		rest = rest[sourceSize:]
 	}
 	if p[21]&flagApplying != 0 {
-		s.Applying = UUID(rest)
+		s.Applying = UUID(rest[:applyingSize])
+		rest = rest[applyingSize:]
+	}
+	if p[21]&flagApplied != 0 {
+		s.Applied = int64(le.Uint64(rest))
 	}
 	if !s.setFlags(p[21]) || le.Uint16(p[46:]) != 0 || !s.valid() {
 		return s, fmt.Errorf("%w: snapshot record of generation %d in state %d", ErrCorrupt, s.Generation, s.State)

@@ -109,6 +109,7 @@ func drawSnapshot(t *rapid.T) layout.Snapshot {
 	}
 	if rapid.Bool().Draw(t, "applying") {
 		s.Applying = layout.UUID{9: 7}
+		s.Applied = rapid.Int64Min(0).Draw(t, "applied")
 	}
 	return s
 }

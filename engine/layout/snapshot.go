@@ -61,6 +61,7 @@ type Snapshot struct {
 	Name       string // the user's name for it, at most MaxName bytes of UTF-8; or empty
 	Source     Source // the snapshot that it is a copy of, or zero
 	Applying   UUID   // the delta by which the origin is being made a newer state than this, or zero
+	Applied    int64  // offset up to which the origin durably holds what that delta makes; zero: nobody knows
 }
 
 // Source is a snapshot of which there are copies in other stores.
@@ -77,7 +78,8 @@ const (
 	flagSource
 	flagApplying
 	flagLossy
-	knownSnapshotFlags = flagHeld | flagDamaged | flagSource | flagApplying | flagLossy
+	flagApplied
+	knownSnapshotFlags = flagHeld | flagDamaged | flagSource | flagApplying | flagLossy | flagApplied
 )
 
 func (s *Snapshot) flags() (f uint8) {
@@ -96,6 +98,9 @@ func (s *Snapshot) flags() (f uint8) {
 	if s.Lossy {
 		f |= flagLossy
 	}
+	if s.Applied != 0 {
+		f |= flagApplied
+	}
 	return f
 }
 
@@ -110,7 +115,7 @@ func (s *Snapshot) setFlags(f uint8) bool {
 func (s *Snapshot) valid() bool {
 	return s.Generation != 0 && uint64(s.Parent) < uint64(s.Generation) && s.State != 0 && s.State <= maxSnapshotState &&
 		len(s.Name) <= MaxName && utf8.ValidString(s.Name) && (s.Group == UUID{}) == (s.GroupSize == 0) &&
-		(s.Source.Store == UUID{}) == (s.Source.Generation == 0)
+		(s.Source.Store == UUID{}) == (s.Source.Generation == 0) && s.Applied >= 0 && (s.Applied == 0 || s.Applying != UUID{})
 }
 
 // SnapshotCodec codes the entries of the snapshot tree. An entry is
@@ -119,7 +124,7 @@ func (s *Snapshot) valid() bool {
 //	uvarint  parent
 //	uvarint  tag
 //	u8       state
-//	u8       flags: 1 held, 2 damaged, 4 a group follows, 8 a source does, 16 a delta does, 32 lossy
+//	u8       flags: 1 held, 2 damaged, 4 a group follows, 8 a source does, 16 a delta does, 32 lossy, 64 an offset does
 //	u8       priority
 //	uvarint  use count
 //	varint   created - previous created
@@ -127,6 +132,7 @@ func (s *Snapshot) valid() bool {
 //	16       group, and uvarint group size  only with flag 4
 //	16       source: store, and uvarint generation  only with flag 8
 //	16       delta that is being applied  only with flag 16
+//	uvarint  offset up to which it is  only with flag 64
 //	uvarint  length of the name, and so many bytes
 type SnapshotCodec struct{}
 
@@ -163,6 +169,9 @@ func (SnapshotCodec) Append(dst []byte, prev, e Snapshot, _ bool) []byte {
 	if flags&flagApplying != 0 {
 		dst = append(dst, e.Applying[:]...)
 	}
+	if flags&flagApplied != 0 {
+		dst = binary.AppendUvarint(dst, uint64(e.Applied))
+	}
 	dst = binary.AppendUvarint(dst, uint64(len(e.Name)))
 	return append(dst, e.Name...)
 }
@@ -189,6 +198,9 @@ func (SnapshotCodec) Decode(src []byte, prev Snapshot, _ bool) (Snapshot, []byte
 	}
 	if flags&flagApplying != 0 {
 		copy(e.Applying[:], d.bytes(len(e.Applying)))
+	}
+	if flags&flagApplied != 0 {
+		e.Applied = int64(d.uvarintUpTo(math.MaxInt64))
 	}
 	e.Name = string(d.bytes(int(d.uvarintUpTo(MaxName))))
 	if !e.setFlags(flags&^flagGroup) || (flags&flagGroup != 0) != (e.GroupSize != 0) || !e.valid() {

@@ -17,6 +17,7 @@ type Standing struct {
 	There    bool   // it has the newer state as a snapshot
 	Newest   *Copy  // of the origin; nil: there is no snapshot
 	Applying string // identity of the delta that is half applied to Newest; empty: of none
+	Applied  int64  // offset up to which the origin durably holds what that makes; zero: nobody knows
 	Restore  bool   // the origin is being restored
 }
 
@@ -45,9 +46,20 @@ func (v Volume) Standing(ctx context.Context, to admin.Source) (Standing, error)
 	}
 	if s.newest != nil {
 		st.Newest = &Copy{s.identity(s.newest), s.newest.Tag, s.newest.Name}
-		st.Applying = s.newest.Applying
+		st.Applying, st.Applied = s.newest.Applying, s.newest.Applied
 	}
 	return st, nil
+}
+
+// Applied notes durably, by the base of a delta that is being applied, up to which offset
+// the origin holds what the delta makes. All before must be durable. The note goes with
+// the one that the delta is being applied, and with the first step of a restore. It is an
+// error if another delta is being applied, or none.
+func (v Volume) Applied(ctx context.Context, base block.Tag, id string, durable int64) error {
+	_, err := v.Manager.Do(ctx, admin.Request{
+		Verb: admin.VerbChange, Snapshot: &admin.Ref{Tag: base}, Change: &admin.Change{Applying: &id, Applied: durable},
+	})
+	return err
 }
 
 // Find returns the newest snapshot of the origin that is the one that to names. The error

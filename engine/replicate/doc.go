@@ -11,7 +11,8 @@
 // [Send] and [Receiver.Serve] are one session each, and [Deliver] as many as it takes.
 // Any number may run at a time; of one [Receiver], one at a time receives. A session
 // that fails leaves a copy that is the older snapshot, or half the newer one, and says so;
-// the next one carries again at most the record that was being written.
+// the next one carries again at most the record that was being written. How far a copy is
+// is noted in its store, durably and only after the content, and compared before it is believed.
 //
 // What a peer sends is bounded before it is kept: a frame is at most [MaxFrame] bytes,
 // and package delta bounds the rest. Memory of a session beside that of the delta: two

@@ -3,6 +3,7 @@
 package replicate
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -34,6 +35,8 @@ type Receiver struct {
 	Open func(ctx context.Context) (replica.Volume, func() error, error)
 	Full bool          // a volume without snapshots takes all of one, over what it holds
 	Idle time.Duration // see DefaultIdle
+	// FlushEvery is how often what was received is made durable, and noted to be; zero: 5 seconds.
+	FlushEvery time.Duration
 	// Away reports whether an error of Open, or of the volume, says that the server which has
 	// the volume is away: then it may be tried again. It may be nil.
 	Away func(error) bool
@@ -41,7 +44,7 @@ type Receiver struct {
 	Progress func(done, total int64)
 
 	receiving sync.Mutex
-	known     resume // guarded by receiving
+	known     resume // what the store does not say about that; guarded by receiving
 }
 
 // How often what was received is made durable, and said to be there.
@@ -99,6 +102,8 @@ type receiving struct {
 	receiver *Receiver
 	link     *link
 	volume   replica.Volume
+	base     *replica.Copy // nil: all of a volume is received
+	delta    string        // that is applied; empty: none yet
 	size     int64
 	result   Received
 	proven   int64 // up to where the sender may begin
@@ -190,11 +195,14 @@ func (s *receiving) standing(ctx context.Context, to proposal) (st standing, err
 	if err != nil {
 		return st, err
 	}
-	s.size, s.result.There = is.Size, is.There
+	s.size, s.base, s.result.There = is.Size, is.Newest, is.There
 	if is.Newest != nil && is.Applying != s.receiver.known.Delta {
 		s.receiver.known = resume{} // it was given up, or done by somebody else
 	}
 	st = standing{Size: is.Size, There: is.There, Applying: is.Applying, Resume: s.receiver.known}
+	if is.Applied > 0 {
+		st.Resume = resume{is.Applying, is.Applied}
+	}
 	if is.Newest != nil {
 		st.Newest = &Copy{is.Newest.Store, is.Newest.Generation, is.Newest.Tag, is.Newest.Name}
 	}
@@ -260,13 +268,12 @@ func (s *receiving) has(frame, buf []byte) (n uint32, err error) {
 func (s *receiving) apply(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var id string
 	s.flushed, s.acked, s.durable = time.Now(), time.Now(), s.result.Start
 	o := replica.Options{
-		ApplyOptions: delta.ApplyOptions{Progress: s.receiver.Progress, Wrote: s.wrote},
+		ApplyOptions: delta.ApplyOptions{Progress: s.receiver.Progress, Wrote: func(applied int64) error { return s.wrote(ctx, applied) }},
 		Start:        s.result.Start,
 		Admit: func(h delta.Header) error {
-			id = layout.UUID(h.ID()).String()
+			s.delta = layout.UUID(h.ID()).String()
 			return s.admit(h)
 		},
 	}
@@ -277,10 +284,9 @@ func (s *receiving) apply(ctx context.Context) error {
 		return nil
 	}
 	if s.result.Applied > s.result.Start && s.volume.Origin.Flush() == nil {
-		s.durable = s.result.Applied
-	}
-	if id != "" {
-		s.receiver.known = resume{id, s.durable}
+		s.note(ctx, s.result.Applied)
+	} else if s.delta != "" && s.base == nil {
+		s.receiver.known = resume{s.delta, s.durable}
 	}
 	if failed := s.link.failed.Load(); failed != nil {
 		err = *failed // what it led to says less
@@ -300,19 +306,36 @@ func (s *receiving) admit(h delta.Header) error {
 }
 
 // wrote takes in that a record was written.
-func (s *receiving) wrote(applied int64) error {
+func (s *receiving) wrote(ctx context.Context, applied int64) error {
 	s.result.Applied = applied
 	now := time.Now()
-	if now.Sub(s.flushed) >= flushEvery {
+	if now.Sub(s.flushed) >= cmp.Or(s.receiver.FlushEvery, flushEvery) {
 		if err := s.volume.Origin.Flush(); err != nil {
 			return fmt.Errorf("flushing what was received: %w", err)
 		}
-		s.flushed, s.durable = time.Now(), applied
+		s.note(ctx, applied)
+		s.flushed = time.Now()
 	} else if now.Sub(s.acked) < ackEvery {
 		return nil
 	}
 	s.acked = now
 	return s.link.write(kindAck, ack{applied, s.durable}.encode())
+}
+
+// note takes in that all is durable up to an offset. The store keeps that with its note of
+// the delta, so that who is killed knows it again, and what ends the one ends the other. A
+// server that cannot, or is away, costs but sums: then it is in memory.
+func (s *receiving) note(ctx context.Context, durable int64) {
+	s.durable = durable
+	s.receiver.known = resume{s.delta, durable}
+	if s.base == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.link.idle) // also of one that was cut
+	defer cancel()
+	if s.volume.Applied(ctx, s.base.Tag, s.delta, durable) == nil {
+		s.receiver.known = resume{}
+	}
 }
 
 // doneWith is what the receiver has in the end.

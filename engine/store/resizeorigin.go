@@ -60,6 +60,9 @@ func (s *Store) resizeOrigin(ctx context.Context, size int64, progress func(Prog
 	}
 	s.admin.Lock()
 	defer s.admin.Unlock()
+	if err := s.forgetApplied(); err != nil {
+		return false, err
+	}
 	err = s.quiesceOrigin(func() error {
 		s.mu.Lock()
 		done = s.generation == generation || size >= s.sb.OriginSize

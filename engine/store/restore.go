@@ -82,6 +82,9 @@ func (s *Store) Restore(ref wire.SnapshotRef, o RestoreOptions) error {
 	if err := s.devs.Store.Flush(); err != nil {
 		return fmt.Errorf("flushing what was written to snapshot %d: %w", snap.Tag, err)
 	}
+	if err := s.forgetApplied(); err != nil {
+		return err
+	}
 	return s.quiesceOrigin(func() error {
 		return s.startRestore(layout.Restore{Generation: snap.Generation, Merge: o.Merge, SkipLost: o.SkipLost})
 	})

@@ -340,6 +340,21 @@ func (s *Store) notApplying(n NewSnapshot) error {
 	return fmt.Errorf("%w to snapshot %d", ErrApplying, newest.Tag)
 }
 
+// forgetApplied takes back, durably, how far a delta has been applied to the origin: what
+// that holds is about to change otherwise. The lock admin is held.
+func (s *Store) forgetApplied() error {
+	s.mu.Lock()
+	newest := s.snaps.get(s.snaps.newestOf(0))
+	if newest == nil || newest.Applied == 0 {
+		s.mu.Unlock()
+		return nil
+	}
+	snap := newest.Snapshot
+	s.mu.Unlock()
+	snap.Applied = 0
+	return s.recordWith(snap)
+}
+
 // Change changes what is changeable of a snapshot: its priority, use count, hold,
 // name, state and group. It is durable when Change returns. The error of change is
 // returned as it is, and then nothing has changed.
@@ -370,6 +385,11 @@ func (s *Store) changedEntry(ref wire.SnapshotRef, change func(*layout.Snapshot)
 	snap := old.Snapshot
 	if err := change(&snap); err != nil {
 		return snap, err
+	}
+	if snap.Applied != 0 && snap.Applied != old.Applied {
+		if err := s.notRestoring(); err != nil {
+			return snap, err
+		}
 	}
 	if len(snap.Name) > len(old.Name) { // like a new snapshot, it takes room
 		if err := s.metadataRoom(); err != nil {
