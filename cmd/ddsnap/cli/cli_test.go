@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -48,13 +49,17 @@ func TestScripts(t *testing.T) {
 			"term":   term,
 		},
 		Condition: func(cond string) (bool, error) {
-			if cond != "attach" {
-				return false, fmt.Errorf("unknown condition %q", cond)
+			root := os.Getenv("ZUMASTOR_TEST_ROOT") != "" && os.Geteuid() == 0
+			switch cond {
+			case "root":
+				return root, nil
+			case "attach":
+				return root && attach.FUSE.Probe() == nil, nil
 			}
-			return os.Getenv("ZUMASTOR_TEST_ROOT") != "" && os.Geteuid() == 0 && attach.FUSE.Probe() == nil, nil
+			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 		Setup: func(e *testscript.Env) error {
-			e.Defer(func() { unmountAll(e.WorkDir) })
+			e.Defer(func() { unmountAll(e.WorkDir); detachLoops(e.WorkDir) })
 			e.Setenv("GORACE", "atexit_sleep_ms=0") // else each command of a race build takes a second more
 			return nil
 		},
@@ -69,6 +74,16 @@ func unmountAll(dir string) {
 	for line := range strings.Lines(string(mounts)) {
 		if f := strings.Fields(line); len(f) > 1 && strings.HasPrefix(f[1], dir+"/") {
 			_ = unix.Unmount(f[1], unix.MNT_DETACH)
+		}
+	}
+}
+
+// detachLoops detaches the loop devices that a script that failed has left.
+func detachLoops(dir string) {
+	files, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	for _, file := range files {
+		if of, err := os.ReadFile(file); err == nil && strings.HasPrefix(string(of), dir+"/") {
+			_ = exec.Command("losetup", "--detach", "/dev/"+filepath.Base(filepath.Dir(filepath.Dir(file)))).Run()
 		}
 	}
 }
