@@ -79,13 +79,17 @@ func TestPowerCutsBetweenNotes(t *testing.T) {
 		origin, err := left.ReadOrigin()
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(list[1][:st.Applied], origin[:st.Applied]), "%d bytes are said to be there", st.Applied)
-		if cuts%4 == 0 && st.Applying != "" && !st.There {
+		if !st.There {
+			require.GreaterOrEqual(t, st.Applied, ends[len(ends)-2], "no more than one record is lost")
+		}
+		if cuts%3 > 0 {
+			return // the rest takes long
+		}
+		if cuts%2 == 0 && st.Applying != "" && !st.There {
 			_, err := replica.Abandon(t.Context(), admin.Local{Store: left.Server})
 			require.NoError(t, err)
 			require.NoError(t, left.Volume.Restore(t.Context()))
 			require.Zero(t, standingOf(t, rec, 1).Applied)
-		} else if !st.There {
-			require.GreaterOrEqual(t, st.Applied, ends[len(ends)-2], "no more than one record is lost")
 		}
 		sent, _, err, gotErr := session(t, rec, offer(list, 1), nil)
 		require.NoError(t, errors.Join(err, gotErr))
@@ -103,7 +107,7 @@ func TestPowerCutsBetweenNotes(t *testing.T) {
 }
 
 // Of a volume of several pieces.
-const large = 12 << 20
+const large = 6 << 20
 
 // largeOffer offers one of two states, which differ everywhere.
 func largeOffer(list []content, i int) replicate.Offer {
@@ -127,7 +131,7 @@ func largeOffer(list []content, i int) replicate.Offer {
 // largeCopy returns a copy of the first of two states, and both.
 func largeCopy(t *testing.T) (*rig.Rig, []content) {
 	r, err := rig.New(rig.Options{
-		OriginSize: large, StoreSize: 48 << 20, ChunkSize: chunk, Placement: layout.PlacementInline, CacheBytes: 1 << 20, AheadBytes: -1,
+		OriginSize: large, StoreSize: 24 << 20, ChunkSize: chunk, Placement: layout.PlacementInline, CacheBytes: 1 << 20, AheadBytes: -1,
 	}, rig.Wrappers{})
 	require.NoError(t, err)
 	t.Cleanup(func() { r.Abandon() })
@@ -157,11 +161,11 @@ func (a asked) Write(p []byte) (int, error) {
 
 // lateKill has a first session cut near its end, and returns where that was.
 func lateKill(t *testing.T, rec *replicate.Receiver, list []content) int64 {
-	left := 10 << 20
+	left := 5 << 20
 	_, got, err, gotErr := session(t, rec, largeOffer(list, 1), func(c net.Conn) net.Conn { return cutter{c, &left} })
 	require.ErrorIs(t, err, replicate.ErrConnection)
 	require.ErrorIs(t, gotErr, replicate.ErrConnection)
-	require.Greater(t, got.Applied, int64(9<<20))
+	require.Greater(t, got.Applied, int64(4<<20))
 	return got.Applied
 }
 
@@ -176,7 +180,7 @@ func TestKilledReceiverKnows(t *testing.T) {
 		"the store knows":            {func(n int64) int64 { return n }, true},
 		"it says less than there is": {func(n int64) int64 { return n - 256<<10 }, true},
 		"it knows nothing":           {func(int64) int64 { return 0 }, false},
-		"it is wrong":                {func(int64) int64 { return 11 << 20 }, false},
+		"it is wrong":                {func(int64) int64 { return 11 << 19 }, false},
 		"it says all":                {func(int64) int64 { return large }, false},
 		"it is no multiple":          {func(n int64) int64 { return n - 77 }, false},
 	} {
