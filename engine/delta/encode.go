@@ -298,7 +298,9 @@ func (e *encoding) code(j *job, r run, c codec.Chooser) error {
 		if err != nil {
 			return fmt.Errorf("coding %d bytes at offset %d: %w", len(content), rec.Offset, err)
 		}
-		rec.Payload = j.coded[from:]
+		if rec.Payload = j.coded[from:]; rec.Codec == codec.Raw {
+			rec.Payload = content
+		}
 	}
 	j.records = append(j.records, rec)
 	return nil

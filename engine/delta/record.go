@@ -97,20 +97,14 @@ func maxPayload(k Kind, extent int) int {
 	return 0
 }
 
+// apart is how many bytes of an extent's payload are worth a write of their own rather
+// than a copy behind the fixed part.
+const apart = 64 << 10
+
 // append codes a record as the seq-th of its delta; parts have number 0.
 func (r *Record) append(dst []byte, seq uint32) []byte {
 	start := len(dst)
-	flags := uint8(0)
-	if r.HasBase {
-		flags |= flagBase
-	}
-	dst = append(dst, byte(r.Kind), flags, byte(r.Codec), 0, 0, 0, 0, 0)
-	dst = binary.LittleEndian.AppendUint64(dst, uint64(r.Offset))
-	dst = binary.LittleEndian.AppendUint64(dst, uint64(r.Length))
-	dst = append(dst, r.Sum[:]...)
-	dst = append(dst, r.Base[:]...)
-	dst = binary.LittleEndian.AppendUint32(dst, seq)
-	dst = append(dst, 0, 0, 0, 0) // the checksum
+	dst = r.appendFixed(dst, seq)
 	switch r.Kind {
 	case KindCopy, KindAgain:
 		dst = binary.LittleEndian.AppendUint64(dst, uint64(r.Source))
@@ -121,16 +115,39 @@ func (r *Record) append(dst []byte, seq uint32) []byte {
 	default:
 		dst = append(dst, r.Payload...)
 	}
-	binary.LittleEndian.PutUint32(dst[start+4:], uint32(len(dst)-start-recordSize))
-	binary.LittleEndian.PutUint32(dst[start+recordSize-4:], recordCRC(dst[start:]))
+	seal(dst[start:start+recordSize], dst[start+recordSize:])
 	return dst
 }
 
+// seal puts the payload's length, and then the checksum, into the fixed part.
+func seal(fixed, payload []byte) {
+	binary.LittleEndian.PutUint32(fixed[4:], uint32(len(payload)))
+	binary.LittleEndian.PutUint32(fixed[recordSize-4:], partsCRC(fixed, payload))
+}
+
+// appendFixed codes the fixed part, which is not sealed yet.
+func (r *Record) appendFixed(dst []byte, seq uint32) []byte {
+	flags := uint8(0)
+	if r.HasBase {
+		flags |= flagBase
+	}
+	dst = append(dst, byte(r.Kind), flags, byte(r.Codec), 0, 0, 0, 0, 0)
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(r.Offset))
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(r.Length))
+	dst = append(dst, r.Sum[:]...)
+	dst = append(dst, r.Base[:]...)
+	dst = binary.LittleEndian.AppendUint32(dst, seq)
+	return append(dst, 0, 0, 0, 0) // the checksum
+}
+
 // recordCRC is the CRC32C of a coded record, with zeroes for the checksum.
-func recordCRC(p []byte) uint32 {
-	crc := crc32.Update(0, castagnoli, p[:recordSize-4])
+func recordCRC(p []byte) uint32 { return partsCRC(p[:recordSize], p[recordSize:]) }
+
+// partsCRC is recordCRC of a record whose payload is elsewhere.
+func partsCRC(fixed, payload []byte) uint32 {
+	crc := crc32.Update(0, castagnoli, fixed[:recordSize-4])
 	crc = crc32.Update(crc, castagnoli, make([]byte, 4))
-	return crc32.Update(crc, castagnoli, p[recordSize:])
+	return crc32.Update(crc, castagnoli, payload)
 }
 
 // coded is a record's fixed part as it stands in the delta.

@@ -9,7 +9,7 @@ import (
 )
 
 // Writer writes a delta, record by record. It keeps a sparse index in memory, of at
-// most 1 MiB, and one coded record. For one goroutine. After an error it is of no
+// most 1 MiB, and one coded record, but for a large payload. For one goroutine. After an error it is of no
 // further use.
 type Writer struct {
 	to     io.Writer
@@ -67,14 +67,29 @@ func (w *Writer) Write(r *Record) error {
 		return err
 	}
 	w.index.add(r.Offset, w.sum.Bytes)
-	w.buf = r.append(w.buf[:0], uint32(w.sum.Records))
-	payload := len(w.buf) - recordSize
+	var large []byte // a payload that is not copied
+	if r.Kind == KindExtent && len(r.Payload) >= apart {
+		large = r.Payload
+		w.buf = r.appendFixed(w.buf[:0], uint32(w.sum.Records))
+		seal(w.buf, large)
+	} else {
+		w.buf = r.append(w.buf[:0], uint32(w.sum.Records))
+	}
+	payload := len(w.buf) - recordSize + len(large)
 	if payload > maxPayload(r.Kind, w.header.Extent) || len(r.Parts) > MaxParts {
 		return fmt.Errorf("%v record at offset %d has %d coded bytes in %d parts, which is too much", r.Kind, r.Offset, payload, len(r.Parts))
 	}
 	w.digest.record(r, w.buf)
 	if err := w.write(w.buf); err != nil {
 		return err
+	}
+	if large != nil {
+		if !r.bare() {
+			w.digest.take(large)
+		}
+		if err := w.write(large); err != nil {
+			return err
+		}
 	}
 	w.sum.take(r, payload)
 	w.next = r.end()

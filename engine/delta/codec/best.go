@@ -73,7 +73,7 @@ func (b *best) Encode(dst, content []byte, offset int64, base Base) (ID, []byte,
 	if k == (kind{entropy: 3}) {
 		random, err := b.random(content)
 		if err != nil || random {
-			return Raw, append(dst, content...), err
+			return Raw, dst, err
 		}
 	}
 	chosen, err := b.choose(k, content, offset, base)
@@ -81,6 +81,9 @@ func (b *best) Encode(dst, content []byte, offset int64, base Base) (ID, []byte,
 		return 0, dst, err
 	}
 	b.learned.chose(chosen)
+	if contenders[chosen].id == Raw {
+		return Raw, dst, nil
+	}
 	return contenders[chosen].id, append(dst, b.kept...), nil
 }
 
@@ -140,7 +143,7 @@ func (b *best) recode() error {
 	return err
 }
 
-// choose leaves the best payload in b.kept and returns whose it is.
+// choose leaves the best payload in b.kept, but for raw, and returns whose it is.
 func (b *best) choose(k kind, content []byte, offset int64, base Base) (int, error) {
 	link := b.options.LinkBitsPerSecond
 	try, runnerUp, expected := b.learned.plan(k, len(content), link, func(i int) bool {
@@ -169,7 +172,6 @@ func (b *best) choose(k kind, content []byte, offset int64, base Base) (int, err
 		}
 	}
 	if len(b.kept) >= len(content) {
-		b.kept = append(b.kept[:0], content...)
 		return 0, nil
 	}
 	return chosen, nil

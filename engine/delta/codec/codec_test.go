@@ -86,7 +86,8 @@ func TestLevels(t *testing.T) {
 	}
 }
 
-// TestFixed shows that raw stands in for what a codec makes larger.
+// TestFixed shows that raw, which is the content as it is, stands in for what a codec
+// makes larger.
 func TestFixed(t *testing.T) {
 	f, err := codec.NewFixed(codec.Zlib, codec.Options{})
 	require.NoError(t, err)
@@ -94,7 +95,7 @@ func TestFixed(t *testing.T) {
 	id, out, err := f.Encode([]byte("x"), random, 0, nil)
 	require.NoError(t, err)
 	require.Equal(t, codec.Raw, id)
-	require.Equal(t, append([]byte("x"), random...), out)
+	require.Equal(t, "x", string(out))
 	id, out, err = f.Encode([]byte("x"), make([]byte, 4096), 0, nil)
 	require.NoError(t, err)
 	require.Equal(t, codec.Zlib, id)
