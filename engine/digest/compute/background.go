@@ -31,6 +31,9 @@ const (
 const (
 	// retry is how long it waits after an error that another try may not have.
 	retry = 10 * time.Minute
+	// look is how long it waits for somebody to have the origin, since the event that says so
+	// comes a little before it can be read.
+	look = 3 * time.Second
 	// idle is how long it waits at most for something to happen.
 	idle = time.Hour
 	// share is the part of the metadata pages, in percent, up to which it fills them: the store
@@ -128,9 +131,9 @@ func (b *Background) step(ctx context.Context) (time.Duration, error) {
 	switch {
 	case err == nil || ctx.Err() != nil:
 		return 0, nil
-	case errors.Is(err, store.ErrNoOrigin):
-		return retry, nil
-	case errors.Is(err, alloc.ErrNoSpace) || errors.Is(err, wire.ErrAway) || errors.Is(err, store.ErrFailed):
+	case errors.Is(err, store.ErrNoOrigin) || errors.Is(err, wire.ErrAway):
+		return look, nil
+	case errors.Is(err, alloc.ErrNoSpace) || errors.Is(err, store.ErrFailed):
 		return 0, err
 	}
 	if r, err := b.Manager.Do(ctx, admin.Request{Verb: admin.VerbList}); err == nil && !there(r.List, s.Generation) {
