@@ -41,8 +41,9 @@ each such chunk is an event, and a merge keeps its snapshot. --skip-lost without
 says that of the restore under way. --abandon ends that where it is, a merge too: the
 origin is then partly restored. Snapshots taken before stay, to go back to.
 
-Unmount what is on the origin before. On a terminal revert asks; elsewhere it needs
---yes.`,
+It is refused while a delta is being applied to the origin, or is half applied: "ddsnap
+delta apply --abandon" gives that up. Unmount what is on the origin before. On a terminal
+revert asks; elsewhere it needs --yes.`,
 		Example: `  ddsnap revert --dry-run /srv/vm.store before-upgrade
   ddsnap revert --yes --wait /srv/vm.store before-upgrade
   ddsnap revert --skip-lost --dry-run /srv/vm.store before-upgrade
@@ -108,6 +109,9 @@ func (r *restoring) run(ctx context.Context, t *target) error {
 	if err != nil {
 		return err
 	}
+	if err := notApplying(ctx, t); err != nil {
+		return err
+	}
 	loss := fmt.Sprintf("What was written to the origin on %s since snapshot %s of %s", t.name, label(s), formatTime(s.Created))
 	if s.Parent != 0 {
 		loss = fmt.Sprintf("What the origin on %s holds", t.name)
@@ -130,6 +134,21 @@ func (r *restoring) run(ctx context.Context, t *target) error {
 		return codeError{fmt.Errorf("%w: with --skip-lost the origin keeps what it has there; --dry-run lists it", explain(t, r.ref, "restoring", err)), exitDamaged}
 	case err != nil:
 		return explain(t, r.ref, "restoring", err)
+	}
+	return nil
+}
+
+// notApplying returns an error while a delta is applied to the origin, which whoever does
+// that would go on with: the newer snapshot would be neither.
+func notApplying(ctx context.Context, t *target) error {
+	r, err := t.ask(ctx, admin.VerbList)
+	if err != nil {
+		return err
+	}
+	for _, s := range r.List {
+		if s.Applying != "" {
+			return codeError{fmt.Errorf("%w to the origin on %s: let that end, or end it and \"ddsnap delta apply --abandon %[2]s\"", store.ErrApplying, t.name), exitInUse}
+		}
 	}
 	return nil
 }
