@@ -12,15 +12,16 @@ import (
 	"slices"
 )
 
-// lone is the code of a function that only returns, which is all that a mark does.
-var lone = map[elf.Machine][]byte{
-	elf.EM_X86_64:  {0xc3},
-	elf.EM_AARCH64: {0xc0, 0x03, 0x5f, 0xd6},
+// beginnings are the first instructions of a mark: of a frame without a look at the
+// stack's bound; or, of programs of before, a return.
+var beginnings = map[elf.Machine][][]byte{
+	elf.EM_X86_64:  {{0x55, 0x48, 0x89, 0xe5}, {0xc3}},                   // PUSHQ BP, MOVQ SP, BP; RET
+	elf.EM_AARCH64: {{0xfe, 0x0f, 0x1f, 0xf8}, {0xc0, 0x03, 0x5f, 0xd6}}, // MOVD.W R30, -16(RSP); RET
 }
 
 // findMarks returns where in the file of a Go program its functions with the names
 // are. It looks in the table that the program has for its own use, which is there without
-// symbols too. Each must only return: a probe at a wrong place would be fatal to the
+// symbols too. Each must begin as a mark does: a probe at a wrong place would be fatal to the
 // process.
 func findMarks(path string, names []string) (map[string]uint64, error) {
 	file, err := elf.Open(path)
@@ -66,19 +67,18 @@ func functions(file *elf.File) (table *gosym.Table, err error) {
 	return gosym.NewTable(nil, gosym.NewLineTable(data, text.Addr))
 }
 
-// checkMark returns where in the file an address is, if the function there only
-// returns.
+// checkMark returns where in the file an address is, if the function there begins as a
+// mark does.
 func checkMark(file *elf.File, address uint64) (uint64, error) {
-	want := lone[file.Machine]
 	for _, p := range file.Progs {
 		if p.Type != elf.PT_LOAD || address < p.Vaddr || address-p.Vaddr >= p.Filesz {
 			continue
 		}
-		code := make([]byte, len(want))
+		code := make([]byte, 4)
 		if _, err := p.ReadAt(code, int64(address-p.Vaddr)); err != nil && !errors.Is(err, io.EOF) {
 			return 0, err
 		}
-		if want == nil || !bytes.Equal(code, want) {
+		if !slices.ContainsFunc(beginnings[file.Machine], func(want []byte) bool { return bytes.HasPrefix(code, want) }) {
 			return 0, fmt.Errorf("its code % x is not that of a mark: %w", code, ErrUnavailable)
 		}
 		return address - p.Vaddr + p.Off, nil

@@ -111,6 +111,24 @@ func TestMarksOneByOne(t *testing.T) {
 	require.EqualValues(t, 4096, r.Find("stage", "", "write", "size").Sum)
 }
 
+// TestMarksTakeOneTrap: what a probe on a mark replaces is carried out by the kernel itself.
+func TestMarksTakeOneTrap(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		t.Skip("only amd64's kernel carries instructions of a frame out")
+	}
+	places, err := findMarks("/proc/self/exe", markNames())
+	require.NoError(t, err)
+	self, err := os.Open("/proc/self/exe")
+	require.NoError(t, err)
+	defer self.Close()
+	for name, at := range places {
+		code := make([]byte, 1)
+		_, err := self.ReadAt(code, int64(at))
+		require.NoError(t, err)
+		require.Equal(t, []byte{0x55}, code, "%s begins with PUSHQ BP", name)
+	}
+}
+
 // TestMarksOfOthers is about programs without marks, which must not be touched.
 func TestMarksOfOthers(t *testing.T) {
 	shell, err := exec.LookPath("sh")
