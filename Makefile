@@ -16,6 +16,10 @@ BENCH_FLAGS = $(if $(DEVICE),--device $(DEVICE)) $(if $(filter yes,$(FORCE)),--f
 TOOLS    = fio xdelta3 bzip2 zstd rsync sqlite3 qemu-nbd qemu-img nbdinfo nbdcopy spin gcc
 PACKAGES = fio xdelta3 bzip2 zstd rsync sqlite3 qemu-utils libnbd-bin spin gcc libc6-dev
 
+# What tests alone need: a browser for the scripts of pages.
+TEST_TOOLS    = chromium
+TEST_PACKAGES = chromium
+
 # What the lab needs, called by its targets only.
 LAB_TOOLS    = qemu-system-x86_64 mmdebstrap mkfs.ext4 depmod xz make gcc pahole sparse
 LAB_PACKAGES = qemu-system-x86 mmdebstrap debian-archive-keyring e2fsprogs kmod xz-utils make gcc pahole sparse
@@ -23,7 +27,7 @@ LAB_DEBUG_TOOLS    = bc flex bison /usr/include/libelf.h /usr/include/openssl/ss
 LAB_DEBUG_PACKAGES = bc flex bison libelf-dev libssl-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-lab build deb test test-root test-fleet race crash fuzz-smoke lint generate bench goals report paper paper-check compare baseline trend record lab lab-debug-kernel test-lab ci clean
+.PHONY: help deps deps-test deps-lab build deb test test-root test-fleet race crash fuzz-smoke lint generate bench goals report paper paper-check compare baseline trend record lab lab-debug-kernel test-lab ci clean
 
 help: ## show this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,13 +37,16 @@ help: ## show this help
 deps: ## install what is missing: as root the optional tools too, else say which
 	@.ci/deps "$(PACKAGES)" $(TOOLS)
 
+deps-test: deps ## install what tests alone need: a headless Chromium
+	@.ci/deps "$(TEST_PACKAGES)" $(TEST_TOOLS)
+
 deps-lab: deps ## install what the lab needs: QEMU, mmdebstrap and more
 	@.ci/deps "$(LAB_PACKAGES)" $(LAB_TOOLS)
 
 build: deps ## build bin/ddsnap and bin/zbench
 	@$(GO) build -o bin/ ./cmd/...
 
-test: deps ## all tests that need no root and no network
+test: deps-test ## all tests that need no root and no network
 	GOGC=400 $(GO) test -timeout 10m ./...
 
 test-root: deps ## tests that attach block devices and mount file systems: as root
@@ -48,7 +55,7 @@ test-root: deps ## tests that attach block devices and mount file systems: as ro
 test-fleet: deps ## jobs on a real Nomad and Slurm on loopback, and Kubernetes' validation: as root, with munge slurmctld slurmd slurm-client
 	ZUMASTOR_TEST_FLEET=1 $(GO) test -count=1 -timeout 30m -v -run 'Nomad|Slurm|Kubernetes' ./harness/fleet
 
-race: deps ## the tests under the race detector
+race: deps-test ## the tests under the race detector
 	GOGC=400 $(GO) test -race -timeout 60m ./...
 
 crash: deps ## crash and metamorphic tests for SOAK (default 5m)

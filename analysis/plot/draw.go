@@ -23,6 +23,7 @@ const (
 	smallSize   = 9
 	labelSize   = 10
 	tickSize    = 9
+	labelGap    = 4 // between the names of ticks and the label of an axis
 	legendGap   = 18
 	thumbnail   = 22
 	glyphRadius = 3
@@ -197,7 +198,7 @@ func (c *Chart) plot(f fonts) *plot.Plot {
 	}
 	setAxis(&p.X, f, c.figure.X.Label, c.x.ticks)
 	setAxis(&p.Y, f, yLabel, c.y.yTicks())
-	p.X.Label.Padding, p.Y.Label.Padding = 4, 6
+	p.X.Label.Padding, p.Y.Label.Padding = labelGap, 6
 	p.X.Padding, p.Y.Padding = 0, 0
 	p.Add(gridLines{x: c.x.ticks, y: c.y.yTicks(), vertical: c.figure.X.Scale != Category})
 	for _, m := range c.marks {

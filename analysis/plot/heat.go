@@ -56,7 +56,7 @@ type heatCell struct {
 const (
 	cellHeight = 22
 	heatTop    = 2.2*titleSize + 2.2*smallSize // title and subtitle
-	heatBottom = 3.6 * labelSize               // column names and label
+	heatBottom = 3.6*labelSize + labelGap      // column names and label
 )
 
 // NewHeat lays out a heat map of the series.
@@ -158,6 +158,7 @@ func (h *Heat) draw(dc draw.Canvas) (boxes []vg.Rectangle) {
 	p.BackgroundColor = nil
 	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, 1, 0, 1
 	p.X.Padding, p.Y.Padding = 0, 0
+	p.X.Label.Padding = labelGap
 	setAxis(&p.X, f, h.figure.X.Label, h.ticks(h.columns, h.figure.X, false))
 	setAxis(&p.Y, f, "", h.ticks(h.rows, Axis{}, true))
 	for _, a := range []*plot.Axis{&p.X, &p.Y} {

@@ -92,7 +92,7 @@ func (s *stack) plot(x Axis, f fonts) *plot.Plot {
 	setAxis(&p.X, f, label, s.x.yTicks())
 	setAxis(&p.Y, f, "", names)
 	p.Y.Tick.LineStyle.Width = 0
-	p.X.Label.Padding = 4
+	p.X.Label.Padding = labelGap
 	p.X.Padding, p.Y.Padding = 0, 0
 	p.Add(gridLines{x: s.x.yTicks(), vertical: true})
 	s.label = f

@@ -68,18 +68,22 @@ document.body.append(Object.assign(document.createElement("pre"), {id: "noted", 
 	return noted
 }
 
-// screenshots leaves pictures of the page, light and dark, wide and narrow, for looking at.
+// screenshots leaves pictures of the page and of the explorer alone, light and dark, wide and
+// narrow, for looking at.
 func screenshots(t *testing.T, chromium string, page []byte) {
 	t.Helper()
-	file := filepath.Join(*keep, "page.html")
-	require.NoError(t, os.WriteFile(file, page, 0o644))
-	for name, flags := range map[string][]string{
-		"light-wide": {"--window-size=1100,3000"}, "light-narrow": {"--window-size=500,3000"},
-		"dark-wide": {"--window-size=1100,3000", "--force-dark-mode", "--blink-settings=preferredColorScheme=0"},
-	} {
-		flags = append(flags, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--user-data-dir="+t.TempDir(),
-			"--screenshot="+filepath.Join(*keep, name+".png"), "file://"+file)
-		require.NoError(t, exec.CommandContext(t.Context(), chromium, flags...).Run())
+	alone := strings.Replace(string(page), "</head>", "<style>main > :not(#explore) { display: none; }</style></head>", 1)
+	for _, shown := range []struct{ name, page, height string }{{"page", string(page), "7500"}, {"explorer", alone, "1100"}} {
+		file := filepath.Join(*keep, shown.name+".html")
+		require.NoError(t, os.WriteFile(file, []byte(shown.page), 0o644))
+		for look, flags := range map[string][]string{
+			"light-wide": {"--window-size=1100," + shown.height}, "light-narrow": {"--window-size=500," + shown.height},
+			"dark-wide": {"--window-size=1100," + shown.height, "--force-dark-mode", "--blink-settings=preferredColorScheme=0"},
+		} {
+			flags = append(flags, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--user-data-dir="+t.TempDir(),
+				"--screenshot="+filepath.Join(*keep, shown.name+"-"+look+".png"), "file://"+file)
+			require.NoError(t, exec.CommandContext(t.Context(), chromium, flags...).Run())
+		}
 	}
 }
 
