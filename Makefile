@@ -71,8 +71,9 @@ generate: deps ## make manual pages, shell completions, eBPF objects and other g
 	@.ci/deps "clang-14 llvm-14 libbpf-dev" clang-14 llvm-strip-14 /usr/include/bpf/bpf_helpers.h
 	$(GO) generate ./...
 
-lint: deps ## gofmt, vet, staticcheck, the rules of harness/lint
+lint: deps ## gofmt, go mod tidy, vet, staticcheck, the rules of harness/lint
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo "run gofmt -w on these"; exit 1; }
+	$(GO) mod tidy -diff
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 	$(GO) test -count=1 ./harness/lint
