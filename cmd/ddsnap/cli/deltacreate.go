@@ -186,7 +186,7 @@ type newDelta struct {
 	Records uint64 `json:"records"`
 	Content int64  `json:"content_bytes"`
 	Bytes   int64  `json:"delta_bytes"`
-	SHA256  string `json:"sha256"`
+	Digest  string `json:"delta_digest"`
 }
 
 // source opens the snapshots, which keeps them, and lists what changed. What it opened

@@ -134,7 +134,7 @@ type deltaInfo struct {
 	Records   uint64       `json:"records"`
 	Content   int64        `json:"content_bytes"`
 	Bytes     int64        `json:"delta_bytes"`
-	SHA256    string       `json:"sha256"`
+	Digest    string       `json:"delta_digest"` // of the whole delta: see FORMAT.md
 	Sorts     []deltaCount `json:"sorts"`
 }
 
@@ -142,7 +142,7 @@ func describeDelta(r *delta.Report) deltaInfo {
 	h := r.Header
 	return deltaInfo{
 		From: describeEnd(h.From), To: describeEnd(&h.To), ChunkSize: h.ChunkSize, Extent: h.Extent,
-		Records: r.Summary.Records, Content: r.Summary.Content, Bytes: r.Summary.Bytes, SHA256: hex.EncodeToString(r.Summary.Digest[:]),
+		Records: r.Summary.Records, Content: r.Summary.Content, Bytes: r.Summary.Bytes, Digest: hex.EncodeToString(r.Summary.Digest[:]),
 		Sorts: sortsOf(r),
 	}
 }
