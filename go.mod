@@ -7,6 +7,7 @@ require golang.org/x/sys v0.49.0
 require (
 	github.com/anishathalye/porcupine v1.3.1
 	github.com/kr/binarydist v0.1.0
+	github.com/minio/highwayhash v1.0.4
 	github.com/minio/minio-go/v7 v7.4.1
 	github.com/zeebo/blake3 v0.2.4
 )

@@ -71,9 +71,9 @@ func deltas() []Goal {
 			bound("what is learned costs some trials"),
 		memory.bound("Go's garbage is in it"),
 		ratio("delta-raw-stream", "raw stream, both ends on this machine, against writing the same bytes to the same file", 0.8, carry("raw-stream"), writing).
-			bound("a BLAKE3 of all on either side, on the same processors as all the copying"),
+			bound("all bytes are copied five times and summed twice, by the same two processors as what they are compared with"),
 		ratio("delta-apply", "apply against writing the same bytes", 0.9, carry("apply"), writing).
-			bound("reading and verifying overlap with writing"),
+			bound("a BLAKE3 of all, and two copies for one"),
 		faults.bound("at any byte either way; receivers also lose power"),
 		cuts("replication-corrupted", "copies that were not as they are to be after a fault", 0, "copies", Corrupted),
 		cuts("replication-resume", "records carried again by a session although they had been written before the fault", 1, "records", CarriedAgain).

@@ -89,7 +89,7 @@ func Apply(ctx context.Context, r *Reader, base Content, to Receiver, o ApplyOpt
 	if to.Size() < h.To.Size {
 		return Summary{}, fmt.Errorf("the receiver has %d bytes, and the delta makes %d", to.Size(), h.To.Size)
 	}
-	a := &applying{header: h, base: base, to: to, o: o}
+	a := &applying{header: h, base: base, to: to, o: o, quick: h.quickKey()}
 	if err := a.run(ctx, r); err != nil {
 		return r.Summary(), err
 	}

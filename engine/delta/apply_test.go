@@ -75,7 +75,7 @@ func TestWrongBareContent(t *testing.T) {
 	require.NoError(t, err)
 	rec := p[len(head.append(nil))+bad*(recordSize+extent):][:recordSize+extent]
 	rec[recordSize+100] ^= 1
-	binary.LittleEndian.PutUint32(rec[recordSize-4:], recordCRC(rec))
+	binary.LittleEndian.PutUint32(rec[recordSize-4:], partsCRC(rec[:recordSize], rec[recordSize:]))
 
 	_, records, _, err := readAll(bytes.NewReader(p))
 	require.ErrorIs(t, err, ErrCorrupt)

@@ -18,6 +18,7 @@ type applying struct {
 	base   Content // nil for none
 	to     Receiver
 	o      ApplyOptions
+	quick  quickKey
 
 	free   chan *arrival
 	failed chan struct{} // closed with err set
@@ -153,7 +154,7 @@ func (m *making) make(j *arrival) error {
 		if err := readFull(m.to, j.own, r.Offset); err != nil {
 			return fmt.Errorf("the receiver: %w", err)
 		}
-		j.there = SumOf(j.own) == r.Sum
+		j.there = m.sumLike(r, j.own) == r.Sum
 	}
 	if j.there || r.repeats() {
 		return nil
@@ -174,7 +175,7 @@ func (m *making) content(j *arrival) error {
 	}
 	if r.bare() && int64(len(r.Payload)) == r.Length {
 		j.content = r.Payload
-		if SumOf(j.content) != r.Sum {
+		if m.sumLike(r, j.content) != r.Sum {
 			return wrongContent(r)
 		}
 		return nil
@@ -182,6 +183,14 @@ func (m *making) content(j *arrival) error {
 	j.own = grown(j.own, r.Length)
 	j.content = j.own
 	return m.decoder.content(j.content, r, m.base, m.to)
+}
+
+// sumLike returns the sum of p as a record has it of its content.
+func (a *applying) sumLike(r *Record, p []byte) Sum {
+	if r.Quick {
+		return a.quick.sumOf(p)
+	}
+	return SumOf(p)
 }
 
 // grown returns p with n bytes, of memory that it had if that is enough.

@@ -44,6 +44,11 @@ type EncodeOptions struct {
 	Start   int64
 	Workers int   // zero: as many as there are processors, at most MaxWorkers
 	Memory  int64 // bound of the buffers in bytes; zero: DefaultMemory
+	// QuickSums has raw content carry sums that take a third of the time, for a delta that
+	// is applied as it comes, from who is known to have made it. They tell what differs by
+	// accident, or was made to differ by who writes to the volume, but not what somebody
+	// forges who knows the header.
+	QuickSums bool
 	// Progress is told, by one goroutine, how many bytes of the extents are done of how
 	// many; it may be nil.
 	Progress func(done, total int64)
@@ -95,7 +100,7 @@ func Encode(ctx context.Context, w io.Writer, src Source, o EncodeOptions) (Summ
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	e := &encoding{source: src, o: o, seen: newSeen(src.Target)}
+	e := &encoding{source: src, o: o, seen: newSeen(src.Target), quick: o.Header.quickKey()}
 	if src.Base != nil {
 		e.base = sized{src.Base, o.From.Size}
 	}
@@ -111,6 +116,7 @@ type encoding struct {
 	base   Content // nil for none
 	o      EncodeOptions
 	seen   *seen
+	quick  quickKey
 	free   chan *job
 }
 
@@ -279,11 +285,8 @@ func (e *encoding) read(ctx context.Context, j *job) error {
 func (e *encoding) code(j *job, r run, c codec.Chooser) error {
 	rec := Record{Kind: r.kind, Offset: j.Offset + int64(r.from), Length: int64(r.to - r.from), Source: r.source}
 	content := j.content[r.from:r.to]
-	if r.kind != KindZero {
-		rec.Sum = SumOf(content)
-		if r.from < len(j.base) {
-			rec.Base, rec.HasBase = SumOf(j.base[r.from:min(r.to, len(j.base))]), true
-		}
+	if r.kind != KindZero && r.from < len(j.base) {
+		rec.Base, rec.HasBase = SumOf(j.base[r.from:min(r.to, len(j.base))]), true
 	}
 	if r.kind == KindExtent {
 		var base codec.Base
@@ -301,6 +304,13 @@ func (e *encoding) code(j *job, r run, c codec.Chooser) error {
 		if rec.Payload = j.coded[from:]; rec.Codec == codec.Raw {
 			rec.Payload = content
 		}
+	}
+	switch {
+	case r.kind == KindZero:
+	case e.o.QuickSums && rec.bare():
+		rec.Sum, rec.Quick = e.quick.sumOf(content), true
+	default:
+		rec.Sum = SumOf(content)
 	}
 	j.records = append(j.records, rec)
 	return nil

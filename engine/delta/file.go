@@ -82,7 +82,7 @@ func ApplyToFile(ctx context.Context, from io.Reader, base, output string, o App
 	}
 	o.Resume = false
 	err = MakeFile(output, func(f *os.File) error {
-		to := &file{f, r.Header().To.Size}
+		to := &file{f: f, size: r.Header().To.Size}
 		if err := to.begin(old, &r.header); err != nil {
 			return err
 		}
@@ -115,9 +115,17 @@ func checkTwice(ctx context.Context, from io.Reader, base *file) error {
 
 // file is a plain file, or a block device, as content.
 type file struct {
-	f    *os.File
-	size int64
+	f       *os.File
+	size    int64
+	started Extent // written behind what the kernel was told to put on the device
 }
+
+// OnFile is a plain file of size bytes as a receiver. What is written begins to go to the
+// device at once, so that Flush has little left to wait for.
+func OnFile(f *os.File, size int64) Receiver { return &file{f: f, size: size} }
+
+// startBytes is how many bytes in a row are put on the device at a time.
+const startBytes = 4 << 20
 
 func openBase(path string) (*file, error) {
 	if path == "" {
@@ -131,7 +139,7 @@ func openBase(path string) (*file, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &file{f, size}, nil
+	return &file{f: f, size: size}, nil
 }
 
 func (f *file) close() { _ = f.f.Close() } // it was only read
@@ -163,7 +171,27 @@ func (f *file) Size() int64 { return f.size }
 func (f *file) ReadAt(p []byte, off int64) (int, error) { return f.f.ReadAt(p, off) }
 
 // WriteAt implements Receiver.
-func (f *file) WriteAt(p []byte, off int64) (int, error) { return f.f.WriteAt(p, off) }
+func (f *file) WriteAt(p []byte, off int64) (int, error) {
+	n, err := f.f.WriteAt(p, off)
+	f.start(Extent{off, int64(n)})
+	return n, err
+}
+
+// start has the kernel begin to put on the device what was written: once there is enough
+// in a row. An error is no matter, since Flush puts all of it there.
+func (f *file) start(x Extent) {
+	run := &f.started
+	if run.Offset+run.Length == x.Offset {
+		run.Length += x.Length
+	} else {
+		*run = x
+	}
+	if run.Length < startBytes {
+		return
+	}
+	_ = unix.SyncFileRange(int(f.f.Fd()), run.Offset, run.Length, unix.SYNC_FILE_RANGE_WRITE)
+	*run = Extent{Offset: run.Offset + run.Length}
+}
 
 // Flush implements Receiver.
 func (f *file) Flush() error { return f.f.Sync() }

@@ -177,7 +177,7 @@ func TestLaterVersions(t *testing.T) {
 		head := h.append(nil)
 		q := r.append(nil, 0)
 		change(q)
-		binary.LittleEndian.PutUint32(q[recordSize-4:], recordCRC(q))
+		binary.LittleEndian.PutUint32(q[recordSize-4:], partsCRC(q[:recordSize], q[recordSize:]))
 		_, _, _, err := readAll(bytes.NewReader(append(head, q...)))
 		require.ErrorIs(t, err, ErrVersion)
 		require.ErrorContains(t, err, name)
@@ -249,7 +249,7 @@ func FuzzReader(f *testing.F) {
 		if len(p) >= recordSize && string(p[:8]) != Magic { // a record, to which the checksum is made to fit
 			p = bytes.Clone(p)
 			binary.LittleEndian.PutUint32(p[4:], uint32(len(p)-recordSize))
-			binary.LittleEndian.PutUint32(p[recordSize-4:], recordCRC(p))
+			binary.LittleEndian.PutUint32(p[recordSize-4:], partsCRC(p[:recordSize], p[recordSize:]))
 			p = append(bytes.Clone(head), p...)
 		}
 		r, err := NewReader(bytes.NewReader(p))

@@ -76,7 +76,7 @@ func (x *Indexed) readIndex(n int64) error {
 	if err != nil {
 		return err
 	}
-	if c.Kind != KindEnd || int64(c.payload) != n-recordSize || binary.LittleEndian.Uint32(p[recordSize-4:]) != recordCRC(p) {
+	if c.Kind != KindEnd || int64(c.payload) != n-recordSize || !intact(p) {
 		return fmt.Errorf("%w: checksum of the index", ErrCorrupt)
 	}
 	x.entries = c.payload / indexEntry
@@ -160,13 +160,16 @@ func (x *Indexed) read(at, size int64) (*Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	if recordSize+int64(c.payload) != size || binary.LittleEndian.Uint32(p[recordSize-4:]) != recordCRC(p) {
+	if recordSize+int64(c.payload) != size || !intact(p) {
 		return nil, fmt.Errorf("%w: checksum of the record at position %d", ErrCorrupt, at)
 	}
 	if err := c.decodePayload(p[recordSize:], &x.header); err != nil {
 		return nil, err
 	}
-	return &c.Record, c.check(&x.header)
+	if err := c.check(&x.header); err != nil {
+		return nil, err
+	}
+	return &c.Record, x.header.verifyQuick(&c.Record)
 }
 
 // find returns the position of a record at or before off, or of the first one.

@@ -92,6 +92,11 @@ func headerOf(from, to []byte) Header {
 }
 
 func create(t testing.TB, h Header, from, to []byte, list []Extent, id codec.ID, workers int) ([]byte, Summary) {
+	return createWith(t, EncodeOptions{Header: h, Workers: workers}, from, to, list, id)
+}
+
+func createWith(t testing.TB, o EncodeOptions, from, to []byte, list []Extent, id codec.ID) ([]byte, Summary) {
+	h := &o.Header
 	h.Codecs = []codec.ID{codec.Raw}
 	if id != codec.Raw {
 		h.Codecs = append(h.Codecs, id)
@@ -101,10 +106,9 @@ func create(t testing.TB, h Header, from, to []byte, list []Extent, id codec.ID,
 		src.Base = &memory{p: from}
 	}
 	var b bytes.Buffer
-	sum, err := Encode(t.Context(), &b, src, EncodeOptions{
-		Header: h, Workers: workers, Memory: 1,
-		Chooser: func() (codec.Chooser, error) { return codec.NewFixed(id, codec.Options{Extent: h.Extent}) },
-	})
+	o.Memory = 1
+	o.Chooser = func() (codec.Chooser, error) { return codec.NewFixed(id, codec.Options{Extent: h.Extent}) }
+	sum, err := Encode(t.Context(), &b, src, o)
 	require.NoError(t, err)
 	return b.Bytes(), sum
 }

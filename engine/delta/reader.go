@@ -4,7 +4,6 @@ package delta
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -63,10 +62,17 @@ func (r *Reader) Summary() Summary { return r.sum }
 // Until io.EOF, what was read may be followed by damage.
 func (r *Reader) Next() (*Record, error) {
 	rec, err := r.nextIn(&r.buf)
-	if err == nil && rec.bare() && SumOf(rec.Payload) != rec.Sum {
-		rec, r.err = nil, wrongContent(rec)
+	switch {
+	case err != nil:
+	case rec.Quick:
+		r.err = r.header.verifyQuick(rec)
+	case rec.bare() && SumOf(rec.Payload) != rec.Sum:
+		r.err = wrongContent(rec)
 	}
-	return rec, r.err
+	if r.err != nil {
+		return nil, r.err
+	}
+	return rec, nil
 }
 
 // nextIn is Next for who makes content of all records, and so verifies that what is bare is
@@ -124,7 +130,7 @@ func (r *Reader) readCoded(buf *bytes.Buffer) (coded, error) {
 	}
 	p := buf.Bytes()
 	switch {
-	case binary.LittleEndian.Uint32(p[recordSize-4:]) != recordCRC(p):
+	case !intact(p):
 		return c, fmt.Errorf("%w: checksum of %s", ErrCorrupt, what)
 	case c.seq != uint32(r.sum.Records):
 		return c, fmt.Errorf("%w: %s has the number %d", ErrCorrupt, what, c.seq)

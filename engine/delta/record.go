@@ -52,6 +52,9 @@ type Record struct {
 	Offset int64
 	Length int64
 	Sum    Sum // of the content; of an extent, copy and again
+	// Quick says that Sum is that of [Header.quickSum], of content that stands in the
+	// payload as it is. Only who reads a delta to apply it ever sees that.
+	Quick bool
 	// Base is the sum of what the base has at the same place, up to its end, and
 	// HasBase says that it is known.
 	Base    Sum
@@ -75,7 +78,12 @@ const (
 	indexEntry  = 16
 )
 
-const flagBase = 1 // of a record: Base is known
+// Flags of a record. Part of the format, must not change.
+const (
+	flagBase  = 1 << iota // Base is known
+	flagQuick             // Sum is the quick one, and the checksum leaves it the payload
+	allFlags  = flagBase | flagQuick
+)
 
 func (r *Record) end() int64 { return r.Offset + r.Length }
 
@@ -125,11 +133,19 @@ func seal(fixed, payload []byte) {
 	binary.LittleEndian.PutUint32(fixed[recordSize-4:], partsCRC(fixed, payload))
 }
 
+// intact reports whether a coded record has the checksum that is in it.
+func intact(p []byte) bool {
+	return binary.LittleEndian.Uint32(p[recordSize-4:]) == partsCRC(p[:recordSize], p[recordSize:])
+}
+
 // appendFixed codes the fixed part, which is not sealed yet.
 func (r *Record) appendFixed(dst []byte, seq uint32) []byte {
 	flags := uint8(0)
 	if r.HasBase {
 		flags |= flagBase
+	}
+	if r.Quick {
+		flags |= flagQuick
 	}
 	dst = append(dst, byte(r.Kind), flags, byte(r.Codec), 0, 0, 0, 0, 0)
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(r.Offset))
@@ -140,13 +156,14 @@ func (r *Record) appendFixed(dst []byte, seq uint32) []byte {
 	return append(dst, 0, 0, 0, 0) // the checksum
 }
 
-// recordCRC is the CRC32C of a coded record, with zeroes for the checksum.
-func recordCRC(p []byte) uint32 { return partsCRC(p[:recordSize], p[recordSize:]) }
-
-// partsCRC is recordCRC of a record whose payload is elsewhere.
+// partsCRC is the checksum of a record: the CRC32C of its fixed part, with zeroes for the
+// checksum, and of the payload, but for one that has a quick sum.
 func partsCRC(fixed, payload []byte) uint32 {
 	crc := crc32.Update(0, castagnoli, fixed[:recordSize-4])
 	crc = crc32.Update(crc, castagnoli, make([]byte, 4))
+	if fixed[1]&flagQuick != 0 {
+		return crc
+	}
 	return crc32.Update(crc, castagnoli, payload)
 }
 
@@ -161,7 +178,7 @@ type coded struct {
 // whether it is right; the length of the payload is within the bounds.
 func decodeFixed(p []byte, extent int) (coded, error) {
 	c := coded{payload: int(binary.LittleEndian.Uint32(p[4:])), seq: binary.LittleEndian.Uint32(p[56:])}
-	c.Kind, c.HasBase, c.Codec = Kind(p[0]), p[1]&flagBase != 0, codec.ID(p[2])
+	c.Kind, c.Codec, c.HasBase, c.Quick = Kind(p[0]), codec.ID(p[2]), p[1]&flagBase != 0, p[1]&flagQuick != 0
 	c.Offset, c.Length = int64(binary.LittleEndian.Uint64(p[8:])), int64(binary.LittleEndian.Uint64(p[16:]))
 	copy(c.Sum[:], p[24:])
 	copy(c.Base[:], p[40:])
@@ -170,7 +187,7 @@ func decodeFixed(p []byte, extent int) (coded, error) {
 		return c, fmt.Errorf("%w: a record of no kind", ErrCorrupt)
 	case c.Kind > maxKind:
 		return c, fmt.Errorf("%w: a record of %v", ErrVersion, c.Kind)
-	case p[1]&^flagBase != 0 || p[3] != 0:
+	case p[1]&^allFlags != 0 || p[3] != 0:
 		return c, fmt.Errorf("%w: flags %#x of a record", ErrVersion, p[1])
 	case c.payload > maxPayload(c.Kind, extent):
 		return c, fmt.Errorf("%w: %v record with %d coded bytes", ErrCorrupt, c.Kind, c.payload)
@@ -207,8 +224,7 @@ func (r *Record) decodeParts(p []byte, h *Header) error {
 			return err
 		}
 		n := recordSize + c.payload
-		if len(p) < n || c.seq != 0 || c.Kind != KindExtent && c.Kind != KindZero && c.Kind != KindAgain ||
-			binary.LittleEndian.Uint32(p[recordSize-4:]) != recordCRC(p[:n]) {
+		if len(p) < n || c.seq != 0 || c.Kind != KindExtent && c.Kind != KindZero && c.Kind != KindAgain || c.Quick || !intact(p[:n]) {
 			return fmt.Errorf("%w: parts of the composed record at offset %d", ErrCorrupt, r.Offset)
 		}
 		part := c.Record
@@ -251,6 +267,8 @@ func (r *Record) check(h *Header) error {
 		return bad("it has a sum")
 	case r.Kind != KindExtent && r.Codec != 0:
 		return bad("it has a codec")
+	case r.Quick && (!r.bare() || int64(len(r.Payload)) != r.Length):
+		return bad("its sum is not of its payload")
 	case r.Kind == KindExtent && !h.allows(r.Codec):
 		return bad(fmt.Sprintf("%v is not one of the header's codecs", r.Codec))
 	case r.Kind == KindCopy && (r.Source < 0 || r.Source > h.baseSize() || r.Length > h.baseSize()-r.Source):

@@ -220,6 +220,7 @@ func (s *sending) send(ctx context.Context, st standing, sent *Sent) error {
 		return err
 	}
 	sent.Start = o.Start
+	o.QuickSums = true // who is at either end is known, and the receiver applies it as it comes
 	if err := s.link.write(kindStart, binary.LittleEndian.AppendUint64(nil, uint64(o.Start))); err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ func (x *streams) prepare(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return errors.Join(x.encode(ctx, f), f.Close())
+	return errors.Join(x.encode(ctx, f, false), f.Close())
 }
 
 func (x *streams) close() error {
@@ -60,11 +60,12 @@ func (x *streams) close() error {
 	return os.RemoveAll(x.tmp)
 }
 
-// encode writes the delta of all of the content.
-func (x *streams) encode(ctx context.Context, w io.Writer) error {
+// encode writes the delta of all of the content: applied as it comes, or to be kept.
+func (x *streams) encode(ctx context.Context, w io.Writer, streamed bool) error {
 	o := delta.EncodeOptions{
-		Header:  delta.Header{ChunkSize: streamChunk, Extent: streamExtent, Codecs: []codec.ID{codec.Raw}, To: delta.End{Identity: delta.Identity{Generation: block.Generation(1)}, Size: x.Origin}},
-		Chooser: func() (codec.Chooser, error) { return codec.NewFixed(codec.Raw, codec.Options{}) },
+		Header:    delta.Header{ChunkSize: streamChunk, Extent: streamExtent, Codecs: []codec.ID{codec.Raw}, To: delta.End{Identity: delta.Identity{Generation: block.Generation(1)}, Size: x.Origin}},
+		Chooser:   func() (codec.Chooser, error) { return codec.NewFixed(codec.Raw, codec.Options{}) },
+		QuickSums: streamed, // as for a transmit
 	}
 	_, err := delta.Encode(ctx, w, delta.Source{Target: bytes.NewReader(x.content), Extents: []delta.Extent{{Length: x.Origin}}}, o)
 	return err
@@ -98,24 +99,9 @@ func (x *streams) round(ctx context.Context, n int) (all []results.Sample, err e
 	return all, nil
 }
 
-// output is the file that is written over.
-type output struct{ *os.File }
-
-// Size implements delta.Content.
-func (o output) Size() int64 { return 1 << 62 }
-
-// Flush implements delta.Receiver.
-func (o output) Flush() error { return o.Sync() }
-
-// Zero implements delta.Receiver.
-func (o output) Zero(off, n int64) error {
-	_, err := o.WriteAt(make([]byte, n), off)
-	return err
-}
-
-func (x *streams) open() (output, error) {
-	f, err := os.OpenFile(filepath.Join(x.tmp, "output"), os.O_RDWR|os.O_CREATE, 0o600)
-	return output{f}, err
+// open opens the file that is written over.
+func (x *streams) open() (*os.File, error) {
+	return os.OpenFile(filepath.Join(x.tmp, "output"), os.O_RDWR|os.O_CREATE, 0o600)
 }
 
 func (x *streams) write(context.Context) error {
@@ -128,7 +114,7 @@ func (x *streams) write(context.Context) error {
 			return errors.Join(err, f.Close())
 		}
 	}
-	return errors.Join(f.Flush(), f.Close())
+	return errors.Join(f.Sync(), f.Close())
 }
 
 func (x *streams) copy(context.Context) error {
@@ -146,7 +132,7 @@ func (x *streams) stream(ctx context.Context) error {
 	go func() {
 		c, err := net.Dial("unix", ln.Addr().String())
 		if err == nil {
-			err = errors.Join(x.encode(ctx, c), c.Close())
+			err = errors.Join(x.encode(ctx, c, true), c.Close())
 		}
 		sent <- err
 	}()
@@ -174,6 +160,6 @@ func (x *streams) receive(ctx context.Context, from io.Reader) error {
 	if err != nil {
 		return err
 	}
-	_, err = delta.Apply(ctx, r, nil, to, delta.ApplyOptions{})
+	_, err = delta.Apply(ctx, r, nil, delta.OnFile(to, x.Origin), delta.ApplyOptions{})
 	return errors.Join(err, to.Close())
 }
