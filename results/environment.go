@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -34,6 +33,9 @@ type Environment struct {
 	Go             string `json:"go"`
 	// Commit is the revision, with "-dirty" when files in git had changed.
 	Commit string `json:"commit,omitempty"`
+	// RevisionSource says what Commit is known by, [FromBuild] or [FromWorktree]; "" in runs
+	// from before it was recorded.
+	RevisionSource string `json:"revision_source,omitempty"`
 	// Modules are the versions of the Go modules that the program is built of.
 	Modules map[string]string `json:"modules,omitempty"`
 	// Storage is that of the directory or device under test.
@@ -53,6 +55,7 @@ type Environment struct {
 // experiments keep their files. It takes at most some seconds (it asks programs
 // for their versions) and never fails: what it cannot learn stays empty.
 func CollectEnvironment(dir string) Environment {
+	commit, source := Revision()
 	return Environment{
 		Kernel:         readLine("/proc/sys/kernel/ostype") + " " + readLine("/proc/sys/kernel/osrelease"),
 		Distribution:   field("/etc/os-release", "PRETTY_NAME", "="),
@@ -67,7 +70,8 @@ func CollectEnvironment(dir string) Environment {
 		MemoryBytes:    memory(),
 		Virtualisation: virtualisation(),
 		Go:             runtime.Version(),
-		Commit:         Commit(),
+		Commit:         commit,
+		RevisionSource: source,
 		Modules:        modules(),
 		Storage:        storageOf(dir),
 		LoadStart:      Load(),
@@ -94,26 +98,6 @@ func virtualisation() string {
 		return strings.TrimSpace("hypervisor " + readLine("/sys/class/dmi/id/product_name"))
 	}
 	return ""
-}
-
-// Commit returns the revision that the program was built from, else that of the
-// working directory; with "-dirty" when there were changes.
-func Commit() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		var revision, suffix string
-		for _, s := range info.Settings {
-			switch {
-			case s.Key == "vcs.revision":
-				revision = s.Value
-			case s.Key == "vcs.modified" && s.Value == "true":
-				suffix = "-dirty"
-			}
-		}
-		if revision != "" {
-			return revision + suffix
-		}
-	}
-	return output("git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
 }
 
 func tools() map[string]string {

@@ -166,6 +166,9 @@ func (b *Book) provenance() table.Table {
 		if dirty != "" {
 			revision += "-" + dirty
 		}
+		if env.RevisionSource == results.FromWorktree {
+			revision += " (of the working directory)"
+		}
 		t.Rows = append(t.Rows, []string{
 			name, m.ID, m.Suite, revision, m.Start.UTC().Format("2006-01-02"), fmt.Sprint(run.Rounds(name)),
 			fmt.Sprintf("%s, %d CPUs, %s", env.CPU, env.CPUs, env.Kernel), noise,

@@ -192,6 +192,21 @@ func TestARunReplacesItsExperimentsOnly(t *testing.T) {
 	require.NoFileExists(t, filepath.Join(dir, "E4", "histograms.json.zst"), "the record is compact")
 }
 
+func TestProvenanceSaysWhoseRevision(t *testing.T) {
+	dir := t.TempDir()
+	made := run(t, "quick", 1)
+	env, err := made.Environment()
+	require.NoError(t, err)
+	env.RevisionSource = results.FromWorktree
+	require.NoError(t, made.SetEnvironment(env))
+	_, err = paper.Record(made, dir)
+	require.NoError(t, err)
+	b, err := paper.Load(dir)
+	require.NoError(t, err)
+	text := string(b.Render([]byte("<!-- zbench: provenance -->\n<!-- end -->"), "f").Text)
+	require.Contains(t, text, "0123456789ab (of the working directory)")
+}
+
 // TestHypothesesAreWellFormed: names are unique, each says what it tests, and an untested
 // one is told so.
 func TestHypothesesAreWellFormed(t *testing.T) {

@@ -140,7 +140,7 @@ func (c *comparison) environments(runs []*results.Run) error {
 		}
 	}
 	// What a run is of is no property of its machine, but explains what differs.
-	c.addProperty("commit", all, func(e results.Environment) string { return e.Commit })
+	c.addProperty("commit", all, results.Environment.Revision)
 	for i, p := range all[0].Machine() {
 		c.addProperty(p.Key, all, func(e results.Environment) string { return e.Machine()[i].Value })
 	}

@@ -347,7 +347,7 @@ func properties(e results.Environment) []property {
 	all := []property{
 		{"Processor", fmt.Sprintf("%s, %d CPUs", e.CPU, e.CPUs)}, {"Memory", quantity.Value(float64(e.MemoryBytes), "B")},
 		{"CPU quota", e.CPUQuota}, {"Memory limit", e.MemoryLimit}, {"I/O limit", e.IOLimit}, {"Governor", e.Governor}, {"Huge pages", e.HugePages}, {"Virtualisation", e.Virtualisation},
-		{"Kernel", e.Kernel}, {"Distribution", e.Distribution}, {"Go", e.Go}, {"Commit", e.Commit},
+		{"Kernel", e.Kernel}, {"Distribution", e.Distribution}, {"Go", e.Go}, {"Commit", e.Revision()},
 		{"File system", strings.TrimSpace(e.Storage.FileSystem + " " + e.Storage.MountOptions)}, {"O_DIRECT", direct},
 		{"Device", strings.TrimSpace(e.Storage.Device + " " + e.Storage.Model)}, {"Scheduler", e.Storage.Scheduler},
 		{"Rotational", e.Storage.Rotational}, {"Write cache", e.Storage.WriteCache},

@@ -226,6 +226,14 @@ func wellFormed(t *testing.T, html string) {
 	}
 }
 
+func TestEnvironmentSaysWhoseRevision(t *testing.T) {
+	e := results.Environment{Commit: "abc"}
+	require.Contains(t, properties(e), property{"Commit", "abc"})
+	e.RevisionSource = results.FromWorktree
+	require.Contains(t, properties(e), property{"Commit", e.Revision()})
+	require.NotEqual(t, "abc", e.Revision())
+}
+
 func TestReportOfNothing(t *testing.T) {
 	run := sampleRun(t, 0)
 	require.NoError(t, Write(run))

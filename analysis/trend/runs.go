@@ -31,8 +31,9 @@ func recorded() []string {
 
 // OfRun returns what is to be recorded of a run of a revision that was committed at
 // the given time: its measured samples and its modelled ones. A run that has not ended
-// is an error. One of a dirty tree, on a machine that was too noisy, or which is a part of one, is an error that
-// wraps [ErrRefused]; with force it has marks instead.
+// is an error. One of a dirty tree, of a program that did not know its revision, on a machine
+// that was too noisy, or which is a part of one, is an error that wraps [ErrRefused]; with
+// force it has marks instead.
 func OfRun(run *results.Run, revision string, committed time.Time, force bool) ([]history.Record, error) {
 	m := run.Manifest()
 	if m.End.IsZero() {
@@ -65,6 +66,9 @@ func OfRun(run *results.Run, revision string, committed time.Time, force bool) (
 	return out, nil
 }
 
+// WorktreeMark says that a program did not know its own revision.
+const WorktreeMark = "the revision is the working directory's: the program was built without one (go build in the checkout)"
+
 // marksOf says why a run there is not to be judged.
 func marksOf(m results.Manifest, env results.Environment) []string {
 	var marks []string
@@ -73,6 +77,9 @@ func marksOf(m results.Manifest, env results.Environment) []string {
 	}
 	if strings.HasSuffix(env.Commit, "-dirty") {
 		marks = append(marks, "files in git had changed")
+	}
+	if env.RevisionSource == results.FromWorktree {
+		marks = append(marks, WorktreeMark)
 	}
 	if env.Noise.Noisy() {
 		marks = append(marks, "noisy machine: "+env.Noise.String())

@@ -180,9 +180,16 @@ func (a *app) toRecord(ctx context.Context, args []string, f historyFlags) ([]hi
 
 // countersRecord takes the counters, or reads those that another program took.
 func (a *app) countersRecord(ctx context.Context, f historyFlags) ([]history.Record, error) {
-	name, dirty := f.revision, false
+	name, marks := f.revision, []string(nil)
 	if name == "" {
-		name, dirty = strings.CutSuffix(results.Commit(), "-dirty")
+		commit, source := results.Revision()
+		dirty := false
+		if name, dirty = strings.CutSuffix(commit, "-dirty"); dirty {
+			marks = append(marks, "files in git had changed")
+		}
+		if source == results.FromWorktree {
+			marks = append(marks, trend.WorktreeMark)
+		}
 	}
 	revision, committed, err := commitOf(ctx, name)
 	if err != nil {
@@ -190,12 +197,10 @@ func (a *app) countersRecord(ctx context.Context, f historyFlags) ([]history.Rec
 	}
 	r := history.Record{
 		Kind: results.Modelled, Suite: history.Counters, Revision: revision, Committed: committed,
-		Recorded: time.Now().UTC().Truncate(time.Second), Metrics: map[string]map[string]history.Value{},
+		Recorded: time.Now().UTC().Truncate(time.Second), Marks: marks, Metrics: map[string]map[string]history.Value{},
 	}
-	if dirty && !f.force {
-		return nil, fmt.Errorf("%w: files in git have changed since %s: commit them, or --force records it, marked", trend.ErrRefused, r.Short())
-	} else if dirty {
-		r.Marks = []string{"files in git had changed"}
+	if len(marks) > 0 && !f.force {
+		return nil, fmt.Errorf("counters of %s: %w: %s: --force records them, marked, and they do not count", r.Short(), trend.ErrRefused, strings.Join(marks, "; "))
 	}
 	counters, err := counters(ctx, f.from)
 	for _, c := range counters {

@@ -91,10 +91,14 @@ func TestHistoryOfCounters(t *testing.T) {
 }
 
 // finished makes a run that has ended, of a revision.
-func finished(t *testing.T, id, revision string, spread, ns float64) {
+func finished(t *testing.T, id, revision string, spread, ns float64, change ...func(*results.Environment)) {
 	run, err := results.Create("runs", results.Manifest{ID: id, Suite: "smoke"})
 	require.NoError(t, err)
-	require.NoError(t, run.SetEnvironment(results.Environment{CPU: "X", Commit: revision, Noise: &results.Noise{Spread: spread, Limit: 0.1}}))
+	env := results.Environment{CPU: "X", Commit: revision, Noise: &results.Noise{Spread: spread, Limit: 0.1}}
+	for _, f := range change {
+		f(&env)
+	}
+	require.NoError(t, run.SetEnvironment(env))
 	require.NoError(t, run.Append(
 		results.Sample{Experiment: "E6", Kind: results.Measured, N: 1, Config: results.Conf("op", "rewrite"),
 			Values: map[string]float64{results.NsPerOp: ns, results.IOPS: 1e9 / ns}},
@@ -103,14 +107,16 @@ func finished(t *testing.T, id, revision string, spread, ns float64) {
 }
 
 func TestHistoryOfRuns(t *testing.T) {
-	revisions := commits(t, 3)
+	revisions := commits(t, 4)
 	finished(t, "quiet", revisions[0], 0.01, 100)
 	finished(t, "noisy", revisions[1], 0.5, 300)
 	finished(t, "dirty", revisions[2]+"-dirty", 0.01, 300)
+	finished(t, "elsewhere", revisions[3], 0.01, 300, func(e *results.Environment) { e.RevisionSource = results.FromWorktree })
 	code, out, errs := zbench(t, "--results", "runs", "history", "add", "quiet")
 	require.Equal(t, cli.ExitOK, code, errs)
 	require.Equal(t, 2, strings.Count(out, ": 1 settings of "+revisions[0][:12]), "measured and modelled figures are two series")
-	for run, says := range map[string]string{"noisy": "noisy machine: 50.0% slower", "dirty": "files in git had changed"} {
+	for run, says := range map[string]string{"noisy": "noisy machine: 50.0% slower", "dirty": "files in git had changed",
+		"elsewhere": "the revision is the working directory's: the program was built without one"} {
 		code, _, errs := zbench(t, "--results", "runs", "history", "add", run)
 		require.Equal(t, cli.ExitError, code)
 		require.Contains(t, errs, "not fit for the history: "+says)
@@ -120,13 +126,14 @@ func TestHistoryOfRuns(t *testing.T) {
 	}
 	_, out, _ = zbench(t, "history", "list")
 	require.Contains(t, out, "files in git had changed")
+	require.Contains(t, out, "the working directory's")
 	code, out, errs = zbench(t, "history", "check")
 	require.Equal(t, cli.ExitOK, code, out+errs)
 	// One that is not recorded is checked as if it were.
 	finished(t, "newest", revisions[2], 0.01, 100)
 	code, out, errs = zbench(t, "--results", "runs", "history", "check", "newest")
 	require.Equal(t, cli.ExitOK, code, errs)
-	require.Contains(t, out, "smoke, modelled: 4 runs")
+	require.Contains(t, out, "smoke, modelled: 5 runs")
 }
 
 func TestHistoryRefusesWhatItCannotRecord(t *testing.T) {

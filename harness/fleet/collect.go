@@ -90,7 +90,8 @@ func (t Task) collected(ctx context.Context, o runner.Options, plan runner.Plan)
 		fmt.Fprintf(t.Out, "%s: %v: carrying the trial out again\n", name, err)
 		return false, nil
 	}
-	if want := revision(results.Commit(), o.Origin[programKey]); d.Plan != plan.Digest || d.Revision != want {
+	commit, source := results.Revision()
+	if want := revision(commit, source, o.Origin[programKey]); d.Plan != plan.Digest || d.Revision != want {
 		return false, fmt.Errorf("%s: %w: it is of other settings, or of revision %s, not %s: use another job's name", name, ErrMismatch, d.Revision, want)
 	}
 	fmt.Fprintf(t.Out, "%s: collected already, by machine %s\n", name, d.Machine)

@@ -46,8 +46,8 @@ type Trial struct {
 	// Plan is that of [runner.Plan], the same for all trials that can be merged.
 	Plan  string `json:"plan"`
 	Suite string `json:"suite"`
-	// Revision is the commit of the program; when files had changed, or it is not known,
-	// the sum of the program is added.
+	// Revision is the commit of the program; when files had changed, or it is not known, or
+	// only that of the working directory is, the sum of the program is added.
 	Revision string `json:"revision"`
 	// Kind is the kind of machine, see [results.Environment.Kind]; Machine tells machines
 	// apart without naming them.
@@ -110,7 +110,7 @@ func describe(job string, t spec.Trial, plan runner.Plan, run *results.Run) (Tri
 	m := run.Manifest()
 	d := Trial{
 		Format: formatVersion, Job: job, Index: t.Index, Count: t.Count, Plan: plan.Digest, Suite: m.Suite,
-		Revision: revision(env.Commit, m.Settings[programKey]), Kind: env.Kind(), Machine: m.Settings[machineKey], Files: map[string]File{},
+		Revision: revision(env.Commit, env.RevisionSource, m.Settings[programKey]), Kind: env.Kind(), Machine: m.Settings[machineKey], Files: map[string]File{},
 	}
 	for _, e := range taken {
 		first, end := e.Span()
@@ -120,9 +120,9 @@ func describe(job string, t spec.Trial, plan runner.Plan, run *results.Run) (Tri
 }
 
 // revision is what a program was built of: the sum of the program stands in where the
-// commit does not say it.
-func revision(commit, program string) string {
-	if commit == "" || strings.HasSuffix(commit, "-dirty") {
+// commit, known by the source, does not say it.
+func revision(commit, source, program string) string {
+	if commit == "" || source == results.FromWorktree || strings.HasSuffix(commit, "-dirty") {
 		return strings.TrimSpace(commit + " program " + program)
 	}
 	return commit
@@ -171,7 +171,7 @@ func (d *Trial) check(job string, t spec.Trial, run *results.Run, env results.En
 	switch {
 	case d.Job != job || d.Index != t.Index || d.Count != t.Count:
 		return bad("it says that it is trial %d/%d of job %q", d.Index, d.Count, d.Job)
-	case d.Suite != m.Suite || d.Machine != m.Settings[machineKey] || d.Kind != env.Kind() || d.Revision != revision(env.Commit, m.Settings[programKey]):
+	case d.Suite != m.Suite || d.Machine != m.Settings[machineKey] || d.Kind != env.Kind() || d.Revision != revision(env.Commit, env.RevisionSource, m.Settings[programKey]):
 		return bad("what it says of suite, machine or revision is not what its run says")
 	case !isDigest(d.Machine) || !isDigest(d.Kind):
 		return bad("machine %q or kind %q is no digest", d.Machine, d.Kind)
