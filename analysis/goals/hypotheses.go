@@ -24,6 +24,24 @@ const (
 	Untested Verdict = "not measured"
 )
 
+// Basis is what the criterion of a hypothesis was taken from: one of these, or a goal, by
+// its name behind [BasisGoal].
+type Basis string
+
+// The bases.
+const (
+	// BasisSlide is a number put in place of the slide's words.
+	BasisSlide Basis = "slide"
+	// BasisManual is a number in the original's manual.
+	BasisManual Basis = "manual"
+	// BasisValues is no number that others gave: it was chosen when values that this system
+	// gives for it were known.
+	BasisValues Basis = "values known"
+	// BasisGoal is the threshold of a goal, or its inverse, rounded, where the claim is the
+	// other way round. Goals were set before the system was built.
+	BasisGoal = "goal "
+)
+
 // Hypothesis is a claim that the original's authors made of it, as something that an
 // experiment can refute. A claim about different things has one for each.
 type Hypothesis struct {
@@ -32,6 +50,8 @@ type Hypothesis struct {
 	Claim string
 	// Figure names the figure of the report that shows it.
 	Figure string
+	// Basis says where the test's threshold comes from.
+	Basis Basis
 	// Goal is the test: what is compared, and the side of the threshold on which the
 	// claim holds. Where several settings match, it must hold for all.
 	Goal
@@ -45,6 +65,7 @@ type Finding struct {
 	Slide   int     `json:"slide"`
 	Claim   string  `json:"claim"`
 	Figure  string  `json:"figure"`
+	Basis   Basis   `json:"criterion_from"`
 	Verdict Verdict `json:"verdict"`
 	Row
 }
@@ -61,7 +82,7 @@ func Test(list []Hypothesis, measured, modelled results.Set) []Finding {
 		if h.Over.Where != nil {
 			row = h.divided(set)
 		}
-		out[i] = Finding{Slide: h.Slide, Claim: h.Claim, Figure: h.Figure, Verdict: verdict(row.Status), Row: row}
+		out[i] = Finding{Slide: h.Slide, Claim: h.Claim, Figure: h.Figure, Basis: h.Basis, Verdict: verdict(row.Status), Row: row}
 	}
 	return out
 }

@@ -23,6 +23,7 @@ const notMeasured = "(not measured yet)"
 //
 //	goal NAME [wanted|status|n]           goals met, goals "not met", goals all
 //	hypothesis H1 [wanted|verdict|n]      hypotheses confirmed, hypotheses all
+//	hypotheses from values known          the names of those whose criterion is from that
 //	E1 cost variant=inline model=hdd snapshots=8 / variant=raw
 //	E5 B/exception volume=... (a unit in place of cost or speed: the value itself)
 func (b *Book) number(ref string) (string, error) {
@@ -47,6 +48,9 @@ func (b *Book) number(ref string) (string, error) {
 	case "goals":
 		return count(b.rows, strings.Join(words[1:], " "), func(r goals.Row) string { return string(r.Status) })
 	case "hypotheses":
+		if words[1] == "from" {
+			return b.from(goals.Basis(part))
+		}
 		return count(b.findings, strings.Join(words[1:], " "), func(f goals.Finding) string { return string(f.Verdict) })
 	}
 	return b.value(words)
@@ -67,6 +71,24 @@ func partOf(r goals.Row, part, status string) (string, error) {
 		return fmt.Sprint(r.N), nil
 	}
 	return "", fmt.Errorf("%q is no part of it: wanted, status (or verdict), n", part)
+}
+
+// from names the hypotheses whose criterion is of the basis.
+func (b *Book) from(basis goals.Basis) (string, error) {
+	var names []string
+	for _, f := range b.findings {
+		if f.Basis == basis {
+			names = append(names, f.Name)
+		}
+	}
+	if len(names) == 0 {
+		return "", fmt.Errorf("no hypothesis has its criterion from %q: %s, %s, %s", basis, goals.BasisValues, goals.BasisManual, goals.BasisSlide)
+	}
+	last := len(names) - 1
+	if last == 0 {
+		return names[0], nil
+	}
+	return strings.Join(names[:last], ", ") + " and " + names[last], nil
 }
 
 func count[T any](list []T, wanted string, status func(T) string) (string, error) {

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -63,6 +64,7 @@ const source = `# A paper
 Reads are <!-- = goal origin-read-vs-raw --><!-- --> of raw (<!-- = goal origin-read-vs-raw wanted --><!-- -->: <!-- = goal origin-read-vs-raw status --><!-- -->),
 an untar costs <!-- = E1 cost variant=inline snapshots=8 model=hdd / variant=raw --><!-- -->, a check <!-- = E9 ns/op op=check --><!-- -->.
 Of <!-- = hypotheses all --><!-- --> claims <!-- = hypotheses refuted --><!-- --> are refuted; H1 is <!-- = hypothesis H1 verdict --><!-- -->.
+Those of <!-- = hypotheses from manual --><!-- --> are the manual's.
 
 <!-- zbench: figure e4-read-qd32-measured -->
 <!-- end -->
@@ -136,6 +138,7 @@ func TestWhatAMarkMayNotSay(t *testing.T) {
 	for text, want := range map[string]string{
 		"a <!-- = goal nothing -->1 x<!-- -->":                                        `line 1: goal nothing: there is no goal "nothing": zbench goals lists them`,
 		"a <!-- = goal origin-read-vs-raw colour -->1 x<!-- -->":                      `"colour" is no part of it`,
+		"of <!-- = hypotheses from dice -->H1<!-- -->":                                `no hypothesis has its criterion from "dice": values known`,
 		"a <!-- = hypothesis H99 -->1 x<!-- -->":                                      `there is no hypothesis "H99"`,
 		"a <!-- = E99 cost variant=x / variant=raw -->1 x<!-- -->":                    `there is no experiment "E99": zbench list names them`,
 		"a <!-- = E4 cost variant=inline -->1 x<!-- -->":                              "want a baseline behind a /",
@@ -207,6 +210,23 @@ func TestProvenanceSaysWhoseRevision(t *testing.T) {
 	require.Contains(t, text, "0123456789ab (of the working directory)")
 }
 
+// requireBasis checks that a hypothesis says what its criterion is from, and that a goal it
+// names has that criterion.
+func requireBasis(t *testing.T, h goals.Hypothesis) {
+	t.Helper()
+	name, ofGoal := strings.CutPrefix(string(h.Basis), goals.BasisGoal)
+	if !ofGoal {
+		require.Contains(t, []goals.Basis{goals.BasisSlide, goals.BasisManual, goals.BasisValues}, h.Basis, h.Name)
+		return
+	}
+	list := goals.All()
+	i := slices.IndexFunc(list, func(g goals.Goal) bool { return g.Name == name })
+	require.GreaterOrEqual(t, i, 0, "%s: there is no goal %q", h.Name, name)
+	if list[i].Threshold != h.Threshold {
+		require.InDelta(t, 1/list[i].Threshold, h.Threshold, 0.005, h.Name)
+	}
+}
+
 // TestHypothesesAreWellFormed: names are unique, each says what it tests, and an untested
 // one is told so.
 func TestHypothesesAreWellFormed(t *testing.T) {
@@ -218,6 +238,7 @@ func TestHypothesesAreWellFormed(t *testing.T) {
 		require.NotEmpty(t, h.Claim)
 		require.NotEmpty(t, h.What)
 		require.NotEmpty(t, h.Figure)
+		requireBasis(t, h)
 		require.NotEmpty(t, h.Query.Where["experiment"])
 	}
 	for _, f := range goals.Test(goals.Hypotheses(), results.Set{}, results.Set{}) {

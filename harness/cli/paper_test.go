@@ -90,8 +90,10 @@ func TestHypothesesOfARun(t *testing.T) {
 	code, out, errs := zbench(t, "--results", root, "goals", "--hypotheses", "one")
 	require.Equal(t, cli.ExitOK, code, errs)
 	require.Contains(t, out, "Hypotheses, modelled")
+	require.Regexp(t, `H4 .* >= 1 x +values known `, out)
 	require.Regexp(t, `H1 +5 +origin read performance is great .* not measured`, out)
 	code, out, errs = zbench(t, "--results", root, "goals", "--hypotheses", "--json", "one")
 	require.Equal(t, cli.ExitOK, code, errs)
 	require.Contains(t, out, `"verdict": "not measured"`)
+	require.Contains(t, out, `"criterion_from": "values known"`)
 }
