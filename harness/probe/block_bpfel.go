@@ -64,6 +64,7 @@ const (
 	blockProgBioQueued        = "bio_queued"
 	blockProgRequestCompleted = "request_completed"
 	blockProgRequestIssued    = "request_issued"
+	blockVarLastCopy          = "last_copy"
 	blockVarLost              = "lost"
 	blockVarNumbered          = "numbered"
 	blockVarOnlyChosen        = "only_chosen"
@@ -135,6 +136,7 @@ type blockMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type blockVariableSpecs struct {
+	LastCopy    *ebpf.VariableSpec `ebpf:"last_copy"`
 	Lost        *ebpf.VariableSpec `ebpf:"lost"`
 	Numbered    *ebpf.VariableSpec `ebpf:"numbered"`
 	OnlyChosen  *ebpf.VariableSpec `ebpf:"only_chosen"`
@@ -185,6 +187,7 @@ func (m *blockMaps) Close() error {
 //
 // It can be passed to loadBlockObjects or ebpf.CollectionSpec.LoadAndAssign.
 type blockVariables struct {
+	LastCopy    *ebpf.Variable `ebpf:"last_copy"`
 	Lost        *ebpf.Variable `ebpf:"lost"`
 	Numbered    *ebpf.Variable `ebpf:"numbered"`
 	OnlyChosen  *ebpf.Variable `ebpf:"only_chosen"`

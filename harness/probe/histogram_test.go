@@ -96,3 +96,9 @@ func TestIntoKeepsCounts(t *testing.T) {
 	require.EqualValues(t, 1000, to.TotalCount())
 	require.InEpsilon(t, 500e3, to.ValueAtPercentile(50), 1.0/15)
 }
+
+func TestCopiesFor(t *testing.T) {
+	for processors, want := range map[int]uint32{1: 1, 2: 2, 3: 4, 4: 4, 6: 8, 8: 8, 9: 8, 256: 8} {
+		require.Equal(t, want, copiesFor(processors), "%d processors", processors)
+	}
+}

@@ -37,6 +37,7 @@ const (
 	processProgBorn      = "born"
 	processProgSwitched  = "switched"
 	processProgWoken     = "woken"
+	processVarLastCopy   = "last_copy"
 	processVarLost       = "lost"
 	processVarProcess    = "process"
 )
@@ -100,8 +101,9 @@ type processMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type processVariableSpecs struct {
-	Lost    *ebpf.VariableSpec `ebpf:"lost"`
-	Process *ebpf.VariableSpec `ebpf:"process"`
+	LastCopy *ebpf.VariableSpec `ebpf:"last_copy"`
+	Lost     *ebpf.VariableSpec `ebpf:"lost"`
+	Process  *ebpf.VariableSpec `ebpf:"process"`
 }
 
 // processObjects contains all objects after they have been loaded into the kernel.
@@ -139,8 +141,9 @@ func (m *processMaps) Close() error {
 //
 // It can be passed to loadProcessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type processVariables struct {
-	Lost    *ebpf.Variable `ebpf:"lost"`
-	Process *ebpf.Variable `ebpf:"process"`
+	LastCopy *ebpf.Variable `ebpf:"last_copy"`
+	Lost     *ebpf.Variable `ebpf:"lost"`
+	Process  *ebpf.Variable `ebpf:"process"`
 }
 
 // processPrograms contains all programs after they have been loaded into the kernel.

@@ -17,6 +17,22 @@ type programs struct {
 	loaded *ebpf.Collection
 	closer []io.Closer                                // links, and readers of maps
 	labels func(*programs) (map[uint32]Series, error) // of the histograms, by their numbers in the kernel
+	series uint32                                     // numbers of histograms in each copy
+	copies uint32                                     // of all histograms
+}
+
+// maxCopies bounds the copies of all histograms, and so the kernel's memory for them: 5 MiB
+// a copy for block devices. Beyond, processors share one.
+const maxCopies = 8
+
+// copiesFor returns how many copies of all histograms processors are to have: a power of
+// two.
+func copiesFor(processors int) uint32 {
+	n := uint32(1)
+	for n < maxCopies && int(n) < processors {
+		n *= 2
+	}
+	return n
 }
 
 // open loads an object, after setting its constants, and attaches its programs by
@@ -27,11 +43,19 @@ func open(name string, spec *ebpf.CollectionSpec, constants map[string]any, atta
 			return nil, fmt.Errorf("probe %s: setting %s: %w", name, variable, err)
 		}
 	}
-	loaded, err := ebpf.NewCollection(spec)
+	processors, err := ebpf.PossibleCPU()
 	if err != nil {
+		return nil, fmt.Errorf("probe %s: counting processors: %w", name, err)
+	}
+	histograms := spec.Maps[blockMapHistograms]
+	p := &programs{name: name, series: histograms.MaxEntries, copies: copiesFor(processors)}
+	histograms.MaxEntries *= p.copies
+	if err := spec.Variables[blockVarLastCopy].Set(p.copies - 1); err != nil {
+		return nil, fmt.Errorf("probe %s: setting copies: %w", name, err)
+	}
+	if p.loaded, err = ebpf.NewCollection(spec); err != nil {
 		return nil, fmt.Errorf("probe %s: loading its programs: %w", name, refused(err))
 	}
-	p := &programs{name: name, loaded: loaded}
 	if err := attach(p); err != nil {
 		return nil, errors.Join(fmt.Errorf("probe %s: attaching its programs: %w", name, refused(err)), p.close())
 	}
@@ -54,21 +78,33 @@ func (p *programs) read() ([]Series, error) {
 		return nil, err
 	}
 	var all []Series
-	var h blockHistogram
 	for number, s := range labels {
-		if err := p.loaded.Maps[blockMapHistograms].Lookup(number, &h); err != nil {
-			return nil, fmt.Errorf("probe %s: reading its histograms: %w", p.name, err)
-		}
 		s.Probe = p.name
-		s.Histogram = Histogram{Sum: h.Sum, Max: h.Max, Slots: h.Slots}
-		for _, n := range h.Slots {
-			s.Count += n
+		for i := range p.copies {
+			h, err := p.readOne(i*p.series + number)
+			if err != nil {
+				return nil, fmt.Errorf("probe %s: reading its histograms: %w", p.name, err)
+			}
+			s.Histogram.Merge(&h)
 		}
 		if s.Count > 0 {
 			all = append(all, s)
 		}
 	}
 	return all, nil
+}
+
+// readOne returns a copy of a histogram.
+func (p *programs) readOne(at uint32) (Histogram, error) {
+	var read blockHistogram
+	if err := p.loaded.Maps[blockMapHistograms].Lookup(at, &read); err != nil {
+		return Histogram{}, err
+	}
+	h := Histogram{Sum: read.Sum, Max: read.Max, Slots: read.Slots}
+	for _, n := range h.Slots {
+		h.Count += n
+	}
+	return h, nil
 }
 
 // always returns the labels that a probe has always, of kinds and metrics in the order in

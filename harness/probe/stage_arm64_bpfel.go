@@ -34,6 +34,7 @@ const (
 	stageMapHistograms   = "histograms"
 	stageProgStageBegins = "stage_begins"
 	stageProgStageEnds   = "stage_ends"
+	stageVarLastCopy     = "last_copy"
 	stageVarLost         = "lost"
 )
 
@@ -95,7 +96,8 @@ type stageMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type stageVariableSpecs struct {
-	Lost *ebpf.VariableSpec `ebpf:"lost"`
+	LastCopy *ebpf.VariableSpec `ebpf:"last_copy"`
+	Lost     *ebpf.VariableSpec `ebpf:"lost"`
 }
 
 // stageObjects contains all objects after they have been loaded into the kernel.
@@ -133,7 +135,8 @@ func (m *stageMaps) Close() error {
 //
 // It can be passed to loadStageObjects or ebpf.CollectionSpec.LoadAndAssign.
 type stageVariables struct {
-	Lost *ebpf.Variable `ebpf:"lost"`
+	LastCopy *ebpf.Variable `ebpf:"last_copy"`
+	Lost     *ebpf.Variable `ebpf:"lost"`
 }
 
 // stagePrograms contains all programs after they have been loaded into the kernel.

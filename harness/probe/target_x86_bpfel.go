@@ -36,6 +36,7 @@ const (
 	targetProgReleased    = "released"
 	targetProgStageBegins = "stage_begins"
 	targetProgStageEnds   = "stage_ends"
+	targetVarLastCopy     = "last_copy"
 	targetVarLost         = "lost"
 )
 
@@ -99,7 +100,8 @@ type targetMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type targetVariableSpecs struct {
-	Lost *ebpf.VariableSpec `ebpf:"lost"`
+	LastCopy *ebpf.VariableSpec `ebpf:"last_copy"`
+	Lost     *ebpf.VariableSpec `ebpf:"lost"`
 }
 
 // targetObjects contains all objects after they have been loaded into the kernel.
@@ -137,7 +139,8 @@ func (m *targetMaps) Close() error {
 //
 // It can be passed to loadTargetObjects or ebpf.CollectionSpec.LoadAndAssign.
 type targetVariables struct {
-	Lost *ebpf.Variable `ebpf:"lost"`
+	LastCopy *ebpf.Variable `ebpf:"last_copy"`
+	Lost     *ebpf.Variable `ebpf:"lost"`
 }
 
 // targetPrograms contains all programs after they have been loaded into the kernel.

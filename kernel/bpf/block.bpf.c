@@ -337,6 +337,9 @@ int bio_queued(__u64 *ctx)
 SEC("tp_btf/block_bio_complete")
 int bio_completed(__u64 *ctx)
 {
-	end(ctx[1]);
+	struct request_queue *q = (struct request_queue *)ctx[0];
+
+	if (!q->mq_ops)
+		end(ctx[1]);
 	return 0;
 }

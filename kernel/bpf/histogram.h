@@ -9,9 +9,11 @@
  *                 16 slots an octave, each at most 1/16 (6.25 %) of its values wide
  *   v >= 2^41     the last slot; sum and max are still exact
  *
- * Slots and sums are exact: they are added to atomically, by all processors at once. Series
- * are elements of an array, by a number that user space knows the meaning of: finding one
- * takes no call, and the kernel's memory is bounded. HIST_SERIES is how many there are.
+ * Slots and sums are exact: they are added to atomically. Series are elements of an array, by a
+ * number that user space knows the meaning of: finding one takes no call, and the kernel's
+ * memory is bounded. HIST_SERIES is how many there are. Of all of them there are some copies,
+ * which user space adds up, so that processors do not take a cache line from each other at
+ * each operation: one copy a processor, up to a number of processors that share one.
  */
 #ifndef ZUMASTOR_BPF_HISTOGRAM_H
 #define ZUMASTOR_BPF_HISTOGRAM_H
@@ -23,6 +25,9 @@ struct histogram {
 	__u64 max;
 	__u64 slots[HIST_SLOTS];
 };
+
+/* Copies, a power of two, less one. Set by the loader, as is the map's size. */
+const volatile __u32 last_copy = 0;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -60,7 +65,8 @@ static __always_inline __u32 hist_slot(__u64 v)
 
 static __always_inline void hist_add(__u32 series, __u64 v)
 {
-	struct histogram *h = bpf_map_lookup_elem(&histograms, &series);
+	__u32 at = (bpf_get_smp_processor_id() & last_copy) * HIST_SERIES + series;
+	struct histogram *h = bpf_map_lookup_elem(&histograms, &at);
 	__u64 slot;
 
 	if (!h) /* no such series */
