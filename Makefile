@@ -12,6 +12,9 @@ BENCH_FLAGS = $(if $(DEVICE),--device $(DEVICE)) $(if $(filter yes,$(FORCE)),--f
 	$(if $(PLACEMENTS),--placements $(PLACEMENTS)) $(if $(SNAPSHOTS),--snapshots $(SNAPSHOTS)) $(if $(DIR),--dir $(DIR)) \
 	$(if $(EXPERIMENTS),--experiments $(EXPERIMENTS)) $(if $(RESUME),--resume $(RESUME))
 
+# The revision in programs that Go puts none into: in linked work trees of git, and with -buildvcs=false.
+STAMP = -X zumastor.org/zumastor/results.stamp=$(shell git describe --always --abbrev=40 --exclude='*' --dirty 2>/dev/null)
+
 # Peers and clients that make the figures and tests complete. Nothing fails without them.
 TOOLS    = fio xdelta3 bzip2 zstd rsync sqlite3 qemu-nbd qemu-img nbdinfo nbdcopy spin gcc
 PACKAGES = fio xdelta3 bzip2 zstd rsync sqlite3 qemu-utils libnbd-bin spin gcc libc6-dev
@@ -44,7 +47,7 @@ deps-lab: deps ## install what the lab needs: QEMU, mmdebstrap and more
 	@.ci/deps "$(LAB_PACKAGES)" $(LAB_TOOLS)
 
 build: deps ## build bin/ddsnap and bin/zbench
-	@$(GO) build -o bin/ ./cmd/...
+	@$(GO) build -ldflags '$(STAMP)' -o bin/ ./cmd/...
 
 test: deps-test ## all tests that need no root and no network
 	GOGC=400 $(GO) test -timeout 10m ./...

@@ -13,6 +13,10 @@ const (
 	FromWorktree = "worktree"
 )
 
+// stamp is the revision that the linker put here (-X), as make build does for programs that
+// Go itself puts none into.
+var stamp string
+
 // Revision returns the revision that the program was built from, else that of the working
 // directory, with "-dirty" when files in git had changed; and which of the two it is,
 // [FromBuild] or [FromWorktree]. Both are "" when neither is known.
@@ -21,6 +25,9 @@ func Revision() (commit, source string) {
 		if commit := built(info.Settings); commit != "" {
 			return commit, FromBuild
 		}
+	}
+	if stamp != "" {
+		return stamp, FromBuild
 	}
 	if commit := output("git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"); commit != "" {
 		return commit, FromWorktree

@@ -44,6 +44,12 @@ func TestRevisionOfWorktree(t *testing.T) {
 	require.Equal(t, commit+"-dirty", e.Commit)
 	require.Equal(t, FromWorktree, e.RevisionSource)
 	require.Contains(t, e.Revision(), commit+"-dirty (the working directory's")
+
+	stamp = "abc"
+	defer func() { stamp = "" }()
+	commit, source = Revision()
+	require.Equal(t, "abc", commit)
+	require.Equal(t, FromBuild, source, "the program says it")
 }
 
 // TestRevisionInWords reads runs of before the source was recorded, too.

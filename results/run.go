@@ -50,6 +50,8 @@ type Manifest struct {
 	End time.Time `json:"end,omitzero"`
 	// Completed lists the experiments that need not run again.
 	Completed []string `json:"completed"`
+	// Merged says that zbench merge made the run of trials: nothing is added to it.
+	Merged bool `json:"merged,omitempty"`
 	// Warnings are about the run as a whole: fallbacks, missing tools.
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -296,6 +298,26 @@ func (r *Run) Complete(experiment string) error {
 // Completed says whether the experiment is done.
 func (r *Run) Completed(experiment string) bool {
 	return slices.Contains(r.manifest.Completed, experiment)
+}
+
+// Partial says in words what is missing of a run that has ended, and what to do about it:
+// the rest of the rounds for a trial, those of trials that are missing for a merge. It is ""
+// for a whole run.
+func (r *Run) Partial() string {
+	if trial := r.manifest.Settings[TrialSetting]; trial != "" && !strings.HasSuffix(trial, "/1") {
+		return "only part " + trial + " of a run, which zbench merge puts together"
+	}
+	var missing []string
+	for _, s := range r.samples {
+		if r.manifest.Merged && !r.Completed(s.Experiment) && !slices.Contains(missing, s.Experiment) {
+			missing = append(missing, s.Experiment)
+		}
+	}
+	if len(missing) == 0 {
+		return ""
+	}
+	return "this machine has not all rounds of " + strings.Join(missing, ", ") +
+		": zbench merge again when all trials are there, with --pool if several machines of one kind share them"
 }
 
 // Warn records a warning about the run, once.

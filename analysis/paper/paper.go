@@ -68,11 +68,14 @@ func Load(dir string) (*Book, error) {
 
 // Record takes the experiments that the run completed into the record in dir, in place of
 // what it has of them, and returns their names. A run of the smoke suite, which is too short
-// for figures, and one that completed nothing are errors.
+// for figures, one that is a part of a run, and one that completed nothing are errors.
 func Record(run *results.Run, dir string) ([]string, error) {
 	m := run.Manifest()
 	if m.Suite == "smoke" {
 		return nil, fmt.Errorf("run %s is of the suite smoke, which is too short for the paper's figures: name another run", m.ID)
+	}
+	if partial := run.Partial(); partial != "" && !(m.Merged && len(m.Completed) > 0) {
+		return nil, fmt.Errorf("run %s is no run for the paper: %s", m.ID, partial)
 	}
 	if len(m.Completed) == 0 {
 		return nil, fmt.Errorf("run %s completed no experiment: zbench run --resume %s goes on with it", m.ID, m.ID)

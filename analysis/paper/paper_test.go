@@ -179,6 +179,11 @@ func TestRecordRefuses(t *testing.T) {
 	require.NoError(t, err)
 	_, err = paper.Record(unfinished, t.TempDir())
 	require.ErrorContains(t, err, "completed no experiment")
+	part, err := results.Create(t.TempDir(), results.Manifest{ID: "part", Suite: "quick", Settings: map[string]string{results.TrialSetting: "1/2"}})
+	require.NoError(t, err)
+	require.NoError(t, part.Complete("E4"))
+	_, err = paper.Record(part, t.TempDir())
+	require.ErrorContains(t, err, "run part is no run for the paper: only part 1/2 of a run, which zbench merge puts together")
 }
 
 // TestARunReplacesItsExperimentsOnly shows that experiments may be of several runs.

@@ -43,7 +43,7 @@ func OfRun(run *results.Run, revision string, committed time.Time, force bool) (
 	if err != nil {
 		return nil, err
 	}
-	marks := marksOf(m, env)
+	marks := marksOf(run, env)
 	if len(marks) > 0 && !force {
 		return nil, fmt.Errorf("run %s: %w: %s: --force records it, marked, and it does not count", m.ID, ErrRefused, strings.Join(marks, "; "))
 	}
@@ -67,13 +67,13 @@ func OfRun(run *results.Run, revision string, committed time.Time, force bool) (
 }
 
 // WorktreeMark says that a program did not know its own revision.
-const WorktreeMark = "the revision is the working directory's: the program was built without one (go build in the checkout)"
+const WorktreeMark = "the revision is the working directory's: the program was built without one; make build gives it one"
 
 // marksOf says why a run there is not to be judged.
-func marksOf(m results.Manifest, env results.Environment) []string {
+func marksOf(run *results.Run, env results.Environment) []string {
 	var marks []string
-	if trial := m.Settings[results.TrialSetting]; trial != "" {
-		marks = append(marks, "only part "+trial+" of a run, which zbench merge puts together")
+	if partial := run.Partial(); partial != "" {
+		marks = append(marks, partial)
 	}
 	if strings.HasSuffix(env.Commit, "-dirty") {
 		marks = append(marks, "files in git had changed")

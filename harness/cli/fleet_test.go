@@ -73,13 +73,57 @@ func TestFleetFromBeginToEnd(t *testing.T) {
 	code, out, errs = zbench(t, "--results", root, "goals", name)
 	require.Equal(t, cli.ExitOK, code, errs)
 	require.Contains(t, out, "crashes-survived")
-	code, _, errs = zbench(t, "--results", root, "report", "merged")
-	require.Equal(t, cli.ExitError, code)
-	require.Contains(t, errs, "which are not averaged: name one of them: "+name)
+	code, out, errs = zbench(t, "--results", root, "report", "merged")
+	require.Equal(t, cli.ExitOK, code, errs)
+	require.Contains(t, out, filepath.Join(name, "report.html"), "a merge with one run is that run")
 
 	require.NoError(t, os.Rename(filepath.Join(place, "lab", "trial-0000-of-0001.tar.zst"), filepath.Join(place, "lab", "trial-0000-of-0002.tar.zst")))
 	code, _, errs = zbench(t, "--results", root, "merge", place, "-o", "other")
 	require.Equal(t, cli.ExitError, code)
 	require.Contains(t, errs, "it says that it is trial 0/1")
 	require.NoDirExists(t, filepath.Join(root, "other"))
+}
+
+// TestPartsOfARunAreNotTheRun asks what commands say of trials of two machines, of their merge, and of a pooled one.
+func TestPartsOfARunAreNotTheRun(t *testing.T) {
+	commits(t, 1)
+	require.NoError(t, os.Mkdir("place", 0o755))
+	run := []string{"run", "--suite", "smoke", "--experiments", "E2", "--chunks", "64K"}
+	for _, i := range []string{"0", "1"} {
+		code, _, errs := zbench(t, append(run, "--collect", "place", "--trial", i+"/2", "--machine", "m"+i)...)
+		require.Equal(t, cli.ExitOK, code, errs)
+	}
+	for _, args := range [][]string{{"both"}, {"one", "--pool"}} {
+		code, _, errs := zbench(t, append([]string{"merge", "place", "-o"}, args...)...)
+		require.Equal(t, cli.ExitOK, code, errs)
+	}
+	glob := func(pattern string) []string {
+		found, err := filepath.Glob("results/runs/" + pattern)
+		require.NoError(t, err)
+		require.NotEmpty(t, found, pattern)
+		return found
+	}
+	trial, half := glob("bench-0000-of-0002-*")[0], glob("both/*-*")
+	for line, says := range map[string]string{
+		"history add " + trial:                          "only part 0/2 of a run, which zbench merge puts together",
+		"history add " + half[0]:                        "this machine has not all rounds of E2: zbench merge again when all trials are there, with --pool",
+		"history add both":                              "both is a merge of runs of several machines, which are not averaged: name one of them: both/",
+		"history add results/runs/both":                 "name one of them: results/runs/both/",
+		"compare results/runs/both/ one":                "name one of them: results/runs/both/",
+		"paper --from both":                             "name one of them: both/",
+		"paper --from nothing":                          "neither a run under results/runs nor the directory of one",
+		strings.Join(run, " ") + " --resume " + half[0]: "is a merge of trials, to which nothing is added",
+	} {
+		code, _, errs := zbench(t, strings.Fields(line)...)
+		require.Equal(t, cli.ExitError, code, line)
+		require.Contains(t, errs, says, line)
+	}
+	code, out, errs := zbench(t, "history", "add", "--force", "one")
+	require.Equal(t, cli.ExitOK, code, errs)
+	require.Contains(t, out, "results/history/smoke-", "measured figures of this kind of machine")
+	_, out, _ = zbench(t, "history", "list")
+	require.NotContains(t, out, "not all rounds", "those of both machines are all")
+	code, out, errs = zbench(t, "compare", half[0], "one")
+	require.Equal(t, cli.ExitOK, code, errs)
+	require.Contains(t, out+errs, "E2: this is rounds")
 }

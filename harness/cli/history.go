@@ -47,9 +47,10 @@ func (a *app) historyAddCommand(f *historyFlags) *cobra.Command {
 		Use:   "add [RUN]",
 		Short: "Record a run, or the exact counters",
 		Long: `Add records the figures of a run that has ended (the newest without RUN) or, with
---counters, the exact counters of this program, which it takes. A run of a dirty tree or
-of a machine that was too noisy is refused; --force records it with a mark: it is shown,
-and does not count. What is recorded never changes; commit the file.`,
+--counters, the exact counters of this program, which it takes. Refused is a run of a dirty
+tree, of a program that did not know its own revision, of a machine that was too noisy, or
+of a part of the rounds; --force records it with a mark: it is shown, and does not count.
+What is recorded never changes; commit the file.`,
 		Example: `  zbench history add --counters
   zbench history add latest
   zbench history add --counters --from counters.txt --revision v1.2`,
@@ -173,7 +174,7 @@ func (a *app) toRecord(ctx context.Context, args []string, f historyFlags) ([]hi
 	}
 	revision, committed, err := commitOf(ctx, strings.TrimSuffix(env.Commit, "-dirty"))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("run %s: %w", run.Manifest().ID, err)
 	}
 	return trend.OfRun(run, revision, committed, f.force)
 }
@@ -231,7 +232,7 @@ func counters(ctx context.Context, file string) (baseline.Record, error) {
 // commitOf asks git for the full name of a revision and the date of its commit.
 func commitOf(ctx context.Context, revision string) (full string, committed time.Time, err error) {
 	if revision == "" || strings.HasPrefix(revision, "-") {
-		return "", committed, fmt.Errorf("revision %q: the program was built without one: build it in a git checkout", revision)
+		return "", committed, fmt.Errorf("revision %q: the program was built without one, outside of a git checkout: make build in one", revision)
 	}
 	out, err := exec.CommandContext(ctx, "git", "show", "--no-patch", "--format=%H %cI", revision+"^{commit}").Output()
 	if err != nil {

@@ -191,7 +191,8 @@ func isTerminal(w any) bool {
 	return err == nil
 }
 
-// openRun opens the run that the first argument names, the newest without one.
+// openRun opens the run that the first argument names, the newest without one. The name
+// of a merge, or its directory, stands for its only run.
 func (a *app) openRun(args []string) (*results.Run, error) {
 	name := ""
 	if len(args) > 0 {
@@ -199,13 +200,24 @@ func (a *app) openRun(args []string) (*results.Run, error) {
 	}
 	dir, err := results.Find(a.root, name)
 	if err != nil {
-		if runs := fleet.Runs(filepath.Join(a.root, name)); name != "" && runs != nil {
-			return nil, fmt.Errorf("%s is a merge of runs of several machines, which are not averaged: name one of them: %s/%s", name, name, strings.Join(runs, ", "+name+"/"))
-		}
 		if name == "" {
-			err = errors.Join(err, errors.New("make one with zbench run"))
+			return nil, errors.Join(err, errors.New("make one with zbench run"))
 		}
-		return nil, err
+		return a.openMerge(name, err)
 	}
 	return results.Open(dir)
+}
+
+// openMerge opens the only run of a merge; what is no merge is the given error.
+func (a *app) openMerge(name string, err error) (*results.Run, error) {
+	for _, dir := range []string{filepath.Join(a.root, name), name} {
+		switch runs := fleet.Runs(dir); {
+		case len(runs) == 1:
+			return results.Open(filepath.Join(dir, runs[0]))
+		case len(runs) > 1:
+			name = strings.TrimSuffix(name, "/")
+			return nil, fmt.Errorf("%s is a merge of runs of several machines, which are not averaged: name one of them: %s/%s", name, name, strings.Join(runs, ", "+name+"/"))
+		}
+	}
+	return nil, err
 }

@@ -160,7 +160,7 @@ func writeMachine(root, name string, group []Collected, order map[string]int) (M
 	if err != nil {
 		return m, err
 	}
-	manifest := results.Manifest{ID: name, Suite: group[0].Suite, Settings: group[0].run.Manifest().Settings, Start: group[0].run.Manifest().Start}
+	manifest := results.Manifest{ID: name, Merged: true, Suite: group[0].Suite, Settings: group[0].run.Manifest().Settings, Start: group[0].run.Manifest().Start}
 	var samples []results.Sample
 	for _, c := range group {
 		t := c.run.Manifest()

@@ -126,7 +126,9 @@ func open(o Options) (*results.Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m := record.Manifest(); m.Suite != string(o.Suite) || !maps.Equal(m.Settings, settings) {
+	if m := record.Manifest(); m.Merged {
+		return nil, fmt.Errorf("run %s is a merge of trials, to which nothing is added: carry out the trials that are missing, and zbench merge again", m.ID)
+	} else if m.Suite != string(o.Suite) || !maps.Equal(m.Settings, settings) {
 		return nil, fmt.Errorf("run %s was begun as suite %s with %v: resume it with the same flags", m.ID, m.Suite, m.Settings)
 	}
 	return record, nil
