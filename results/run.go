@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -52,6 +53,9 @@ type Manifest struct {
 	Completed []string `json:"completed"`
 	// Merged says that zbench merge made the run of trials: nothing is added to it.
 	Merged bool `json:"merged,omitempty"`
+	// Looked says of experiments, by name, how it was found out where the time of their
+	// requests went, or why it was not; nothing of those whose every round has accounts.
+	Looked map[string]string `json:"looked,omitempty"`
 	// Warnings are about the run as a whole: fallbacks, missing tools.
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -208,7 +212,7 @@ func (r *Run) Dir() string { return r.dir }
 // Manifest returns a copy of run.json.
 func (r *Run) Manifest() Manifest {
 	m := r.manifest
-	m.Completed, m.Warnings = slices.Clone(m.Completed), slices.Clone(m.Warnings)
+	m.Completed, m.Looked, m.Warnings = slices.Clone(m.Completed), maps.Clone(m.Looked), slices.Clone(m.Warnings)
 	return m
 }
 
@@ -327,6 +331,16 @@ func (r *Run) Warn(text string) error {
 	}
 	m := r.Manifest()
 	m.Warnings = append(m.Warnings, text)
+	return r.writeManifest(m)
+}
+
+// SetLooked records how it was found out where the time of an experiment's requests went.
+func (r *Run) SetLooked(experiment, how string) error {
+	m := r.Manifest()
+	if m.Looked == nil {
+		m.Looked = map[string]string{}
+	}
+	m.Looked[experiment] = how
 	return r.writeManifest(m)
 }
 

@@ -135,7 +135,7 @@ func (s *stack) Plot(c draw.Canvas, p *plot.Plot) {
 // same for what reads, writes, makes durable and so on in all classes of requests.
 func styleOfStage(name string, i int) style {
 	named := map[string]uint32{
-		"queue": 0xc4cad1, "wake": 0x98a1ab, "engine": 0x24292f,
+		"queue": 0xc4cad1, "wait for copies": 0xc4cad1, "wake": 0x98a1ab, "engine": 0x24292f,
 		"plan": 0xf0e442, "find": 0xf0e442, "slots": 0xf0e442, "lease": 0xb8a800,
 		"read old": 0x56b4e9, "checksum": 0xcc79a7, "write copies": 0x0072b2,
 		"read store": 0x0072b2, "write store": 0x0072b2,

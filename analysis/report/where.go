@@ -25,12 +25,13 @@ var whereText string
 type wherePart struct {
 	Title, Intro string
 	Sections     []whereSection
-	Unseen       string // experiments whose requests nobody saw
+	Unseen       string // experiments whose requests nobody saw, of a run that does not say why
 }
 
 // whereSection is an experiment's.
 type whereSection struct {
 	Experiment, Title string
+	Looked            string // how, or why not
 	Figures           []item
 	Tables            []whereTable
 	Warnings          []string
@@ -71,7 +72,7 @@ func buildWhere(run *results.Run) (parts []wherePart, err error) {
 			if err != nil {
 				return nil, err
 			}
-			if len(s.Figures)+len(s.Tables) > 0 {
+			if len(s.Figures)+len(s.Tables) > 0 || s.Looked != "" {
 				p.Sections = append(p.Sections, s)
 			} else if part.kind == results.Measured && hasOps(run, e.Experiment) {
 				unseen = append(unseen, e.Experiment)
@@ -120,14 +121,8 @@ func whereSectionOf(run *results.Run, e section, kind results.Kind) (s whereSect
 	if kind != results.Measured {
 		return s, nil
 	}
-	tables, err := probeTables(run, e.Experiment)
-	if err != nil {
-		return s, err
-	}
-	for _, t := range tables {
-		s.Tables = append(s.Tables, whereTable{Table: t})
-	}
-	return s, nil
+	s.Looked = run.Manifest().Looked[e.Experiment]
+	return s, s.addProbes(run, len(accounts) == 0)
 }
 
 // hasOps reports whether requests of an experiment were timed.
@@ -138,19 +133,26 @@ func hasOps(run *results.Run, experiment string) bool {
 	}).Len() > 0
 }
 
+// draw adds a figure.
+func (s *whereSection) draw(p where.Picture) (err error) {
+	it := item{Name: p.Name, Alt: p.Title}
+	if it.svg, err = p.Chart.SVG(); err != nil {
+		return err
+	}
+	if it.png, err = p.Chart.PNG(); err != nil {
+		return err
+	}
+	it.Image = page.Image(it.svg)
+	s.Figures = append(s.Figures, it)
+	return nil
+}
+
 // add makes the figures and tables of accounts.
 func (s *whereSection) add(accounts []results.Account) error {
 	for _, p := range append(where.Bars(accounts), where.Distances(accounts)...) {
-		it := item{Name: p.Name, Alt: p.Title}
-		var err error
-		if it.svg, err = p.Chart.SVG(); err != nil {
+		if err := s.draw(p); err != nil {
 			return err
 		}
-		if it.png, err = p.Chart.PNG(); err != nil {
-			return err
-		}
-		it.Image = page.Image(it.svg)
-		s.Figures = append(s.Figures, it)
 	}
 	for _, t := range where.Tables(accounts) {
 		s.Tables = append(s.Tables, whereTable{Table: t, Open: strings.HasSuffix(t.Name, "-path-"+string(t.Kind))})
@@ -203,16 +205,24 @@ func renderWhere(parts []wherePart) (template.HTML, error) {
 	return template.HTML(b.String()), nil
 }
 
-// probeTables returns what eBPF probes counted while an experiment was measured; none
-// if there were none.
-func probeTables(run *results.Run, experiment string) ([]where.Table, error) {
+// addProbes makes the tables, and the figure if one is wanted, of what eBPF probes counted
+// while an experiment was measured, if there were any.
+func (s *whereSection) addProbes(run *results.Run, figure bool) error {
 	var reading where.Probes
-	err := run.ReadJSON("probes-"+experiment+".json", &reading)
+	err := run.ReadJSON("probes-"+s.Experiment+".json", &reading)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return where.ProbeTables(experiment, reading), nil
+	if p, ok := where.ProbeBars(s.Experiment, reading); ok && figure {
+		if err := s.draw(p); err != nil {
+			return err
+		}
+	}
+	for _, t := range where.ProbeTables(s.Experiment, reading) {
+		s.Tables = append(s.Tables, whereTable{Table: t})
+	}
+	return nil
 }

@@ -52,6 +52,7 @@ func TestReportSaysWhereTheTimeWent(t *testing.T) {
 	require.NoError(t, run.AddAccounts("E6", accountOf("E6", results.Measured, 240000, conf...)))
 	require.NoError(t, run.AddAccounts("E3", accountOf("E3", results.Measured, 201000, conf...), accountOf("E3", results.Modelled, 200000, append(conf, "model", "hdd")...)))
 	require.NoError(t, run.WriteFile("probes-E8.json", []byte(`{"series":[{"probe":"stage","kind":"commit","metric":"latency","count":3,"sum":600000,"p50":200000,"p99":300000}]}`)))
+	require.NoError(t, run.SetLooked("E8", "It was carried out once more."))
 	require.NoError(t, Write(run))
 	html := read(t, run, File)
 	wellFormed(t, html)
@@ -70,7 +71,7 @@ func TestReportSaysWhereTheTimeWent(t *testing.T) {
 	require.Contains(t, unseen[1], "PEER")
 	require.NotContains(t, unseen[1], "E6")
 	require.NotContains(t, unseen[1], "E8", "probes saw them")
-	for _, want := range []string{"queue (waits)", "Bytes moved for each byte asked for", "By eBPF probes: stages"} {
+	for _, want := range []string{"It was carried out once more.", "queue (waits)", "Bytes moved for each byte asked for", "By eBPF probes: stages"} {
 		require.Contains(t, measured, want)
 	}
 
@@ -82,7 +83,7 @@ func TestReportSaysWhereTheTimeWent(t *testing.T) {
 		"figures/e6-where-firstwrite-opfirstwrite-variantinline-chunk65536-qd32-measured.svg",
 		"figures/e3-where-firstwrite-opfirstwrite-variantinline-chunk65536-qd32-modelhdd-modelled.png",
 		"figures/e6-distance-opfirstwrite-chunk65536-qd32-measured.svg",
-		"tables/e6-path-measured.md", "tables/e6-amplification-measured.txt", "tables/e6-check-measured.txt", "tables/e8-probes-stages.txt",
+		"tables/e6-path-measured.md", "tables/e6-amplification-measured.txt", "tables/e6-check-measured.txt", "figures/e8-probes-stages.svg", "tables/e8-probes-stages.txt",
 	} {
 		require.NotEmpty(t, read(t, run, name))
 	}

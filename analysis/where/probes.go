@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"zumastor.org/zumastor/analysis/plot"
 	"zumastor.org/zumastor/analysis/quantity"
 	"zumastor.org/zumastor/analysis/table"
 	"zumastor.org/zumastor/results"
@@ -38,6 +39,58 @@ func (p Probes) sum(like ProbeSeries, metric string) uint64 {
 		}
 	}
 	return 0
+}
+
+// latency returns the times of a stage.
+func (p Probes) latency(stage string) ProbeSeries {
+	for _, s := range p.Series {
+		if s.Probe == "stage" && s.Kind == stage && s.Metric == "latency" {
+			return s
+		}
+	}
+	return ProbeSeries{}
+}
+
+// probeEvery is how many writes and reads there are for one that probes see: package mark's
+// Every.
+const probeEvery = 16
+
+// ProbeBars draws the stages that probes saw as parts of what they belong to, the mean of
+// each: a write to the origin, which waits for the copy-out of its chunks or does not; a
+// batch of copies; what is told of snapshots; and the coding of extents. It is false if they
+// saw none.
+func ProbeBars(experiment string, p Probes) (Picture, bool) {
+	var bars []plot.Bar
+	bar := func(label string, times float64, parts ...plot.Segment) {
+		if times == 0 {
+			return
+		}
+		for i := range parts {
+			parts[i].Value = max(0, parts[i].Value/times)
+		}
+		bars = append(bars, plot.Bar{Label: label, Segments: parts})
+	}
+	one := func(label, name, stage string) {
+		s := p.latency(stage)
+		bar(label, float64(s.Count), plot.Segment{Name: name, Value: float64(s.Sum)})
+	}
+	sum := func(stage string) float64 { return float64(p.latency(stage).Sum) }
+	writes, copies := p.latency("write"), sum("copy")
+	bar("write to the origin", probeEvery*float64(writes.Count),
+		plot.Segment{Name: "wait for copies", Value: copies}, plot.Segment{Name: "write origin", Value: probeEvery*float64(writes.Sum) - copies})
+	one("read of the origin", "read origin", "read")
+	bar("batch of copies", float64(p.latency("batch").Count),
+		plot.Segment{Name: "lease", Value: sum("lease")}, plot.Segment{Name: "read old", Value: sum("batch") - sum("lease")},
+		plot.Segment{Name: "write copies", Value: sum("commit")}, plot.Segment{Name: "report", Value: sum("report")})
+	one("checkpoint", "checkpoints", "checkpoint")
+	one("map of a snapshot", "find", "map")
+	one("extent, made", "encode", "encode")
+	one("extent, applied", "decode", "decode")
+	title := "Where the time went, by eBPF probes"
+	return Picture{
+		Name: strings.ToLower(experiment) + "-probes-stages", Title: title,
+		Chart: plot.Stacked(plot.Figure{Title: title, Subtitle: experiment + ", all settings together", X: plot.Axis{Label: "mean time of each", Unit: "ns"}}, results.Measured, bars),
+	}, len(bars) > 0
 }
 
 // ProbeTables shows the stages that probes saw, and the operations of block devices.

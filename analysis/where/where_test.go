@@ -207,6 +207,30 @@ func TestProbeTables(t *testing.T) {
 	require.Empty(t, ProbeTables("E8", Probes{}))
 }
 
+// TestProbeBars draws what belongs together, of a write and a read one of sixteen.
+func TestProbeBars(t *testing.T) {
+	stage := func(kind string, count, sum uint64) ProbeSeries {
+		return ProbeSeries{Probe: "stage", Kind: kind, Metric: "latency", Count: count, Sum: sum}
+	}
+	p, ok := ProbeBars("PEER", Probes{Series: []ProbeSeries{
+		stage("write", 10, 1e6), stage("copy", 40, 4e6), stage("batch", 4, 600000), stage("lease", 1, 200000),
+		stage("commit", 4, 2e6), stage("report", 4, 40000), stage("encode", 3, 90000), stage("read", 0, 0),
+	}})
+	require.True(t, ok)
+	require.Equal(t, "peer-probes-stages", p.Name)
+	svg, err := p.Chart.SVG()
+	require.NoError(t, err)
+	golden(t, "probes.svg", svg)
+	text := string(svg)
+	for label, sum := range map[string]string{"write to the origin": "100 µs", "batch of copies": "660 µs", "extent, made": "30 µs"} {
+		require.Contains(t, text, label)
+		require.Contains(t, text, sum)
+	}
+	require.NotContains(t, text, "read of the origin")
+	_, ok = ProbeBars("PEER", Probes{})
+	require.False(t, ok)
+}
+
 // TestTwoDigits writes percentiles.
 func TestTwoDigits(t *testing.T) {
 	for ns, want := range map[int64]string{0: "0 / 0 ns", 5: "5 / 5 ns", 123: "120 / 120 ns", 4567: "4.6 / 4.6 µs", 98765: "99 / 99 µs", 5e6: "5.0 / 5.0 ms"} {

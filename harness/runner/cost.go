@@ -167,6 +167,9 @@ func remaining(all []spec.Experiment, record *results.Run) time.Duration {
 		for n := max(first, record.Rounds(e.Name)); n < end; n++ {
 			total += c.roundCost(n)
 		}
+		if looksOnce(e) {
+			total += c.round
+		}
 		measured = measured || e.Measured && onBed(e.Procedure)
 	}
 	if measured {

@@ -99,20 +99,63 @@ func (x *probed) slice(ctx context.Context, variant string, s workloads.Stream, 
 	return r, errors.Join(err, session.Close())
 }
 
+// lookOnce has an experiment whose work is that of other processes carried out once more,
+// with probes attached, and keeps nothing but what those count. All others it leaves alone,
+// and what one trial of several does. How the experiment was looked at is recorded.
+func (r *runner) lookOnce(ctx context.Context, e spec.Experiment, p procedure, c cost) error {
+	how, why := e.Procedure.Look()
+	switch {
+	case how == spec.LookInside || !e.Measured:
+		return nil
+	case how == spec.LookNot:
+		return r.record.SetLooked(e.Name, why)
+	case r.Probes && e.Procedure != spec.Probes:
+		return r.record.SetLooked(e.Name, why+" What eBPF probes saw of them in all rounds is below.")
+	case e.End != 0:
+		return r.record.SetLooked(e.Name, why+" Probes, which would see them, are for whole runs: this is a part of one.")
+	}
+	unwatch, err := r.attach(e)
+	if errors.Is(err, probe.ErrUnavailable) {
+		return r.record.SetLooked(e.Name, fmt.Sprintf("%s Probes, which would see them, are not to be had here: %v.", why, err))
+	}
+	if err != nil {
+		return err
+	}
+	r.progress.begin(fmt.Sprintf("%s: once more, with probes", e.Name), c.round)
+	_, err = p.round(ctx, e.Rounds)
+	if err := errors.Join(err, unwatch()); err != nil {
+		return fmt.Errorf("once more, with probes: %w", err)
+	}
+	return r.record.SetLooked(e.Name, why+" They were carried out once more with eBPF probes attached, which the samples know nothing of; what those saw is below.")
+}
+
+// looksOnce reports whether lookOnce has a round of an experiment carried out, if probes
+// are to be had.
+func looksOnce(e spec.Experiment) bool {
+	how, _ := e.Procedure.Look()
+	return e.Measured && how == spec.LookProbes && e.End == 0
+}
+
 // watch attaches probes for an experiment, if the run has any. What they count goes
 // into the record when end is called.
 func (r *runner) watch(e spec.Experiment) (end func() error, err error) {
 	if !r.Probes || !e.Measured || e.Procedure == spec.Probes {
 		return func() error { return nil }, nil
 	}
+	end, err = r.attach(e)
+	if errors.Is(err, probe.ErrUnavailable) {
+		return func() error { return nil }, r.record.Warn(fmt.Sprintf("probes: %v", err))
+	}
+	return end, err
+}
+
+// attach attaches probes until end is called, which puts what they count into the record.
+func (r *runner) attach(e spec.Experiment) (end func() error, err error) {
 	o, err := probe.AtSelf(r.Bed.Dir, r.Bed.Device)
 	if err != nil {
 		return nil, err
 	}
 	s, err := probe.Attach(o)
-	if errors.Is(err, probe.ErrUnavailable) {
-		return func() error { return nil }, r.record.Warn(fmt.Sprintf("probes: %v", err))
-	}
 	if err != nil {
 		return nil, err
 	}

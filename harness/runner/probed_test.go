@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -71,5 +72,54 @@ func TestRunWithProbes(t *testing.T) {
 	}
 	for s := range r.record.Measured().All() {
 		require.Positive(t, s.Values[results.NsPerOp], s.Name())
+	}
+}
+
+// TestLookOnce: what goes through other processes is carried out once more with probes, where
+// there are any, and the samples know nothing of that; or it is said why not.
+func TestLookOnce(t *testing.T) {
+	streams := spec.Experiment{Name: "D3", Procedure: spec.Streams, Measured: true, Origin: 4 * mib, Rounds: 2}
+	part := streams
+	part.Name, part.First, part.End = "D5", 0, 1
+	list := spec.Experiment{Name: "D2", Procedure: spec.Changes, Measured: true, Exceptions: 100000, Snapshots: []int{100}, MinOps: 1, Rounds: 1}
+	all := []spec.Experiment{streams, part, list}
+	r := start(t, t.TempDir(), all)
+	r.Bed.Dir = t.TempDir()
+	require.NoError(t, r.all(t.Context(), all))
+
+	looked := r.record.Manifest().Looked
+	_, why := spec.Changes.Look()
+	require.Equal(t, why, looked["D2"])
+	require.Contains(t, looked["D5"], "this is a part of one")
+	_, err := os.Stat(filepath.Join(r.record.Dir(), "probes-D3.json"))
+	if o, _ := probe.AtSelf(r.Bed.Dir, ""); available(o) {
+		require.NoError(t, err)
+		require.Contains(t, looked["D3"], "once more with eBPF probes")
+	} else {
+		require.ErrorIs(t, err, os.ErrNotExist)
+		require.Contains(t, looked["D3"], "not to be had here")
+	}
+	for name, n := range names(r.record.Measured()) {
+		if strings.HasPrefix(name, "D3/") {
+			require.Equal(t, streams.Rounds, n, name)
+		}
+	}
+}
+
+// available reports whether probes can be attached.
+func available(o probe.Options) bool {
+	s, err := probe.Attach(o)
+	return err == nil && s.Close() == nil
+}
+
+// TestLookSaysWhy: where not each round is looked at, it is said why.
+func TestLookSaysWhy(t *testing.T) {
+	for _, suite := range []spec.Suite{spec.Quick, spec.Delta} {
+		all, err := spec.Load(suite)
+		require.NoError(t, err)
+		for _, e := range all {
+			how, why := e.Procedure.Look()
+			require.Equal(t, how != spec.LookInside, why != "", e.Name)
+		}
 	}
 }

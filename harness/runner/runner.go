@@ -208,6 +208,9 @@ func (r *runner) one(ctx context.Context, e spec.Experiment, all []spec.Experime
 			return err
 		}
 	}
+	if err := r.lookOnce(ctx, e, p, c); err != nil {
+		return err
+	}
 	return r.record.Complete(e.Name)
 }
 

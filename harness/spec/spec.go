@@ -68,6 +68,36 @@ const (
 	Gate Procedure = "gate"
 )
 
+// Look says how it is found out where the time of an experiment's requests goes.
+type Look int
+
+// The ways.
+const (
+	LookInside Look = iota // in each round, by the stack of the volume in this process
+	LookProbes             // in one more round, by eBPF probes: the work is that of other processes
+	LookNot                // there is nothing to see
+)
+
+// Look returns how it is found out where the time of a procedure's requests goes and, where
+// that is not in each round, why.
+func (p Procedure) Look() (Look, string) {
+	switch p {
+	case Peer, FIO, Server, Scale, Kills:
+		return LookProbes, "Its requests go through other processes."
+	case Deltas, Streams:
+		return LookProbes, "Its work is that of several goroutines and processes at a time."
+	case Crashes, Cuts:
+		return LookNot, "Volumes and machines are in memory, and lose power or connections: nothing is timed."
+	case Changes:
+		return LookNot, "A list is one scan of an index: it has no stages."
+	case Gate:
+		return LookNot, "It compares builds with each other, each in a process of its own that runs a part of E6."
+	case Probes:
+		return LookNot, "It is the rewrite of E6, in turns without probes and with all of them."
+	}
+	return LookInside, ""
+}
+
 // Variants with a meaning of their own. All others are placements.
 const (
 	Raw       = "raw"           // the bare origin device
