@@ -51,7 +51,7 @@ func TestReportSaysWhereTheTimeWent(t *testing.T) {
 	conf := []string{"op", "firstwrite", "variant", "inline", "chunk", "65536", "qd", "32"}
 	require.NoError(t, run.AddAccounts("E6", accountOf("E6", results.Measured, 240000, conf...)))
 	require.NoError(t, run.AddAccounts("E3", accountOf("E3", results.Measured, 201000, conf...), accountOf("E3", results.Modelled, 200000, append(conf, "model", "hdd")...)))
-	require.NoError(t, run.WriteFile("probes-E8.json", []byte(`{"series":[{"probe":"stage","kind":"commit","metric":"latency","count":3,"sum":600000,"p50":200000,"p99":300000}]}`)))
+	require.NoError(t, run.WriteFile("probes-E8.json", []byte(`{"series":[{"probe":"stage","kind":"batch","metric":"latency","count":3,"sum":300000,"p50":100000,"p99":100000},{"probe":"stage","kind":"commit","metric":"latency","count":3,"sum":600000,"p50":200000,"p99":300000}]}`)))
 	require.NoError(t, run.SetLooked("E8", "It was carried out once more."))
 	require.NoError(t, Write(run))
 	html := read(t, run, File)
