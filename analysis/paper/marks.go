@@ -27,6 +27,7 @@ var (
 type renderer struct {
 	book   *Book
 	folder string
+	draft  bool // what cannot be filled says so in the text
 	ed     Edition
 	out    []string
 }
@@ -49,7 +50,10 @@ func (r *renderer) line(lines []string, i int) int {
 		v, err := r.book.number(m[1])
 		if err != nil {
 			r.problem(i, "%s: %v", m[1], err)
-			return mark
+			if !r.draft {
+				return mark
+			}
+			v = notInRun
 		}
 		if v != m[2] {
 			r.changed(i, "%s: the paper says %q, its run %q", m[1], m[2], v)
@@ -77,7 +81,9 @@ func (r *renderer) block(lines []string, i int, what string) int {
 	text, err := r.fill(what)
 	if err != nil {
 		r.problem(i, "%s: %v", what, err)
-		text = old
+		if text = old; r.draft {
+			text = "\n*" + notInRun + "*\n"
+		}
 	} else if text = "\n" + strings.TrimSpace(text) + "\n"; text != old {
 		r.changed(i, "the block %q is not what its run gives", what)
 	}

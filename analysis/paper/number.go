@@ -19,6 +19,9 @@ import (
 // notMeasured stands where there is no run.
 const notMeasured = "(not measured yet)"
 
+// notInRun stands in a draft where the run has not what a mark asks for.
+const notInRun = "(not in this run)"
+
 // number writes what a reference within a line means:
 //
 //	goal NAME [wanted|status|n]           goals met, goals "not met", goals all

@@ -70,10 +70,18 @@ func Load(dir string) (*Book, error) {
 // what it has of them, and returns their names. A run of the smoke suite, which is too short
 // for figures, one that is a part of a run, and one that completed nothing are errors.
 func Record(run *results.Run, dir string) ([]string, error) {
-	m := run.Manifest()
-	if m.Suite == "smoke" {
-		return nil, fmt.Errorf("run %s is of the suite smoke, which is too short for the paper's figures: name another run", m.ID)
+	if m := run.Manifest(); TooShort(run) {
+		return nil, fmt.Errorf("run %s is of the suite %s, which is too short for the paper's figures: name another run", m.ID, m.Suite)
 	}
+	return Take(run, dir)
+}
+
+// TooShort says whether a run is of a suite that only tries whether everything works.
+func TooShort(run *results.Run) bool { return run.Manifest().Suite == "smoke" }
+
+// Take is [Record] for drafts, which may be of any suite.
+func Take(run *results.Run, dir string) ([]string, error) {
+	m := run.Manifest()
 	if partial := run.Partial(); partial != "" && !(m.Merged && len(m.Completed) > 0) {
 		return nil, fmt.Errorf("run %s is no run for the paper: %s", m.ID, partial)
 	}
@@ -117,7 +125,17 @@ type Edition struct {
 // Render fills the marks of text; figures are referred to in the folder that the link
 // from the paper names, "docs/paper".
 func (b *Book) Render(text []byte, folder string) Edition {
-	r := &renderer{book: b, folder: folder, ed: Edition{Figures: map[string][]byte{}}}
+	return b.render(text, &renderer{folder: folder})
+}
+
+// Draft renders, too, but where a mark cannot be filled, the text says so in place of what
+// it had. Its problems are what is not in the draft.
+func (b *Book) Draft(text []byte, folder string) Edition {
+	return b.render(text, &renderer{folder: folder, draft: true})
+}
+
+func (b *Book) render(text []byte, r *renderer) Edition {
+	r.book, r.ed = b, Edition{Figures: map[string][]byte{}}
 	lines := strings.Split(string(text), "\n")
 	r.ed.Problems = stray(lines)
 	for i := 0; i < len(lines); {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -32,7 +33,9 @@ func (a *app) paperCommand() *cobra.Command {
 		Long: `Paper makes every number, table and figure in the marks of PAPER.md anew, from the
 runs that the record in git holds: for each experiment, the samples of one run.
 --from takes the experiments of a run into the record first; give it more than
-once for experiments of several runs. Later ones replace earlier ones.
+once for experiments of several runs. Later ones replace earlier ones. A run of
+the suite smoke is too short for that: a draft with it goes into its directory,
+paper/PAPER.md, with a note wherever the run lacks what the paper shows.
 
 --check changes nothing and exits with code 3 if a number or figure is not what its
 run gives, a mark refers to nothing, or a result stands outside of the marks.`,
@@ -66,16 +69,12 @@ func (a *app) recordForPaper(f paperFlags) error {
 	if err := os.CopyFS(tried, os.DirFS(f.record)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("trying the record: %w", err)
 	}
-	var runs []*results.Run
-	for _, name := range f.from {
-		run, err := a.openRun([]string{name})
-		if err != nil {
-			return err
-		}
-		if _, err := paper.Record(run, tried); err != nil {
-			return err
-		}
-		runs = append(runs, run)
+	runs, err := a.takeInto(tried, f.from)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(runs, paper.TooShort) {
+		return errors.Join(a.renderPaper(f), a.draftPaper(f, tried, runs))
 	}
 	if _, _, err := edition(f, tried); err != nil {
 		return err
@@ -88,6 +87,62 @@ func (a *app) recordForPaper(f paperFlags) error {
 		fmt.Fprintf(a.err, "%s: of run %s\n", strings.Join(taken, " "), run.Manifest().ID)
 	}
 	return a.renderPaper(f)
+}
+
+// takeInto takes runs into a record, and returns them.
+func (a *app) takeInto(record string, names []string) ([]*results.Run, error) {
+	var runs []*results.Run
+	for _, name := range names {
+		run, err := a.openRun([]string{name})
+		if err != nil {
+			return nil, err
+		}
+		if _, err := paper.Take(run, record); err != nil {
+			return nil, err
+		}
+		runs = append(runs, run)
+	}
+	return runs, nil
+}
+
+// draftPaper writes the paper of a record with runs too short for the real one into the
+// directory of the last run, and says what is not in it.
+func (a *app) draftPaper(f paperFlags, record string, runs []*results.Run) error {
+	text, err := os.ReadFile(f.file)
+	if err != nil {
+		return fmt.Errorf("reading the paper: %w", err)
+	}
+	book, err := paper.Load(record)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, run := range runs {
+		names = append(names, fmt.Sprintf("%s (suite %s)", run.Manifest().ID, run.Manifest().Suite))
+	}
+	of := strings.Join(names, ", ")
+	folder := path.Clean(filepath.ToSlash(f.figures))
+	ed := book.Draft(text, folder)
+	into := filepath.Join(runs[len(runs)-1].Dir(), "paper")
+	file := filepath.Join(into, filepath.Base(f.file))
+	banner := fmt.Sprintf("> **A draft**, not to be cited: with the experiments of %s, too short for the paper; all else is of the runs under Provenance.\n\n", of)
+	if err := os.RemoveAll(into); err != nil {
+		return fmt.Errorf("removing the draft before: %w", err)
+	}
+	for name, data := range ed.Figures {
+		drawn := filepath.Join(into, filepath.FromSlash(folder), name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(drawn), 0o755), os.WriteFile(drawn, data, 0o644)); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(os.MkdirAll(into, 0o755), os.WriteFile(file, append([]byte(banner), ed.Text...), 0o644)); err != nil {
+		return err
+	}
+	if len(ed.Problems) > 0 {
+		fmt.Fprintf(a.err, "not in the draft:\n%s\n", listed(ed.Problems))
+	}
+	fmt.Fprintf(a.err, "%s keeps the runs that it has: those of %s are too short for it. A draft with them: %s\n", f.file, of, file)
+	return nil
 }
 
 // edition renders the paper from a record. Without --check, a paper with problems is an error.

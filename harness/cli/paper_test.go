@@ -14,8 +14,10 @@ import (
 )
 
 // settled makes a run of rewrites that take the given part of raw's time.
-func settled(t *testing.T, root, id string, part float64) {
-	run, err := results.Create(root, results.Manifest{ID: id, Suite: "quick"})
+func settled(t *testing.T, root, id string, part float64) { settledOf(t, root, "quick", id, part) }
+
+func settledOf(t *testing.T, root, suite, id string, part float64) {
+	run, err := results.Create(root, results.Manifest{ID: id, Suite: suite})
 	require.NoError(t, err)
 	var all []results.Sample
 	for round := range 6 {
@@ -82,6 +84,34 @@ func TestPaper(t *testing.T) {
 	require.Equal(t, "two", recorded.Manifest().ID, "what cannot be rendered is not recorded")
 	code, _ = paper("--check", "--from", "one")
 	require.Equal(t, cli.ExitUsage, code)
+}
+
+// TestPaperOfAShortRun makes a draft of it, which says what the run lacks; the paper stays.
+func TestPaperOfAShortRun(t *testing.T) {
+	root, dir := t.TempDir(), t.TempDir()
+	file := filepath.Join(dir, "PAPER.md")
+	const text = "Rewrites: <!-- = goal rewrite-vs-raw -->?<!-- -->, at 99 <!-- = E6 speed op=rewrite variant=inline qd=99 / variant=raw -->1 x<!-- -->.\n\n" +
+		"<!-- zbench: figure e6-rewrite-measured -->\n<!-- end -->\n\n<!-- zbench: figure e6-firstwrite-measured -->\nold\n<!-- end -->\n"
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o644))
+	settledOf(t, root, "smoke", "short", 1.25)
+	args := []string{"--results", root, "paper", "--file", file, "--record", filepath.Join(dir, "record")}
+	code, _, errs := zbench(t, append(args, "--from", "short")...)
+	require.Equal(t, cli.ExitOK, code, errs)
+	draft := filepath.Join(root, "short", "paper", "PAPER.md")
+	require.Contains(t, errs, "PAPER.md keeps the runs that it has: those of short (suite smoke) are too short for it. A draft with them: "+draft)
+	require.Contains(t, errs, "figure e6-firstwrite-measured: the run of E6 has no samples for this figure")
+	drawn, err := os.ReadFile(draft)
+	require.NoError(t, err)
+	require.Contains(t, string(drawn), "> **A draft**, not to be cited: with the experiments of short (suite smoke)")
+	require.Contains(t, string(drawn), "-->0.800 x<!-- -->, at 99 <!-- = E6 speed op=rewrite variant=inline qd=99 / variant=raw -->(not in this run)<!-- -->")
+	require.Contains(t, string(drawn), "*(not in this run)*")
+	require.NotContains(t, string(drawn), "old")
+	require.FileExists(t, filepath.Join(root, "short", "paper", "docs", "paper", "e6-rewrite-measured.svg"))
+
+	kept, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Contains(t, string(kept), "(not measured yet)", "it is rendered of what is recorded")
+	require.NoDirExists(t, filepath.Join(dir, "record"))
 }
 
 func TestHypothesesOfARun(t *testing.T) {
