@@ -152,7 +152,7 @@ func (b *best) choose(k kind, content []byte, offset int64, base Base) (int, err
 	if link == 0 && base != nil && !slices.Contains(try, reference) {
 		try = append(try, reference) // means do not tell which is smaller this time
 	}
-	chosen, least := -1, 0.0
+	chosen, least, light := -1, 0.0, 0
 	for at := 0; at < len(try); at++ {
 		i := try[at]
 		spent, err := b.attempt(i, k, content, offset, base)
@@ -163,8 +163,12 @@ func (b *best) choose(k kind, content []byte, offset int64, base Base) (int, err
 		if at == 0 && runnerUp >= 0 && !slices.Contains(try, runnerUp) && float64(n) > (1.5*expected+0.02)*float64(len(content)) {
 			try = append(try, runnerUp) // not what was expected
 		}
-		if i == reference && link == 0 && n >= heavyPayload && len(content) >= heavyContent {
-			try = append(try, heaviest)
+		switch {
+		case link > 0:
+		case i == reference && b.learned.worthHeavy(k, len(content), n):
+			try, light = append(try, heaviest), n
+		case i == heaviest:
+			b.learned.saved(k, len(content), light, n)
 		}
 		if p := price(float64(n), spent.Seconds(), link); chosen < 0 || p < least {
 			chosen, least = i, p

@@ -34,8 +34,15 @@ const (
 	reference = 5
 	heaviest  = 6
 
-	heavyContent = 64 << 10 // bytes of the smallest extent for it
-	heavyPayload = 1 << 10  // bytes that the reference makes of it, at least
+	heavyContent = 64 << 10 // bytes of an extent for which it is always taken
+	heavyPayload = 1 << 10  // bytes that the reference makes of such a one, at least
+
+	// For what is smaller a call of it takes as long, some 10 ms.
+	smallPayload = 128  // bytes that the reference makes of the smallest
+	smallSaved   = 0.05 // of the reference's bytes, for which it is worth that
+	smallFew     = 4    // extents of a kind that are left as they are: there may be no more
+	smallTrials  = 3    // extents of a kind from which that is learned
+	smallBetween = 32   // extents of a kind between trials where it is not
 )
 
 // tally is how a contender fares with a kind. What is old counts less.
@@ -68,6 +75,7 @@ type Learned struct {
 	mu      sync.Mutex
 	tallies [kinds][]tally
 	extents [kinds]int
+	small   [kinds]gain
 	figures []Figure
 
 	heavyMu sync.Mutex // held while the heaviest works
@@ -83,6 +91,47 @@ type Figure struct {
 	Content int64 // bytes of those on which it was tried
 	Coded   int64 // bytes that it made of them
 	Spent   time.Duration
+}
+
+// gain is what the heaviest saved where the reference had left little.
+type gain struct {
+	saved, of     int // bytes, of those of the reference
+	tried, passed int // extents: on which it was tried, or not
+}
+
+// little reports whether content of which the reference made coded bytes is too small for
+// the heaviest to be always worth its time.
+func little(content, coded int) bool { return content < heavyContent || coded < heavyPayload }
+
+// worthHeavy reports whether the heaviest is to code again content of which the reference
+// made coded bytes: what is little only if it saves enough with others of the kind.
+func (l *Learned) worthHeavy(k kind, content, coded int) bool {
+	if !little(content, coded) {
+		return true
+	}
+	if coded < smallPayload {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	g := &l.small[k.number()]
+	if g.passed >= smallFew && (g.tried < smallTrials || float64(g.saved) >= smallSaved*float64(g.of)) {
+		return true
+	}
+	g.passed++
+	return g.passed%smallBetween == 0
+}
+
+// saved records what the heaviest made of content of which the reference made coded bytes.
+func (l *Learned) saved(k kind, content, coded, heaviest int) {
+	if !little(content, coded) {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	g := &l.small[k.number()]
+	g.tried++
+	g.saved, g.of = g.saved+max(0, coded-heaviest), g.of+coded
 }
 
 // NewLearned returns a table that knows nothing yet.

@@ -84,3 +84,27 @@ func TestJudge(t *testing.T) {
 		require.Equal(t, number, k.number())
 	}
 }
+
+// TestWorthHeavy: what is large is always worth the heaviest; what is small where there is
+// enough of it and the heaviest saved enough of it, and now and then again.
+func TestWorthHeavy(t *testing.T) {
+	const content, coded = 16 << 10, 300
+	gains, loses := kind{entropy: 1, found: 2}, kind{entropy: 2, found: 2}
+	l := NewLearned()
+	require.True(t, l.worthHeavy(gains, heavyContent, heavyPayload))
+	require.False(t, l.worthHeavy(gains, content, smallPayload-1))
+	worth := func(k kind, heaviest int) (n int) {
+		for range 200 {
+			if l.worthHeavy(k, content, coded) {
+				l.saved(k, content, coded, heaviest)
+				n++
+			}
+		}
+		return n
+	}
+	require.Equal(t, 200-smallFew, worth(gains, coded*9/10))
+	require.Equal(t, smallTrials+(200-smallTrials)/smallBetween, worth(loses, coded*99/100))
+	require.Equal(t, smallTrials+(200-smallTrials)/smallBetween, worth(kind{}, coded+50), "what grows saves nothing")
+	l.saved(loses, heavyContent, 1<<20, 1)
+	require.Equal(t, 200/smallBetween, worth(loses, coded), "of what is large nothing is learned for the small")
+}
