@@ -72,7 +72,8 @@ func fits(h Header, base Content) error {
 // Apply writes to a receiver, which holds what the base does or, with
 // [ApplyOptions.Resume], some of the delta already, what a delta says. Base must stay as
 // it is meanwhile; it is nil for a delta of all of a volume. Each record is written only
-// after its base and its content were verified, and in order. All is durable when Apply
+// after its base and its content were verified, and in order; chunks of it that are as in the
+// base, whose sum the record has, are not written. All is durable when Apply
 // returns nil, and only then is the receiver the newer state: after an error, it is neither.
 //
 // The caller's goroutine reads the delta; content is made and verified beside that, on all

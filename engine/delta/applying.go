@@ -31,7 +31,8 @@ type arrival struct {
 	record  *Record
 	content []byte // in own or, as it came, in buf
 	own     []byte
-	there   bool // the receiver has the content already
+	there   bool     // the receiver has the content already
+	differs []Extent // of the content, from the base as the receiver has it
 	err     error
 	done    chan struct{}
 }
@@ -118,8 +119,10 @@ func (a *applying) finish(j *arrival, last *making) error {
 			return fmt.Errorf("zeroing %d bytes at offset %d: %w", r.Length, r.Offset, err)
 		}
 	case !j.there:
-		if _, err := a.to.WriteAt(j.content, r.Offset); err != nil {
-			return fmt.Errorf("writing %d bytes at offset %d: %w", r.Length, r.Offset, err)
+		for _, x := range j.differs {
+			if _, err := a.to.WriteAt(j.content[x.Offset:x.Offset+x.Length], r.Offset+x.Offset); err != nil {
+				return fmt.Errorf("writing %d bytes at offset %d: %w", x.Length, r.Offset+x.Offset, err)
+			}
 		}
 	}
 	if a.o.Wrote != nil {
@@ -162,17 +165,30 @@ func (m *making) make(j *arrival) error {
 	return m.content(j)
 }
 
-// content makes and verifies a record's content.
+// content makes and verifies a record's content, and tells where it differs from the base:
+// the rest, of which the receiver has the same, is not written.
 func (m *making) content(j *arrival) error {
 	if j.there {
 		return nil
 	}
 	r := j.record
+	var same []byte
 	if m.base != nil {
 		if err := m.decoder.checkBase(r, m.base); err != nil {
 			return err
 		}
+		same = m.decoder.same
 	}
+	if err := m.decode(j); err != nil {
+		return err
+	}
+	j.differs = differing(j.differs[:0], j.content, same, m.header.ChunkSize)
+	return nil
+}
+
+// decode makes a record's content of its payload, and verifies it.
+func (m *making) decode(j *arrival) error {
+	r := j.record
 	if r.bare() && int64(len(r.Payload)) == r.Length {
 		j.content = r.Payload
 		if m.sumLike(r, j.content) != r.Sum {
@@ -183,6 +199,22 @@ func (m *making) content(j *arrival) error {
 	j.own = grown(j.own, r.Length)
 	j.content = j.own
 	return m.decoder.content(j.content, r, m.base, m.to)
+}
+
+// differing appends to list which chunks of content are not the same, neighbours as one.
+func differing(list []Extent, content, same []byte, chunk int) []Extent {
+	for from := 0; from < len(content); from += chunk {
+		to := min(from+chunk, len(content))
+		if to <= len(same) && bytes.Equal(content[from:to], same[from:to]) {
+			continue
+		}
+		if n := len(list) - 1; n >= 0 && list[n].Offset+list[n].Length == int64(from) {
+			list[n].Length += int64(to - from)
+			continue
+		}
+		list = append(list, Extent{int64(from), int64(to - from)})
+	}
+	return list
 }
 
 // sumLike returns the sum of p as a record has it of its content.

@@ -26,7 +26,8 @@ func history(t *testing.T, rng *rand.Rand, size, n int, id func() codec.ID) (sta
 		if h.From != nil {
 			h.From.Generation = block.Generation(i)
 		}
-		delta, _ := create(t, h, last, state, changed(rng, last, state), id(), 2)
+		o := EncodeOptions{Header: h, Workers: 2, Join: rng.IntN(3) * propertyChunk}
+		delta, _ := createWith(t, o, last, state, changed(rng, last, state), id())
 		states, deltas, last = append(states, state), append(deltas, delta), state
 	}
 	return states, deltas

@@ -38,7 +38,7 @@ func readFull(c io.ReaderAt, p []byte, off int64) error {
 type decoder struct {
 	header   Header
 	decoders map[codec.ID]codec.Decoder
-	same     []byte // of the base
+	same     []byte // what the base has at the place of the record checked last, if that has its sum
 }
 
 func newDecoder(h Header) *decoder {
@@ -114,6 +114,7 @@ func (d *decoder) checkBase(r *Record, base Content) error {
 			return err
 		}
 	}
+	d.same = d.same[:0]
 	if !r.HasBase || base == nil {
 		return nil
 	}
@@ -121,11 +122,11 @@ func (d *decoder) checkBase(r *Record, base Content) error {
 	if int64(cap(d.same)) < n {
 		d.same = make([]byte, d.header.Extent)
 	}
-	same := d.same[:n]
-	if err := readFull(base, same, r.Offset); err != nil {
+	d.same = d.same[:n]
+	if err := readFull(base, d.same, r.Offset); err != nil {
 		return fmt.Errorf("the base: %w", err)
 	}
-	if SumOf(same) != r.Base {
+	if SumOf(d.same) != r.Base {
 		return fmt.Errorf("%w: it holds something else at offset %d", ErrBase, r.Offset)
 	}
 	return nil

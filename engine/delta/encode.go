@@ -44,6 +44,10 @@ type EncodeOptions struct {
 	Start   int64
 	Workers int   // zero: as many as there are processors, at most MaxWorkers
 	Memory  int64 // bound of the buffers in bytes; zero: DefaultMemory
+	// Join has changed chunks share an extent that have at most so many bytes between them
+	// which are the same in the base: for codecs that look there, to which these cost less
+	// than a record does. Zero: none do, unless they are neighbours.
+	Join int
 	// QuickSums has raw content carry sums that take a third of the time, for a delta that
 	// is applied as it comes, from who is known to have made it. They tell what differs by
 	// accident, or was made to differ by who writes to the volume, but not what somebody
@@ -53,6 +57,10 @@ type EncodeOptions struct {
 	// many; it may be nil.
 	Progress func(done, total int64)
 }
+
+// JoinGap is an [EncodeOptions.Join] for codecs that look at the base: beyond it deltas of
+// real data (experiment D1) become hardly smaller.
+const JoinGap = 64 << 10
 
 // DefaultMemory bounds the buffers of Encode and Apply, whatever the size of the volume.
 const DefaultMemory = 96 << 20
@@ -100,6 +108,7 @@ func Encode(ctx context.Context, w io.Writer, src Source, o EncodeOptions) (Summ
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	src.Extents = joined(src.Extents, int64(o.Join))
 	e := &encoding{source: src, o: o, seen: newSeen(src.Target), quick: o.Header.quickKey()}
 	if src.Base != nil {
 		e.base = sized{src.Base, o.From.Size}
@@ -108,6 +117,22 @@ func Encode(ctx context.Context, w io.Writer, src Source, o EncodeOptions) (Summ
 		return out.sum, err
 	}
 	return out.Close()
+}
+
+// joined returns a list in which extents with at most gap bytes between them are one.
+func joined(list []Extent, gap int64) []Extent {
+	if gap == 0 {
+		return list
+	}
+	var out []Extent
+	for _, x := range list {
+		if n := len(out) - 1; n >= 0 && x.Offset-(out[n].Offset+out[n].Length) <= gap {
+			out[n].Length = x.Offset + x.Length - out[n].Offset
+			continue
+		}
+		out = append(out, x)
+	}
+	return out
 }
 
 // encoding is one run of Encode.

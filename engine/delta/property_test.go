@@ -145,12 +145,15 @@ func TestApplyOfCreate(t *testing.T) {
 		}
 		id := codecs[rng.IntN(len(codecs))]
 		h, list := headerOf(a, b), changed(rng, a, b)
-		delta, sum := create(t, h, a, b, list, id, 1+rng.IntN(4))
+		o := EncodeOptions{Header: h, Join: rng.IntN(4) * propertyChunk}
+		o.Workers = 1 + rng.IntN(4)
+		delta, sum := createWith(t, o, a, b, list, id)
 		got, err := apply(t, delta, a, len(b), ApplyOptions{})
 		require.NoError(t, err, "seed %d", seed)
 		require.True(t, bytes.Equal(b, got), "seed %d, %v", seed, id)
 		require.EqualValues(t, len(delta), sum.Bytes)
-		other, _ := create(t, h, a, b, list, id, 1+rng.IntN(4))
+		o.Workers = 1 + rng.IntN(4)
+		other, _ := createWith(t, o, a, b, list, id)
 		require.True(t, bytes.Equal(delta, other), "seed %d: the same source makes the same delta", seed)
 		rep, err := Inspect(t.Context(), bytes.NewReader(delta), true)
 		require.NoError(t, err)

@@ -17,7 +17,7 @@ type run struct {
 }
 
 // sort tells which chunks of a job are the same in the base, zeroes, known from before,
-// or content, and joins neighbours.
+// or content, and joins neighbours, and content with little between that is the same.
 func (e *encoding) sort(j *job) ([]run, error) {
 	var runs []run
 	for from := 0; from < len(j.content); from += e.o.ChunkSize {
@@ -39,7 +39,7 @@ func (e *encoding) sort(j *job) ([]run, error) {
 				}
 			}
 		}
-		if n := len(runs) - 1; n >= 0 && runs[n].joins(r) {
+		if n := len(runs) - 1; n >= 0 && (runs[n].joins(r) || e.near(&runs[n], &r)) {
 			runs[n].to = r.to
 			continue
 		}
@@ -52,6 +52,12 @@ func (e *encoding) sort(j *job) ([]run, error) {
 // again itself, so a run does not grow into where it stands.
 func (r *run) joins(b run) bool {
 	return r.kind == b.kind && r.to == b.from && (r.kind != KindAgain || r.source+int64(r.to-r.from) == b.source)
+}
+
+// near reports whether what is the same between two runs of content, if that is all there
+// is, is to be content, too.
+func (e *encoding) near(a, b *run) bool {
+	return a.kind == KindExtent && b.kind == KindExtent && b.from-a.to <= e.o.Join
 }
 
 func isZero(p []byte) bool {

@@ -195,6 +195,9 @@ func chooseCodec(o *delta.EncodeOptions, name string, level int, link float64, i
 		for id := codec.Raw; id <= codec.Similar; id++ {
 			o.Codecs = append(o.Codecs, id)
 		}
+		if link == 0 {
+			o.Join = delta.JoinGap
+		}
 		learned := codec.NewLearned()
 		o.Chooser = func() (codec.Chooser, error) {
 			return codec.NewBest(codec.BestOptions{Extent: o.Extent, Similar: index, Learned: learned, LinkBitsPerSecond: link})
@@ -204,6 +207,9 @@ func chooseCodec(o *delta.EncodeOptions, name string, level int, link float64, i
 	id, err := codec.Parse(name)
 	if err != nil {
 		return err
+	}
+	if id.NeedsBase() {
+		o.Join = delta.JoinGap
 	}
 	o.Codecs = slices.Compact([]codec.ID{codec.Raw, id})
 	o.Chooser = func() (codec.Chooser, error) {

@@ -279,6 +279,9 @@ func (c *deltaCreation) choose(o *delta.EncodeOptions) error {
 		for id := codec.Raw; id <= codec.Similar; id++ {
 			o.Codecs = append(o.Codecs, id)
 		}
+		if c.link == 0 {
+			o.Join = delta.JoinGap
+		}
 		learned := codec.NewLearned()
 		o.Chooser = func() (codec.Chooser, error) {
 			return codec.NewBest(codec.BestOptions{Extent: o.Extent, Similar: c.index, Learned: learned, LinkBitsPerSecond: float64(c.link)})
@@ -288,6 +291,9 @@ func (c *deltaCreation) choose(o *delta.EncodeOptions) error {
 	id, err := codec.Parse(c.codec)
 	if err != nil {
 		return err
+	}
+	if id.NeedsBase() {
+		o.Join = delta.JoinGap
 	}
 	o.Codecs = slices.Compact([]codec.ID{codec.Raw, id})
 	o.Chooser = func() (codec.Chooser, error) {

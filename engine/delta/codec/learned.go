@@ -42,7 +42,7 @@ const (
 	smallSaved   = 0.05 // of the reference's bytes, for which it is worth that
 	smallFew     = 4    // extents of a kind that are left as they are: there may be no more
 	smallTrials  = 3    // extents of a kind from which that is learned
-	smallBetween = 32   // extents of a kind between trials where it is not
+	smallBetween = 8    // extents of a kind between trials where it is not
 )
 
 // tally is how a contender fares with a kind. What is old counts less.

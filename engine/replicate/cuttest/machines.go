@@ -133,7 +133,7 @@ func (s *source) offer(tag block.Tag) (o replicate.Offer, done func()) {
 	o = replicate.Offer{To: nameOf(tag), Size: volumeSize, Open: func(ctx context.Context, base *replicate.Copy) (*replicate.Delta, error) {
 		d := &replicate.Delta{Options: delta.EncodeOptions{
 			Header:  delta.Header{ChunkSize: chunkSize, Extent: extentSize, Codecs: []codec.ID{codec.Raw, codec.Zstd}, To: end(tag)},
-			Workers: 2, Memory: 1,
+			Workers: 2, Memory: 1, Join: chunkSize,
 			Chooser: func() (codec.Chooser, error) { return codec.NewFixed(codec.Zstd, codec.Options{Extent: extentSize}) },
 		}}
 		target, err := open(tag)
