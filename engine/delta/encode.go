@@ -62,6 +62,15 @@ type EncodeOptions struct {
 // real data (experiment D1) become hardly smaller.
 const JoinGap = 64 << 10
 
+// JoinFor returns the [EncodeOptions.Join] for a codec: of those that look at the base, bsdiff
+// takes small extents alone.
+func JoinFor(id codec.ID) int {
+	if id.NeedsBase() && id != codec.Bsdiff {
+		return JoinGap
+	}
+	return 0
+}
+
 // DefaultMemory bounds the buffers of Encode and Apply, whatever the size of the volume.
 const DefaultMemory = 96 << 20
 

@@ -74,3 +74,13 @@ func TestDiffering(t *testing.T) {
 	}
 	require.Equal(t, []Extent{{0, 6}}, differing(nil, []byte("aaaabb"), nil, 4))
 }
+
+func TestJoinFor(t *testing.T) {
+	for _, id := range codecs {
+		want := JoinGap
+		if id <= codec.Bsdiff {
+			want = 0
+		}
+		require.Equal(t, want, JoinFor(id), "%v", id)
+	}
+}

@@ -208,9 +208,7 @@ func chooseCodec(o *delta.EncodeOptions, name string, level int, link float64, i
 	if err != nil {
 		return err
 	}
-	if id.NeedsBase() {
-		o.Join = delta.JoinGap
-	}
+	o.Join = delta.JoinFor(id)
 	o.Codecs = slices.Compact([]codec.ID{codec.Raw, id})
 	o.Chooser = func() (codec.Chooser, error) {
 		return codec.NewFixed(id, codec.Options{Level: level, Extent: o.Extent, Similar: index})

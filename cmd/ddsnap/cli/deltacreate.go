@@ -292,9 +292,7 @@ func (c *deltaCreation) choose(o *delta.EncodeOptions) error {
 	if err != nil {
 		return err
 	}
-	if id.NeedsBase() {
-		o.Join = delta.JoinGap
-	}
+	o.Join = delta.JoinFor(id)
 	o.Codecs = slices.Compact([]codec.ID{codec.Raw, id})
 	o.Chooser = func() (codec.Chooser, error) {
 		return codec.NewFixed(id, codec.Options{Level: c.level, Extent: o.Extent, Similar: c.index})
