@@ -16,9 +16,10 @@ const (
 	restMost  = 1 << 30 // bytes, or as much as changed if that is more
 	restPiece = 64 << 10
 	// indexRate is how fast a base is read and indexed, and linkShare what part of the
-	// time that the changes would take on the link, as they are, may go into that.
+	// time that the changes would take on the link, as they are, may go into that: a tenth
+	// of what they take where a codec without a base makes a tenth of them.
 	indexRate = 8e9 // bits a second
-	linkShare = 0.25
+	linkShare = 0.01
 )
 
 // IndexBase has the codecs that look anywhere in the base know what it holds. What

@@ -78,6 +78,9 @@ const DefaultMemory = 96 << 20
 // the memory of their codecs, whatever the machine.
 const MaxWorkers = 3
 
+// DefaultWorkers returns how many workers [Encode] has where the caller does not say.
+func DefaultWorkers() int { return min(runtime.GOMAXPROCS(0), runtime.NumCPU(), MaxWorkers) }
+
 // buffersPerJob is how many times the bound of an extent one job has in buffers: content,
 // base and coded form.
 const buffersPerJob = 4
@@ -165,10 +168,11 @@ type job struct {
 }
 
 func (e *encoding) run(ctx context.Context, cancel context.CancelFunc, out *Writer) error {
-	jobs, workers := parallel(e.o.Workers, e.o.Memory, e.o.Extent)
-	if e.o.Workers <= 0 && workers > MaxWorkers {
-		jobs, workers = parallel(MaxWorkers, e.o.Memory, e.o.Extent)
+	workers := e.o.Workers
+	if workers <= 0 {
+		workers = DefaultWorkers()
 	}
+	jobs, workers := parallel(workers, e.o.Memory, e.o.Extent)
 	e.free = make(chan *job, jobs)
 	for range jobs {
 		e.free <- &job{}

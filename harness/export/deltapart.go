@@ -200,7 +200,7 @@ func chooseCodec(o *delta.EncodeOptions, name string, level int, link float64, i
 		}
 		learned := codec.NewLearned()
 		o.Chooser = func() (codec.Chooser, error) {
-			return codec.NewBest(codec.BestOptions{Extent: o.Extent, Similar: index, Learned: learned, LinkBitsPerSecond: link})
+			return codec.NewBest(codec.BestOptions{Extent: o.Extent, Similar: index, Learned: learned, LinkBitsPerSecond: link, Workers: delta.DefaultWorkers()})
 		}
 		return nil
 	}

@@ -284,7 +284,7 @@ func (c *deltaCreation) choose(o *delta.EncodeOptions) error {
 		}
 		learned := codec.NewLearned()
 		o.Chooser = func() (codec.Chooser, error) {
-			return codec.NewBest(codec.BestOptions{Extent: o.Extent, Similar: c.index, Learned: learned, LinkBitsPerSecond: float64(c.link)})
+			return codec.NewBest(codec.BestOptions{Extent: o.Extent, Similar: c.index, Learned: learned, LinkBitsPerSecond: float64(c.link), Workers: delta.DefaultWorkers()})
 		}
 		return nil
 	}

@@ -23,6 +23,9 @@ type BestOptions struct {
 	// least is then the time on the link with that of the processor. With 0 it is
 	// the bytes.
 	LinkBitsPerSecond float64
+	// Workers is how many choosers work at a time, while the link carries what they made:
+	// what one spends delays the delta by its share. Zero: one.
+	Workers int
 	// Now is the clock, which goes on by what coding takes; nil for the system's.
 	Now func() time.Duration
 }
@@ -51,6 +54,8 @@ func NewBest(o BestOptions) (Chooser, error) {
 		return nil, fmt.Errorf("link of %g bits a second", o.LinkBitsPerSecond)
 	}
 	o.Extent = checked.Extent
+	// bits/link + seconds/workers is least where bits/(link/workers) + seconds is.
+	o.LinkBitsPerSecond /= float64(max(1, o.Workers))
 	if o.Learned == nil {
 		o.Learned = NewLearned()
 	}

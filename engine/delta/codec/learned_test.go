@@ -108,3 +108,15 @@ func TestWorthHeavy(t *testing.T) {
 	l.saved(loses, heavyContent, 1<<20, 1)
 	require.Equal(t, 200/smallBetween, worth(loses, coded), "of what is large nothing is learned for the small")
 }
+
+// TestWorkersShareTheLink: what takes twice as long to code for a saving of two thirds of its
+// time on the link is worth that if three code at a time, and not if one does.
+func TestWorkersShareTheLink(t *testing.T) {
+	for workers, heavier := range map[int]bool{0: false, 1: false, 3: true} {
+		c, err := NewBest(BestOptions{LinkBitsPerSecond: 8e6, Workers: workers})
+		require.NoError(t, err)
+		link := c.(*best).options.LinkBitsPerSecond
+		light, heavy := price(3000, 0.003, link), price(1000, 0.006, link) // 3 and 1 ms on the link
+		require.Equal(t, heavier, heavy < light, "%d workers", workers)
+	}
+}
