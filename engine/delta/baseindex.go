@@ -16,10 +16,13 @@ const (
 	restMost  = 1 << 30 // bytes, or as much as changed if that is more
 	restPiece = 64 << 10
 	// indexRate is how fast a base is read and indexed, and linkShare what part of the
-	// time that the changes would take on the link, as they are, may go into that: a tenth
+	// time that the changes would take on the link, as they are, may go into that: a third
 	// of what they take where a codec without a base makes a tenth of them.
 	indexRate = 8e9 // bits a second
-	linkShare = 0.01
+	linkShare = 0.03
+	// leastTimes is how many times what changed is worth an index: of less, it finds little
+	// that is not at the same place.
+	leastTimes = 2
 )
 
 // IndexBase has the codecs that look anywhere in the base know what it holds. What
@@ -41,7 +44,7 @@ func IndexBase(ctx context.Context, src Source, link float64) (*similar.Index, e
 	if link > 0 {
 		times = min(times, linkShare*indexRate/link-1) // what changed is read first
 	}
-	if times < 0 || changed == 0 {
+	if times < leastTimes || changed == 0 {
 		return nil, nil
 	}
 	rest := min(size-changed, int64(times*float64(changed)), max(restMost, changed))

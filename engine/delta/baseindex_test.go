@@ -33,8 +33,9 @@ func TestIndexBase(t *testing.T) {
 		{1 << 20, 0, 16 << 20, true},
 		{16 << 10, 0, 65*16<<10 + restPiece, false},
 		{1 << 20, 1e9, 0, false},
-		{1 << 20, 10e6, 8<<20 + restPiece, false},
-		{1 << 20, 1e6, 16 << 20, true},
+		{1 << 20, 100e6, 0, false},
+		{1 << 20, 50e6, 5 << 20, false},
+		{1 << 20, 10e6, 16 << 20, true},
 		{1 << 20, 10e9, 0, false},
 	} {
 		var n int64

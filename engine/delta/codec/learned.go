@@ -185,6 +185,7 @@ func price(coded, seconds, link float64) float64 {
 
 const (
 	worthTrying = 2.0 // times the best cost, of what was never tried
+	worthTime   = 1.2 // the same where trying takes of what counts
 	worthAgain  = 4.0 // times the best cost, of what is tried again now and then
 	mostBetween = 64  // extents of a kind between trials
 )
@@ -221,9 +222,13 @@ func (l *Learned) plan(k kind, n int, link float64, usable func(int) bool) (try 
 	l.extents[k.number()]++
 	again := seen > 0 && (seen%mostBetween == 0 || seen < mostBetween && seen&(seen-1) == 0)
 	turn := seen % len(contenders)
+	worth := worthTrying
+	if link > 0 {
+		worth = worthTime
+	}
 	try = []int{best}
 	for i := range contenders {
-		fresh := table[i].tried == 0 && costs[i] <= worthTrying*costs[best]
+		fresh := table[i].tried == 0 && costs[i] <= worth*costs[best]
 		if i != best && (fresh || again && i == turn && costs[i] <= worthAgain*costs[best]) {
 			try = append(try, i)
 		}
